@@ -1,0 +1,16 @@
+//! Compiles the `.proto` files without `protoc` and keeps their descriptors for reflection and transcoding.
+
+use std::{env, error::Error, fs, path::PathBuf};
+
+const FILES: [&str; 3] = ["cbnet/v1/cloud_barista_network.proto", "cladnet/v1/admin.proto", "cladnet/v1/agent.proto"];
+
+fn main() -> Result<(), Box<dyn Error>> {
+    println!("cargo:rerun-if-changed=proto");
+    let mut compiler = protox::Compiler::new(["proto"])?;
+    compiler.include_source_info(true).include_imports(true);
+    compiler.open_files(FILES)?;
+    let descriptors = PathBuf::from(env::var("OUT_DIR")?).join("descriptors.bin");
+    fs::write(&descriptors, compiler.encode_file_descriptor_set())?;
+    tonic_prost_build::configure().compile_fds(compiler.file_descriptor_set())?;
+    Ok(())
+}
