@@ -1,1 +1,24 @@
-//! model
+//! The domain of cladnet: ids, networks, hosts, memberships, peers, and everything that can be decided about them.
+//! Nothing here does I/O, reads a clock, draws randomness or knows a generated type; time and random bytes are parameters.
+
+pub mod access;
+pub mod command;
+pub mod event;
+pub mod host;
+pub mod id;
+pub mod location;
+pub mod membership;
+pub mod network;
+pub mod peer;
+pub mod token;
+
+pub use access::{ApiKey, Role};
+pub use command::{CommandRecord, CommandState};
+pub use event::Event;
+pub use host::{Cluster, Endpoint, EndpointSource, Host, HostFacts, Presence, Scope};
+pub use id::{CommandId, EventId, HostId, IdError, KeyId, NetworkId, TokenId};
+pub use location::{CloudLocation, Located, LocationSource};
+pub use membership::{DesiredState, Labels, Membership, MembershipStatus, PeerState};
+pub use network::{EncryptionPolicy, Network, RuleType};
+pub use peer::{Allocation, Hold, Peer, PublicKey};
+pub use token::{Token, TokenState};

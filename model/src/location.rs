@@ -1,0 +1,45 @@
+//! Where a host stands: provider, account, region, zone, VPC, subnet, each with the source it is known from.
+
+use serde::{Deserialize, Serialize};
+
+/// Who said it. Ordered by trust: an operator's file wins over what was injected, which wins over metadata.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum LocationSource {
+    /// The provider's instance metadata service, asked by the agent.
+    Metadata,
+    /// The API, by a provisioner or an admin.
+    Injected,
+    /// A file on the host.
+    Operator,
+}
+
+/// One known field.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Located {
+    pub value: String,
+    pub source: LocationSource,
+}
+
+/// The cloud location of a host; what is not known is absent, never guessed.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct CloudLocation {
+    /// `aws`, `gcp`, `azure`, `openstack`, …, lower case.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub provider: Option<Located>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub account: Option<Located>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub region: Option<Located>,
+    /// The zone's identity, not its name, where a provider shuffles names between accounts.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub zone: Option<Located>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub vpc: Option<Located>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub subnet: Option<Located>,
+    /// The provider's id of this VM.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub instance: Option<Located>,
+}

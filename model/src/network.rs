@@ -1,0 +1,50 @@
+//! A network (CLADNet): its address space and the two policies that steer its paths.
+
+use ipnet::Ipv4Net;
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::NetworkId;
+
+/// How a network ranks the paths between two peers.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum RuleType {
+    /// Public endpoints only, as cb-network's rule of this name.
+    Basic,
+    /// $/GB, then RTT.
+    #[default]
+    CostPrioritized,
+    /// RTT, then $/GB.
+    LatencyPrioritized,
+    /// $/GB plus a price per millisecond.
+    Balanced,
+}
+
+/// What crosses the wire in clear.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum EncryptionPolicy {
+    /// Nothing.
+    #[default]
+    Always,
+    /// Clear frames inside a trusted scope, encryption on every public path.
+    Public,
+}
+
+/// A network's record. Writer: the service.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Network {
+    pub id: NetworkId,
+    pub name: String,
+    pub address_space: Ipv4Net,
+    #[serde(default)]
+    pub description: String,
+    #[serde(default)]
+    pub rule_type: RuleType,
+    #[serde(default)]
+    pub encryption_policy: EncryptionPolicy,
+    /// Counts the changes of these settings.
+    pub generation: u64,
+    pub created_at: Timestamp,
+}

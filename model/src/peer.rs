@@ -1,0 +1,85 @@
+//! A peer: the controller's answer to a membership, and the address that belongs to it.
+
+use std::{fmt, net::Ipv4Addr, str::FromStr};
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::{HostId, NetworkId};
+
+/// A WireGuard public key; base64 in text and JSON.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct PublicKey(pub [u8; 32]);
+
+/// The text is not 32 bytes of base64.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("is not a WireGuard public key: 32 bytes in base64, 44 characters")]
+pub struct PublicKeyError;
+
+impl fmt::Display for PublicKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        use base64::{Engine as _, prelude::BASE64_STANDARD};
+        f.write_str(&BASE64_STANDARD.encode(self.0))
+    }
+}
+
+impl fmt::Debug for PublicKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl FromStr for PublicKey {
+    type Err = PublicKeyError;
+
+    fn from_str(text: &str) -> Result<Self, PublicKeyError> {
+        use base64::{Engine as _, prelude::BASE64_STANDARD};
+        let bytes = BASE64_STANDARD.decode(text).map_err(|_| PublicKeyError)?;
+        bytes.try_into().map(Self).map_err(|_| PublicKeyError)
+    }
+}
+
+impl TryFrom<String> for PublicKey {
+    type Error = PublicKeyError;
+
+    fn try_from(text: String) -> Result<Self, PublicKeyError> {
+        text.parse()
+    }
+}
+
+impl From<PublicKey> for String {
+    fn from(key: PublicKey) -> String {
+        key.to_string()
+    }
+}
+
+/// A peer's record. Writer: the controller.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Peer {
+    pub network: NetworkId,
+    pub host: HostId,
+    /// Absent when none could be given; `problem` says why.
+    pub address: Option<Ipv4Addr>,
+    #[serde(default)]
+    pub problem: String,
+}
+
+/// Why an address is not free.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "state")]
+pub enum Hold {
+    /// A peer has it.
+    Held,
+    /// Its peer is gone since then; nobody gets it before the quarantine is over, but the same host may have it back.
+    Quarantined { since: Timestamp },
+}
+
+/// An address that is taken. Writer: the controller.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Allocation {
+    pub network: NetworkId,
+    pub address: Ipv4Addr,
+    pub host: HostId,
+    pub hold: Hold,
+}
