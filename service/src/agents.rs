@@ -1,0 +1,1 @@
+//! The agents' side of the service: enrolment, sync streams, presence, the live view, commands.
