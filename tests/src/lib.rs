@@ -1,1 +1,3 @@
-//! tests
+//! What the demo, the stories and the benchmarks share: a world to run in, and ways to ask it.
+
+pub mod wait;

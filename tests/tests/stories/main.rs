@@ -1,0 +1,3 @@
+//! The whole system, as its users meet it: real binaries on the clouds of the sandbox. One binary, one module per subject.
+
+mod arrows;
