@@ -11,6 +11,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     compiler.open_files(FILES)?;
     let descriptors = PathBuf::from(env::var("OUT_DIR")?).join("descriptors.bin");
     fs::write(&descriptors, compiler.encode_file_descriptor_set())?;
-    tonic_prost_build::configure().compile_fds(compiler.file_descriptor_set())?;
+    // Ordered maps, so that equal messages have equal bytes: digests are taken over them.
+    tonic_prost_build::configure().btree_map(".").compile_fds(compiler.file_descriptor_set())?;
     Ok(())
 }

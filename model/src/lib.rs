@@ -3,6 +3,7 @@
 
 pub mod access;
 pub mod command;
+pub mod digest;
 pub mod event;
 pub mod host;
 pub mod id;
@@ -14,6 +15,7 @@ pub mod token;
 
 pub use access::{ApiKey, Role};
 pub use command::{CommandRecord, CommandState};
+pub use digest::SetDigest;
 pub use event::Event;
 pub use host::{Cluster, Endpoint, EndpointSource, Host, HostFacts, Presence, Scope};
 pub use id::{CommandId, EventId, HostId, IdError, KeyId, NetworkId, TokenId};
