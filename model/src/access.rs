@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::KeyId;
+use crate::{KeyId, word::words};
 
 /// What an API key may do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -18,6 +18,13 @@ pub enum Role {
     /// What a provisioner needs: networks, tokens, cloud locations; reads.
     Provisioner,
 }
+
+words!(Role {
+    Admin = "admin",
+    Operator = "operator",
+    Viewer = "viewer",
+    Provisioner = "provisioner",
+});
 
 /// An API key's record; the key itself is never stored. Writer: the service.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -6,7 +6,7 @@ use ipnet::{IpNet, Ipv4Net};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::{CloudLocation, HostId};
+use crate::{CloudLocation, HostId, word::words};
 
 /// From where an endpoint can be reached. `relay` is a reserved word.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -16,6 +16,12 @@ pub enum Scope {
     Public,
     PublicV6,
 }
+
+words!(Scope {
+    Private = "private",
+    Public = "public",
+    PublicV6 = "public-v6",
+});
 
 /// How an endpoint is known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -30,6 +36,13 @@ pub enum EndpointSource {
     /// Written down by an operator.
     Operator,
 }
+
+words!(EndpointSource {
+    Interface = "interface",
+    Metadata = "metadata",
+    Stun = "stun",
+    Operator = "operator",
+});
 
 /// An address the tunnel's socket may be reached at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

@@ -12,6 +12,7 @@ pub mod membership;
 pub mod network;
 pub mod peer;
 pub mod token;
+pub mod word;
 
 pub use access::{ApiKey, Role};
 pub use command::{CommandRecord, CommandState};
@@ -24,3 +25,4 @@ pub use membership::{DesiredState, Labels, Membership, MembershipStatus, PeerSta
 pub use network::{EncryptionPolicy, Network, RuleType};
 pub use peer::{Allocation, Hold, Peer, PublicKey};
 pub use token::{Token, TokenState};
+pub use word::UnknownWord;

@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::word::words;
+
 /// Who said it. Ordered by trust: an operator's file wins over what was injected, which wins over metadata.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -13,6 +15,12 @@ pub enum LocationSource {
     /// A file on the host.
     Operator,
 }
+
+words!(LocationSource {
+    Metadata = "metadata",
+    Injected = "injected",
+    Operator = "operator",
+});
 
 /// One known field.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

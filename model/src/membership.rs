@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, net::Ipv4Addr};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::{HostId, NetworkId, PublicKey};
+use crate::{HostId, NetworkId, PublicKey, word::words};
 
 /// Labels of a peer, matched by selectors.
 pub type Labels = BTreeMap<String, String>;
@@ -18,6 +18,11 @@ pub enum DesiredState {
     Up,
     Down,
 }
+
+words!(DesiredState {
+    Up = "up",
+    Down = "down",
+});
 
 /// How far a peer is; the words are cb-network's. Online or offline is told by presence, not here.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -35,6 +40,14 @@ pub enum PeerState {
     /// Cannot go on without help; the reason says why.
     Failed,
 }
+
+words!(PeerState {
+    Configuring = "configuring",
+    Tunneling = "tunneling",
+    Closing = "closing",
+    Released = "released",
+    Failed = "failed",
+});
 
 /// A membership's record. Writer: the service.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -4,7 +4,7 @@ use ipnet::Ipv4Net;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::NetworkId;
+use crate::{NetworkId, word::words};
 
 /// How a network ranks the paths between two peers.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -21,6 +21,13 @@ pub enum RuleType {
     Balanced,
 }
 
+words!(RuleType {
+    Basic = "basic",
+    CostPrioritized = "cost-prioritized",
+    LatencyPrioritized = "latency-prioritized",
+    Balanced = "balanced",
+});
+
 /// What crosses the wire in clear.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -31,6 +38,11 @@ pub enum EncryptionPolicy {
     /// Clear frames inside a trusted scope, encryption on every public path.
     Public,
 }
+
+words!(EncryptionPolicy {
+    Always = "always",
+    Public = "public",
+});
 
 /// A network's record. Writer: the service.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

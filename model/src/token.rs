@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::{Labels, NetworkId, TokenId};
+use crate::{Labels, NetworkId, TokenId, word::words};
 
 /// A token's record; the secret itself is never stored. Writer: the service.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -30,6 +30,13 @@ pub enum TokenState {
     Expired,
     Revoked,
 }
+
+words!(TokenState {
+    Usable = "usable",
+    Used = "used",
+    Expired = "expired",
+    Revoked = "revoked",
+});
 
 impl Token {
     /// The state at a moment; revocation is told before expiry, expiry before use.
