@@ -1,1 +1,23 @@
-//! tunnel
+//! The WireGuard device, without the machine: handshakes, sealing and opening, allowed IPs, peers, discards.
+//!
+//! Pure: no socket, no TUN, no clock, no async. Bytes and `now` come in, bytes go out through an [`Outbox`]; `agent::device`
+//! stands around it. The one stated exception is `engine::boringtun`, whose library reads the clock itself.
+
+mod allowed_ips;
+mod config;
+mod discard;
+pub mod engine;
+mod interface;
+mod key;
+mod message;
+mod packet;
+mod peer;
+mod tunnel;
+
+pub use allowed_ips::AllowedIps;
+pub use config::{ConfigError, InterfaceConfig, PeerConfig};
+pub use discard::{Discard, DiscardCounts};
+pub use interface::{Applied, InterfaceId, MAX_INTERFACES};
+pub use key::{KeyError, PresharedKey, PrivateKey, PublicKey};
+pub use peer::PeerStats;
+pub use tunnel::{BUFFER_SIZE, Outbox, TICK, Tunnel};

@@ -1,0 +1,41 @@
+//! What an interface is told to be: whole, not as steps. [`crate::Tunnel`] works out the difference.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use ipnet::IpNet;
+
+use crate::interface::MAX_INTERFACES;
+use crate::key::{PresharedKey, PrivateKey, PublicKey};
+
+/// One interface: our identity in one network, and everyone we talk to there.
+#[derive(Debug, Clone)]
+pub struct InterfaceConfig {
+    pub private_key: PrivateKey,
+    pub peers: Vec<PeerConfig>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PeerConfig {
+    pub public_key: PublicKey,
+    pub preshared_key: Option<PresharedKey>,
+    /// Where packets for these prefixes go, and the only sources accepted from this peer. A prefix named by two peers belongs
+    /// to the later one.
+    pub allowed_ips: Vec<IpNet>,
+    /// Where the peer is believed to be. Taken when it first appears and when it changes here; between, authenticated packets
+    /// of the peer move the endpoint.
+    pub endpoint: Option<SocketAddr>,
+    /// Sends an empty packet when nothing was sent for this long, which keeps a NAT mapping open; whole seconds.
+    pub persistent_keepalive: Option<Duration>,
+}
+
+/// Why an interface cannot be. Peers never make one fail: see [`crate::Applied::refused`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum ConfigError {
+    #[error("a host has at most {MAX_INTERFACES} interfaces: leave a network first")]
+    TooManyInterfaces,
+    #[error("another interface has the same private key: every membership needs its own")]
+    KeyInUse,
+    #[error("no such interface")]
+    UnknownInterface,
+}

@@ -1,0 +1,99 @@
+//! One interface: an identity, its peers, and who is responsible for which address. Immutable; a change makes a new one that
+//! keeps the peers that did not change, sessions included.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Instant;
+
+use crate::allowed_ips::AllowedIps;
+use crate::config::PeerConfig;
+use crate::engine::{Engine, PeerParameters};
+use crate::key::PublicKey;
+use crate::peer::Peer;
+
+/// How many networks a host can be in. An initiation that is for none of them costs this many MACs.
+pub const MAX_INTERFACES: usize = 16;
+
+/// Names an interface while it exists; below [`MAX_INTERFACES`], so that it can be an array's index.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct InterfaceId(pub(crate) usize);
+
+impl InterfaceId {
+    pub fn slot(self) -> usize {
+        self.0
+    }
+}
+
+/// What a change of configuration did.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Applied {
+    /// Peers without a session, or with a new endpoint: whom to greet with [`crate::Tunnel::initiate`].
+    pub to_greet: Vec<PublicKey>,
+    /// Peers that cannot be: our own key, or a weak one. The others are in force.
+    pub refused: Vec<PublicKey>,
+}
+
+pub(crate) struct Interface {
+    pub(crate) id: InterfaceId,
+    pub(crate) engine: Arc<dyn Engine>,
+    pub(crate) peers: BTreeMap<PublicKey, Arc<Peer>>,
+    pub(crate) allowed_ips: AllowedIps<Arc<Peer>>,
+}
+
+impl Interface {
+    pub(crate) fn empty(id: InterfaceId, engine: Arc<dyn Engine>) -> Self {
+        Self { id, engine, peers: BTreeMap::new(), allowed_ips: AllowedIps::new() }
+    }
+
+    /// The interface as `configs` wants it. `fresh_index` yields an unused 24-bit index for each new peer.
+    pub(crate) fn with_peers(
+        &self,
+        now: Instant,
+        configs: &[PeerConfig],
+        mut fresh_index: impl FnMut() -> u32,
+    ) -> (Self, Applied) {
+        let mut next = Self::empty(self.id, self.engine.clone());
+        let mut applied = Applied::default();
+        for config in configs {
+            let kept = self.peers.get(&config.public_key).filter(|peer| peer.accepts(config));
+            let peer = match kept {
+                Some(peer) => {
+                    if peer.reconfigure(config) {
+                        applied.to_greet.push(config.public_key);
+                    }
+                    peer.clone()
+                }
+                None => match self.new_peer(now, config, &mut fresh_index) {
+                    Some(peer) => {
+                        applied.to_greet.push(config.public_key);
+                        peer
+                    }
+                    None => {
+                        applied.refused.push(config.public_key);
+                        continue;
+                    }
+                },
+            };
+            for prefix in &config.allowed_ips {
+                next.allowed_ips.insert(*prefix, peer.clone());
+            }
+            next.peers.insert(config.public_key, peer);
+        }
+        (next, applied)
+    }
+
+    fn new_peer(&self, now: Instant, config: &PeerConfig, fresh_index: &mut impl FnMut() -> u32) -> Option<Arc<Peer>> {
+        if config.public_key == self.engine.public_key() {
+            return None;
+        }
+        let index = fresh_index();
+        let parameters = PeerParameters {
+            public_key: config.public_key,
+            preshared_key: config.preshared_key.clone(),
+            persistent_keepalive: config.persistent_keepalive,
+            index,
+        };
+        let engine = self.engine.peer(now, parameters).ok()?;
+        Some(Arc::new(Peer::new(config, self.id, index, engine)))
+    }
+}

@@ -1,0 +1,75 @@
+//! The four message types of WireGuard on the wire (whitepaper §5.4), told apart by type and length only.
+
+use crate::discard::Discard;
+
+const HANDSHAKE_INITIATION_LEN: usize = 148;
+const HANDSHAKE_RESPONSE_LEN: usize = 92;
+const COOKIE_REPLY_LEN: usize = 64;
+/// Header and tag around an empty packet.
+pub(crate) const DATA_OVERHEAD: usize = 32;
+
+/// A message's kind and, where it answers something of ours, the index that says what.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Message {
+    HandshakeInitiation,
+    HandshakeResponse { receiver_index: u32 },
+    CookieReply { receiver_index: u32 },
+    Data { receiver_index: u32, counter: u64 },
+}
+
+impl Message {
+    pub(crate) fn parse(datagram: &[u8]) -> Result<Self, Discard> {
+        let message_type = u32_at(datagram, 0).ok_or(Discard::Malformed)?;
+        let index = |offset| u32_at(datagram, offset).ok_or(Discard::Malformed);
+        match (message_type, datagram.len()) {
+            (1, HANDSHAKE_INITIATION_LEN) => Ok(Self::HandshakeInitiation),
+            (2, HANDSHAKE_RESPONSE_LEN) => Ok(Self::HandshakeResponse { receiver_index: index(8)? }),
+            (3, COOKIE_REPLY_LEN) => Ok(Self::CookieReply { receiver_index: index(4)? }),
+            (4, DATA_OVERHEAD..) => Ok(Self::Data {
+                receiver_index: index(4)?,
+                counter: u64::from(index(8)?) | u64::from(index(12)?) << 32,
+            }),
+            _ => Err(Discard::Malformed),
+        }
+    }
+}
+
+fn u32_at(bytes: &[u8], offset: usize) -> Option<u32> {
+    let word = bytes.get(offset..offset + 4)?;
+    Some(u32::from_le_bytes(word.try_into().ok()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn data_carries_its_index_and_counter() {
+        let mut datagram = vec![0; DATA_OVERHEAD];
+        datagram[0] = 4;
+        datagram[4..8].copy_from_slice(&7u32.to_le_bytes());
+        datagram[8..16].copy_from_slice(&(1u64 << 40 | 5).to_le_bytes());
+        assert_eq!(Message::parse(&datagram), Ok(Message::Data { receiver_index: 7, counter: 1 << 40 | 5 }));
+    }
+
+    #[test]
+    fn a_wrong_length_or_a_reserved_bit_is_malformed() {
+        for (message_type, len) in [(1, 148), (2, 92), (3, 64), (4, 32)] {
+            let mut datagram = vec![0; len];
+            datagram[0] = message_type;
+            assert!(Message::parse(&datagram).is_ok());
+            assert_eq!(Message::parse(&datagram[..len - 1]), Err(Discard::Malformed));
+            datagram[1] = 1;
+            assert_eq!(Message::parse(&datagram), Err(Discard::Malformed));
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_datagram_panics(datagram in prop::collection::vec(any::<u8>(), 0..200)) {
+            let _ = Message::parse(&datagram);
+        }
+    }
+}
