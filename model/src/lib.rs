@@ -23,6 +23,6 @@ pub use id::{CommandId, EventId, HostId, IdError, KeyId, NetworkId, TokenId};
 pub use location::{CloudLocation, Located, LocationSource};
 pub use membership::{DesiredState, Labels, Membership, MembershipStatus, PeerState};
 pub use network::{EncryptionPolicy, Network, RuleType};
-pub use peer::{Allocation, Hold, Peer, PublicKey};
+pub use peer::{Allocation, Hold, Peer, PublicKey, PublicKeyOwner};
 pub use token::{Token, TokenState};
 pub use word::UnknownWord;

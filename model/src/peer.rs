@@ -83,3 +83,10 @@ pub struct Allocation {
     pub host: HostId,
     pub hold: Hold,
 }
+
+/// Whose membership a WireGuard key belongs to; created with it, so that no key serves twice. Writer: the service.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PublicKeyOwner {
+    pub network: NetworkId,
+    pub host: HostId,
+}
