@@ -1,0 +1,129 @@
+//! Raw keys read back into what they name.
+
+use std::net::Ipv4Addr;
+
+use cladnet_model::{CommandId, EventId, HostId, KeyId, NetworkId, PublicKey, TokenId};
+
+use super::ROOT;
+
+/// What a raw key names.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum AnyKey {
+    Network(NetworkId),
+    Host(HostId),
+    Membership(NetworkId, HostId),
+    Status(NetworkId, HostId),
+    Allocation(NetworkId, Ipv4Addr),
+    Peer(NetworkId, HostId),
+    Token(TokenId),
+    ApiKey(KeyId),
+    Presence(HostId),
+    Command(HostId, CommandId),
+    Event(EventId),
+    PublicKey(PublicKey),
+    Secret(String),
+    Cluster,
+    Election(String),
+    /// Not one of ours: another release's, or somebody's who shares the cluster.
+    Unknown(String),
+}
+
+impl AnyKey {
+    /// Reads a raw key; one that is not exactly of a known form is [`AnyKey::Unknown`].
+    pub fn parse(path: &str) -> Self {
+        known(path).unwrap_or_else(|| Self::Unknown(path.to_owned()))
+    }
+}
+
+fn known(path: &str) -> Option<AnyKey> {
+    let mut parts = path.strip_prefix(ROOT)?.split('/');
+    let kind = parts.next()?;
+    let names = (parts.next(), parts.next());
+    if parts.next().is_some() {
+        return None;
+    }
+    match (kind, names) {
+        ("network", (Some(network), None)) => Some(AnyKey::Network(network.parse().ok()?)),
+        ("host", (Some(host), None)) => Some(AnyKey::Host(host.parse().ok()?)),
+        ("membership", (Some(network), Some(host))) => {
+            Some(AnyKey::Membership(network.parse().ok()?, host.parse().ok()?))
+        }
+        ("status", (Some(network), Some(host))) => Some(AnyKey::Status(network.parse().ok()?, host.parse().ok()?)),
+        ("allocation", (Some(network), Some(address))) => {
+            Some(AnyKey::Allocation(network.parse().ok()?, address.parse().ok()?))
+        }
+        ("peer", (Some(network), Some(host))) => Some(AnyKey::Peer(network.parse().ok()?, host.parse().ok()?)),
+        ("token", (Some(token), None)) => Some(AnyKey::Token(token.parse().ok()?)),
+        ("key", (Some(key), None)) => Some(AnyKey::ApiKey(key.parse().ok()?)),
+        ("presence", (Some(host), None)) => Some(AnyKey::Presence(host.parse().ok()?)),
+        ("command", (Some(host), Some(command))) => Some(AnyKey::Command(host.parse().ok()?, command.parse().ok()?)),
+        ("event", (Some(event), None)) => Some(AnyKey::Event(event.parse().ok()?)),
+        ("public-key", (Some(hex), None)) => public_key(hex).map(AnyKey::PublicKey),
+        ("secret", (Some(name), None)) => Some(AnyKey::Secret(name.to_owned())),
+        ("cluster", (None, None)) => Some(AnyKey::Cluster),
+        ("election", (Some(name), None)) => Some(AnyKey::Election(name.to_owned())),
+        _ => None,
+    }
+}
+
+fn public_key(hex: &str) -> Option<PublicKey> {
+    if hex.len() != 64 || !hex.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')) {
+        return None;
+    }
+    let mut key = [0; 32];
+    for (byte, digits) in key.iter_mut().zip((0..64).step_by(2)) {
+        *byte = u8::from_str_radix(&hex[digits..digits + 2], 16).ok()?;
+    }
+    Some(PublicKey(key))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::key;
+
+    #[test]
+    fn every_key_reads_back_as_what_it_names() {
+        let (network, host): (NetworkId, HostId) = ("prod".parse().unwrap(), "host-1".parse().unwrap());
+        let address = Ipv4Addr::new(10, 0, 0, 7);
+        assert_eq!(key::network(&network).parse(), AnyKey::Network(network.clone()));
+        assert_eq!(key::host(&host).parse(), AnyKey::Host(host.clone()));
+        assert_eq!(key::membership(&network, &host).parse(), AnyKey::Membership(network.clone(), host.clone()));
+        assert_eq!(key::status(&network, &host).parse(), AnyKey::Status(network.clone(), host.clone()));
+        assert_eq!(key::allocation(&network, address).parse(), AnyKey::Allocation(network.clone(), address));
+        assert_eq!(key::peer(&network, &host).parse(), AnyKey::Peer(network.clone(), host.clone()));
+        assert_eq!(key::public_key(&PublicKey([0xa7; 32])).parse(), AnyKey::PublicKey(PublicKey([0xa7; 32])));
+        assert_eq!(key::cluster().parse(), AnyKey::Cluster);
+        assert_eq!(key::secret("ca").parse(), AnyKey::Secret("ca".into()));
+        assert_eq!(key::election("controller").parse(), AnyKey::Election("controller".into()));
+    }
+
+    #[test]
+    fn a_network_whose_id_begins_another_id_has_its_own_prefix() {
+        let (short, long): (NetworkId, NetworkId) = ("prod".parse().unwrap(), "prod-2".parse().unwrap());
+        let host: HostId = "host-1".parse().unwrap();
+        assert!(!key::peer(&long, &host).path().starts_with(key::peers(&short).path()));
+        assert!(key::peer(&short, &host).path().starts_with(key::peers(&short).path()));
+    }
+
+    #[test]
+    fn foreign_and_malformed_keys_are_unknown() {
+        for path in [
+            "",
+            "/cladnet/v1",
+            "/cladnet/v1/",
+            "/cladnet/v2/network/prod",
+            "/cladnet/v1/network/",
+            "/cladnet/v1/network/a/b",
+            "/cladnet/v1/network/Prod",
+            "/cladnet/v1/membership/prod",
+            "/cladnet/v1/membership/prod/host-1/more",
+            "/cladnet/v1/allocation/prod/10.0.0",
+            "/cladnet/v1/public-key/é0",
+            "/cladnet/v1/cluster/1",
+            "/registry/pods/default/a",
+        ] {
+            assert_eq!(AnyKey::parse(path), AnyKey::Unknown(path.to_owned()), "{path}");
+        }
+    }
+}

@@ -1,0 +1,181 @@
+//! Every key there is, by the record it holds. The writer of each is named with its record in `model`.
+
+use std::net::Ipv4Addr;
+
+use cladnet_model::{
+    Allocation, ApiKey, Cluster, CommandId, CommandRecord, Event, EventId, Host, HostId, KeyId, Membership,
+    MembershipStatus, Network, NetworkId, Peer, Presence, PublicKey, PublicKeyOwner, Token, TokenId,
+};
+
+use super::{Key, Prefix, ROOT};
+use crate::{AnyRecord, Sealed, election::Candidate};
+
+/// Everything of cladnet: one watch for a process that needs many kinds of records in one order.
+pub fn everything() -> Prefix<AnyRecord> {
+    Prefix::at(ROOT)
+}
+
+/// One network.
+pub fn network(network: &NetworkId) -> Key<Network> {
+    Key::at(format!("{ROOT}network/{network}"))
+}
+
+/// All networks.
+pub fn networks() -> Prefix<Network> {
+    Prefix::at(format!("{ROOT}network/"))
+}
+
+/// One host.
+pub fn host(host: &HostId) -> Key<Host> {
+    Key::at(format!("{ROOT}host/{host}"))
+}
+
+/// All hosts.
+pub fn hosts() -> Prefix<Host> {
+    Prefix::at(format!("{ROOT}host/"))
+}
+
+/// A host in a network.
+pub fn membership(network: &NetworkId, host: &HostId) -> Key<Membership> {
+    Key::at(format!("{ROOT}membership/{network}/{host}"))
+}
+
+/// The memberships of one network.
+pub fn memberships(network: &NetworkId) -> Prefix<Membership> {
+    Prefix::at(format!("{ROOT}membership/{network}/"))
+}
+
+/// The memberships of all networks.
+pub fn all_memberships() -> Prefix<Membership> {
+    Prefix::at(format!("{ROOT}membership/"))
+}
+
+/// What the agent of a host last reported of its membership.
+pub fn status(network: &NetworkId, host: &HostId) -> Key<MembershipStatus> {
+    Key::at(format!("{ROOT}status/{network}/{host}"))
+}
+
+/// The reports of one network.
+pub fn statuses(network: &NetworkId) -> Prefix<MembershipStatus> {
+    Prefix::at(format!("{ROOT}status/{network}/"))
+}
+
+/// The reports of all networks.
+pub fn all_statuses() -> Prefix<MembershipStatus> {
+    Prefix::at(format!("{ROOT}status/"))
+}
+
+/// An address that is taken in a network.
+pub fn allocation(network: &NetworkId, address: Ipv4Addr) -> Key<Allocation> {
+    Key::at(format!("{ROOT}allocation/{network}/{address}"))
+}
+
+/// The taken addresses of one network.
+pub fn allocations(network: &NetworkId) -> Prefix<Allocation> {
+    Prefix::at(format!("{ROOT}allocation/{network}/"))
+}
+
+/// The taken addresses of all networks.
+pub fn all_allocations() -> Prefix<Allocation> {
+    Prefix::at(format!("{ROOT}allocation/"))
+}
+
+/// The controller's answer to a membership.
+pub fn peer(network: &NetworkId, host: &HostId) -> Key<Peer> {
+    Key::at(format!("{ROOT}peer/{network}/{host}"))
+}
+
+/// The peers of one network.
+pub fn peers(network: &NetworkId) -> Prefix<Peer> {
+    Prefix::at(format!("{ROOT}peer/{network}/"))
+}
+
+/// The peers of all networks.
+pub fn all_peers() -> Prefix<Peer> {
+    Prefix::at(format!("{ROOT}peer/"))
+}
+
+/// A join token.
+pub fn token(token: &TokenId) -> Key<Token> {
+    Key::at(format!("{ROOT}token/{token}"))
+}
+
+/// All join tokens.
+pub fn tokens() -> Prefix<Token> {
+    Prefix::at(format!("{ROOT}token/"))
+}
+
+/// An API key.
+pub fn api_key(key: &KeyId) -> Key<ApiKey> {
+    Key::at(format!("{ROOT}key/{key}"))
+}
+
+/// All API keys.
+pub fn api_keys() -> Prefix<ApiKey> {
+    Prefix::at(format!("{ROOT}key/"))
+}
+
+/// Which replica holds a host's stream; write it with a lease.
+pub fn presence(host: &HostId) -> Key<Presence> {
+    Key::at(format!("{ROOT}presence/{host}"))
+}
+
+/// The presence of all hosts.
+pub fn presences() -> Prefix<Presence> {
+    Prefix::at(format!("{ROOT}presence/"))
+}
+
+/// A command to a host's agent.
+pub fn command(host: &HostId, command: &CommandId) -> Key<CommandRecord> {
+    Key::at(format!("{ROOT}command/{host}/{command}"))
+}
+
+/// The commands to one host's agent.
+pub fn commands(host: &HostId) -> Prefix<CommandRecord> {
+    Prefix::at(format!("{ROOT}command/{host}/"))
+}
+
+/// The commands to all agents.
+pub fn all_commands() -> Prefix<CommandRecord> {
+    Prefix::at(format!("{ROOT}command/"))
+}
+
+/// Something that happened.
+pub fn event(event: &EventId) -> Key<Event> {
+    Key::at(format!("{ROOT}event/{event}"))
+}
+
+/// Everything that happened and is still kept, oldest first.
+pub fn events() -> Prefix<Event> {
+    Prefix::at(format!("{ROOT}event/"))
+}
+
+/// Whose WireGuard key this is: create it with a membership, so that no key serves twice.
+pub fn public_key(key: &PublicKey) -> Key<PublicKeyOwner> {
+    use std::fmt::Write as _;
+    let mut path = format!("{ROOT}public-key/");
+    for byte in key.0 {
+        write!(path, "{byte:02x}").expect("a string takes every write");
+    }
+    Key::at(path)
+}
+
+/// All WireGuard keys in use.
+pub fn public_keys() -> Prefix<PublicKeyOwner> {
+    Prefix::at(format!("{ROOT}public-key/"))
+}
+
+/// What is true of the whole installation.
+pub fn cluster() -> Key<Cluster> {
+    Key::at(format!("{ROOT}cluster"))
+}
+
+/// A secret, sealed under the key's own path. `name` is a constant of the caller, `[a-z0-9-]`.
+pub fn secret(name: &'static str) -> Key<Sealed> {
+    debug_assert!(name.bytes().all(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'-')), "{name} is no secret's name");
+    Key::at(format!("{ROOT}secret/{name}"))
+}
+
+pub(crate) fn election(name: &str) -> Key<Candidate> {
+    Key::at(format!("{ROOT}election/{name}"))
+}

@@ -1,0 +1,49 @@
+//! A record of any kind, for the one watch of a process over everything.
+
+use cladnet_model::{
+    Allocation, ApiKey, Cluster, CommandRecord, Event, Host, Membership, MembershipStatus, Network, Peer, Presence,
+    PublicKeyOwner, Token,
+};
+
+use crate::{AnyKey, DecodeError, Record};
+
+/// A record, by the kind its key names.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum AnyRecord {
+    Network(Network),
+    Host(Box<Host>),
+    Membership(Membership),
+    Status(MembershipStatus),
+    Allocation(Allocation),
+    Peer(Peer),
+    Token(Token),
+    ApiKey(ApiKey),
+    Presence(Presence),
+    Command(CommandRecord),
+    Event(Event),
+    PublicKey(PublicKeyOwner),
+    Cluster(Cluster),
+    /// Secrets, elections, and what is not ours.
+    Other,
+}
+
+impl Record for AnyRecord {
+    fn decode(path: &str, bytes: &[u8]) -> Result<Self, DecodeError> {
+        Ok(match AnyKey::parse(path) {
+            AnyKey::Network(_) => Self::Network(Record::decode(path, bytes)?),
+            AnyKey::Host(_) => Self::Host(Box::new(Record::decode(path, bytes)?)),
+            AnyKey::Membership(..) => Self::Membership(Record::decode(path, bytes)?),
+            AnyKey::Status(..) => Self::Status(Record::decode(path, bytes)?),
+            AnyKey::Allocation(..) => Self::Allocation(Record::decode(path, bytes)?),
+            AnyKey::Peer(..) => Self::Peer(Record::decode(path, bytes)?),
+            AnyKey::Token(_) => Self::Token(Record::decode(path, bytes)?),
+            AnyKey::ApiKey(_) => Self::ApiKey(Record::decode(path, bytes)?),
+            AnyKey::Presence(_) => Self::Presence(Record::decode(path, bytes)?),
+            AnyKey::Command(..) => Self::Command(Record::decode(path, bytes)?),
+            AnyKey::Event(_) => Self::Event(Record::decode(path, bytes)?),
+            AnyKey::PublicKey(_) => Self::PublicKey(Record::decode(path, bytes)?),
+            AnyKey::Cluster => Self::Cluster(Record::decode(path, bytes)?),
+            AnyKey::Secret(_) | AnyKey::Election(_) | AnyKey::Unknown(_) => Self::Other,
+        })
+    }
+}
