@@ -4,6 +4,8 @@ use std::{fmt, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 
+use crate::credential::base32;
+
 /// Longest id, as a DNS label.
 pub const MAX_LENGTH: usize = 63;
 
@@ -37,13 +39,6 @@ fn check(text: &str) -> Result<(), IdError> {
 /// Random bytes behind a generated id: 80 bits, so that two never meet.
 pub const RANDOM_BYTES: usize = 10;
 
-/// Ten random bytes as sixteen characters of `[a-z2-7]` (RFC 4648 base 32, lower case).
-fn spell(random: [u8; RANDOM_BYTES]) -> String {
-    const ALPHABET: &[u8; 32] = b"abcdefghijklmnopqrstuvwxyz234567";
-    let bits = random.iter().fold(0u128, |bits, byte| bits << 8 | u128::from(*byte));
-    (0..16).rev().map(|i| char::from(ALPHABET[(bits >> (i * 5) & 31) as usize])).collect()
-}
-
 macro_rules! ids {
     ($($(#[$doc:meta])* $name:ident = $prefix:literal;)+) => {$(
         $(#[$doc])*
@@ -54,7 +49,7 @@ macro_rules! ids {
         impl $name {
             /// A fresh id from random bytes.
             pub fn generate(random: [u8; RANDOM_BYTES]) -> Self {
-                Self(format!(concat!($prefix, "-{}"), spell(random)))
+                Self(format!(concat!($prefix, "-{}"), base32(&random)))
             }
 
             /// The id as text.
@@ -117,7 +112,7 @@ ids! {
 impl EventId {
     /// An id that sorts by `at`, with random bytes to tell events of one microsecond apart.
     pub fn at(at: jiff::Timestamp, random: [u8; RANDOM_BYTES]) -> Self {
-        Self(format!("event-{:016x}-{}", at.as_microsecond(), spell(random)))
+        Self(format!("event-{:016x}-{}", at.as_microsecond(), base32(&random)))
     }
 }
 

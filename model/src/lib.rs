@@ -3,6 +3,7 @@
 
 pub mod access;
 pub mod command;
+mod credential;
 pub mod digest;
 pub mod event;
 pub mod host;
@@ -11,11 +12,13 @@ pub mod location;
 pub mod membership;
 pub mod network;
 pub mod peer;
+mod secret;
 pub mod token;
 pub mod word;
 
-pub use access::{ApiKey, Role};
+pub use access::{Action, ApiKey, ApiKeyText, Role};
 pub use command::{CommandRecord, CommandState};
+pub use credential::{CredentialError, CredentialKind};
 pub use digest::SetDigest;
 pub use event::Event;
 pub use host::{Cluster, Endpoint, EndpointSource, Host, HostFacts, Presence, Scope};
@@ -24,5 +27,6 @@ pub use location::{CloudLocation, Located, LocationSource};
 pub use membership::{DesiredState, Labels, Membership, MembershipStatus, PeerState};
 pub use network::{EncryptionPolicy, Network, RuleType};
 pub use peer::{Allocation, Hold, Peer, PublicKey, PublicKeyOwner};
-pub use token::{Token, TokenState};
+pub use secret::{SECRET_BYTES, Secret};
+pub use token::{CA_HASH_BYTES, JoinToken, Token, TokenState};
 pub use word::UnknownWord;

@@ -2,6 +2,7 @@
 
 use std::{fmt, net::Ipv4Addr, str::FromStr};
 
+use data_encoding::BASE64;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -19,8 +20,7 @@ pub struct PublicKeyError;
 
 impl fmt::Display for PublicKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        use base64::{Engine as _, prelude::BASE64_STANDARD};
-        f.write_str(&BASE64_STANDARD.encode(self.0))
+        f.pad(&BASE64.encode(&self.0))
     }
 }
 
@@ -34,8 +34,7 @@ impl FromStr for PublicKey {
     type Err = PublicKeyError;
 
     fn from_str(text: &str) -> Result<Self, PublicKeyError> {
-        use base64::{Engine as _, prelude::BASE64_STANDARD};
-        let bytes = BASE64_STANDARD.decode(text).map_err(|_| PublicKeyError)?;
+        let bytes = BASE64.decode(text.as_bytes()).map_err(|_| PublicKeyError)?;
         bytes.try_into().map(Self).map_err(|_| PublicKeyError)
     }
 }
