@@ -1,8 +1,10 @@
 //! The wire: generated types of `cbnet.v1` and `cladnet.v1`, their descriptors, and conversions to and from `model`.
 //! No behaviour lives here.
 
+pub mod convert;
+
 /// cb-network's interface, kept for its callers.
-#[expect(unused_qualifications, reason = "generated")]
+#[expect(unused_qualifications, clippy::allow_attributes, reason = "generated")]
 pub mod cbnet {
     pub mod v1 {
         tonic::include_proto!("cbnet.v1");
@@ -10,7 +12,7 @@ pub mod cbnet {
 }
 
 /// The interface of admins and agents.
-#[expect(unused_qualifications, reason = "generated")]
+#[expect(unused_qualifications, clippy::allow_attributes, reason = "generated")]
 pub mod cladnet {
     pub mod v1 {
         tonic::include_proto!("cladnet.v1");

@@ -1,0 +1,79 @@
+//! Conversions between the wire and `model`. What comes from outside is refused with the path of the field that is
+//! wrong and what would be right; what goes out always converts.
+
+mod admin;
+mod agent;
+mod location;
+mod time;
+
+use std::{fmt::Display, str::FromStr};
+
+use tonic::{Code, Status, metadata::MetadataValue};
+
+pub use admin::{PeerRecords, host, injected_location, network, peer, token};
+pub use agent::{host_facts, membership_config, membership_status, public_key, remote_peer};
+pub use time::{duration, timestamp};
+
+/// Metadata of an `InvalidArgument` status: the path of the field that is wrong.
+pub const FIELD: &str = "field";
+
+/// A field of a message is not what it should be.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{field}: {reason}")]
+pub struct FieldError {
+    /// As in the `.proto` file, dotted, with indices: `facts.endpoints[2].address`.
+    pub field: String,
+    pub reason: String,
+}
+
+impl FieldError {
+    /// `reason` continues the field's name: `is empty; give a name`.
+    pub fn new(field: impl Into<String>, reason: impl Display) -> Self {
+        Self { field: field.into(), reason: reason.to_string() }
+    }
+
+    /// The same error seen from the message that holds the field in `parent`.
+    #[must_use]
+    pub fn within(self, parent: impl Display) -> Self {
+        Self { field: format!("{parent}.{}", self.field), reason: self.reason }
+    }
+}
+
+impl From<FieldError> for Status {
+    fn from(error: FieldError) -> Self {
+        let mut status = Self::new(Code::InvalidArgument, error.to_string());
+        if let Ok(field) = MetadataValue::try_from(error.field.as_str()) {
+            status.metadata_mut().insert(FIELD, field);
+        }
+        status
+    }
+}
+
+/// Reads a field that must be there.
+pub fn required<T>(field: &str, text: &str) -> Result<T, FieldError>
+where
+    T: FromStr<Err: Display>,
+{
+    text.parse().map_err(|error| FieldError::new(field, error))
+}
+
+/// Reads a field that may be empty.
+pub fn optional<T>(field: &str, text: &str) -> Result<Option<T>, FieldError>
+where
+    T: FromStr<Err: Display>,
+{
+    if text.is_empty() { Ok(None) } else { required(field, text).map(Some) }
+}
+
+/// Refuses text that no honest caller sends: it would be kept in every replica and sent to every peer.
+pub(crate) fn bounded(field: &str, text: String, limit: usize) -> Result<String, FieldError> {
+    match text.len() {
+        length if length > limit => {
+            Err(FieldError::new(field, format!("has {length} bytes; at most {limit} are allowed")))
+        }
+        _ => Ok(text),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,100 @@
+//! Cloud locations: a message with a field per name for people, a map for agents (so that old and new releases mix).
+
+use cladnet_model::{CloudLocation, Located, LocationSource};
+
+use super::{FieldError, bounded, required};
+use crate::cladnet::v1::{self, AgentLocation, AgentLocationField, InjectedLocation, LocationField};
+
+/// Longest value of a field: ids of clouds are shorter.
+const MAX_VALUE: usize = 256;
+
+/// The fields by the names they have on the wire.
+fn fields(location: &CloudLocation) -> [(&'static str, &Option<Located>); 7] {
+    let CloudLocation { provider, account, region, zone, vpc, subnet, instance } = location;
+    [
+        ("provider", provider),
+        ("account", account),
+        ("region", region),
+        ("zone", zone),
+        ("vpc", vpc),
+        ("subnet", subnet),
+        ("instance", instance),
+    ]
+}
+
+fn field<'a>(location: &'a mut CloudLocation, name: &str) -> Option<&'a mut Option<Located>> {
+    Some(match name {
+        "provider" => &mut location.provider,
+        "account" => &mut location.account,
+        "region" => &mut location.region,
+        "zone" => &mut location.zone,
+        "vpc" => &mut location.vpc,
+        "subnet" => &mut location.subnet,
+        "instance" => &mut location.instance,
+        _ => return None,
+    })
+}
+
+impl From<&CloudLocation> for AgentLocation {
+    fn from(location: &CloudLocation) -> Self {
+        let known = fields(location).into_iter().filter_map(|(name, located)| Some((name, located.as_ref()?)));
+        let wire =
+            |located: &Located| AgentLocationField { value: located.value.clone(), source: located.source.to_string() };
+        Self { fields: known.map(|(name, located)| (name.to_owned(), wire(located))).collect() }
+    }
+}
+
+impl TryFrom<AgentLocation> for CloudLocation {
+    type Error = FieldError;
+
+    /// A field that this release does not know is left out.
+    fn try_from(wire: AgentLocation) -> Result<Self, FieldError> {
+        let mut location = Self::default();
+        for (name, AgentLocationField { value, source }) in wire.fields {
+            let Some(slot) = field(&mut location, &name) else { continue };
+            let parent = format!("fields.{name}");
+            let source: LocationSource = required("source", &source).map_err(|error| error.within(&parent))?;
+            let value = bounded("value", value, MAX_VALUE).map_err(|error| error.within(&parent))?;
+            *slot = (!value.is_empty()).then_some(Located { value, source });
+        }
+        Ok(location)
+    }
+}
+
+impl From<&CloudLocation> for v1::CloudLocation {
+    fn from(location: &CloudLocation) -> Self {
+        let wire = |located: &Option<Located>| {
+            located
+                .as_ref()
+                .map(|Located { value, source }| LocationField { value: value.clone(), source: source.to_string() })
+        };
+        let CloudLocation { provider, account, region, zone, vpc, subnet, instance } = location;
+        Self {
+            provider: wire(provider),
+            account: wire(account),
+            region: wire(region),
+            zone: wire(zone),
+            vpc: wire(vpc),
+            subnet: wire(subnet),
+            instance: wire(instance),
+        }
+    }
+}
+
+/// What an API caller says of a host's cloud; empty fields say nothing.
+pub fn injected_location(wire: InjectedLocation) -> Result<CloudLocation, FieldError> {
+    let InjectedLocation { provider, account, region, zone, vpc, subnet } = wire;
+    let located = |name: &str, value: String| {
+        let value = bounded(name, value, MAX_VALUE)?;
+        Ok((!value.is_empty()).then_some(Located { value, source: LocationSource::Injected }))
+    };
+    Ok(CloudLocation {
+        provider: located("provider", provider.to_ascii_lowercase())?,
+        account: located("account", account)?,
+        region: located("region", region)?,
+        zone: located("zone", zone)?,
+        vpc: located("vpc", vpc)?,
+        subnet: located("subnet", subnet)?,
+        instance: None,
+    })
+}
