@@ -1,0 +1,56 @@
+//! Puts back a TUN device that somebody deleted. Peers and sessions live in the tunnel and notice nothing but the gap.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use cladnet_tunnel::InterfaceId;
+use tokio::sync::{Mutex, mpsc};
+use tokio::time::sleep;
+use tracing::{error, warn};
+
+use super::shared::Shared;
+use super::{DeviceError, Running, threads};
+use crate::netlink::Netlink;
+use crate::tun::Tun;
+
+/// Between attempts: whoever deleted the interface may be about to take its name.
+const RETRY_INTERVAL: Duration = Duration::from_secs(1);
+
+/// A reader's last word: this device is gone.
+pub(super) struct Lost {
+    pub(super) id: InterfaceId,
+    pub(super) tun: Arc<Tun>,
+}
+
+pub(super) struct Keeper {
+    pub(super) shared: Arc<Shared>,
+    pub(super) netlink: Netlink,
+    pub(super) interfaces: Arc<Mutex<BTreeMap<String, Running>>>,
+    /// For the readers that it starts.
+    pub(super) lost: mpsc::Sender<Lost>,
+}
+
+impl Keeper {
+    pub(super) async fn run(self, mut reports: mpsc::Receiver<Lost>) {
+        while let Some(report) = reports.recv().await {
+            while let Err(error) = self.restore(&report).await {
+                error!(error = &error as &dyn std::error::Error, "cannot put a deleted interface back");
+                sleep(RETRY_INTERVAL).await;
+            }
+        }
+    }
+
+    /// Does nothing if the interface was taken down on purpose.
+    async fn restore(&self, report: &Lost) -> Result<(), DeviceError> {
+        let interfaces = self.interfaces.lock().await;
+        let wanted = interfaces.values().find(|running| running.id == report.id);
+        let Some(Running { config, .. }) = wanted.filter(|_| self.shared.is_attached(report.id, &report.tun)) else {
+            return Ok(());
+        };
+        warn!(interface = config.name, "interface was deleted, putting it back");
+        let tun = Arc::new(Tun::open(&config.name)?);
+        self.netlink.configure(&config.name, config.address, config.mtu).await?;
+        threads::read_tun(&self.shared, report.id, &config.name, tun, self.lost.clone()).map_err(DeviceError::Thread)
+    }
+}

@@ -1,0 +1,54 @@
+//! Setting up an interface of ours: address, MTU, up; and taking it away.
+
+use ipnet::IpNet;
+use rtnetlink::{LinkMessageBuilder, LinkUnspec};
+
+use super::{InterfaceAddress, Netlink, NetlinkError, errno, failed};
+
+impl Netlink {
+    /// Gives an interface this address and no other of the same family, this MTU, and brings it up. The kernel adds the
+    /// connected route. Safe to repeat.
+    pub async fn configure(&self, name: &str, address: IpNet, mtu: u16) -> Result<(), NetlinkError> {
+        let link = self.link(name).await?.ok_or_else(|| NetlinkError::NoInterface(name.to_owned()))?;
+        self.add_address(name, link.index, address).await?;
+        self.remove_other_addresses(name, link.index, address).await?;
+        let message = LinkMessageBuilder::<LinkUnspec>::new().index(link.index).mtu(mtu.into()).up().build();
+        let set = self.handle.link().set(message).execute().await;
+        set.map_err(|error| failed(format!("bring up the interface {name} with MTU {mtu}"), &error))
+    }
+
+    /// Deletes an interface; content if there is none.
+    pub async fn remove(&self, name: &str) -> Result<(), NetlinkError> {
+        let Some(link) = self.link(name).await? else { return Ok(()) };
+        match self.handle.link().del(link.index).execute().await {
+            Err(error) if errno(&error) != Some(libc::ENODEV) => {
+                Err(failed(format!("delete the interface {name}"), &error))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    async fn add_address(&self, name: &str, index: u32, address: IpNet) -> Result<(), NetlinkError> {
+        let add = self.handle.address().add(index, address.addr(), address.prefix_len()).execute().await;
+        match add {
+            Err(error) if errno(&error) != Some(libc::EEXIST) => {
+                Err(failed(format!("add the address {address} to {name}"), &error))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    async fn remove_other_addresses(&self, name: &str, index: u32, keep: IpNet) -> Result<(), NetlinkError> {
+        for message in self.address_messages().await? {
+            let Some(found) = InterfaceAddress::of(&message) else { continue };
+            let is_ours = found.interface == index && found.is_global;
+            let same_family = found.address.addr().is_ipv4() == keep.addr().is_ipv4();
+            if !is_ours || !same_family || found.address == keep {
+                continue;
+            }
+            let deleted = self.handle.address().del(message).execute().await;
+            deleted.map_err(|error| failed(format!("remove the address {} from {name}", found.address), &error))?;
+        }
+        Ok(())
+    }
+}
