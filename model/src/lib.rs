@@ -12,7 +12,9 @@ pub mod location;
 pub mod membership;
 pub mod network;
 pub mod peer;
+pub mod plan;
 mod secret;
+pub mod space;
 pub mod token;
 pub mod word;
 
@@ -27,6 +29,7 @@ pub use location::{CloudLocation, Located, LocationSource};
 pub use membership::{DesiredState, Labels, Membership, MembershipStatus, PeerState};
 pub use network::{EncryptionPolicy, Network, RuleType};
 pub use peer::{Allocation, Hold, Peer, PublicKey, PublicKeyOwner};
+pub use plan::{Plan, QUARANTINE, Step};
 pub use secret::{SECRET_BYTES, Secret};
 pub use token::{CA_HASH_BYTES, JoinToken, Token, TokenState};
 pub use word::UnknownWord;
