@@ -80,6 +80,13 @@ pub struct Host {
     pub enrolled_at: Timestamp,
 }
 
+impl Host {
+    /// Where it stands, from all sources.
+    pub fn location(&self) -> CloudLocation {
+        self.facts.location.merged(&self.injected)
+    }
+}
+
 /// Which replica holds a host's stream; leased, so that it ends with the replica.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Presence {

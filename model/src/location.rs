@@ -51,3 +51,53 @@ pub struct CloudLocation {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub instance: Option<Located>,
 }
+
+impl CloudLocation {
+    /// Both together; where both know a field, the source that is trusted more wins, else `self`.
+    #[must_use]
+    pub fn merged(&self, other: &Self) -> Self {
+        let pick = |ours: &Option<Located>, theirs: &Option<Located>| match (ours, theirs) {
+            (Some(ours), Some(theirs)) if theirs.source > ours.source => Some(theirs.clone()),
+            (Some(known), _) | (None, Some(known)) => Some(known.clone()),
+            (None, None) => None,
+        };
+        Self {
+            provider: pick(&self.provider, &other.provider),
+            account: pick(&self.account, &other.account),
+            region: pick(&self.region, &other.region),
+            zone: pick(&self.zone, &other.zone),
+            vpc: pick(&self.vpc, &other.vpc),
+            subnet: pick(&self.subnet, &other.subnet),
+            instance: pick(&self.instance, &other.instance),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_more_trusted_source_wins_field_by_field() {
+        let known = |value: &str, source| Some(Located { value: value.to_owned(), source });
+        let metadata = CloudLocation {
+            region: known("r-1", LocationSource::Metadata),
+            vpc: known("vpc-1", LocationSource::Operator),
+            ..CloudLocation::default()
+        };
+        let injected = CloudLocation {
+            region: known("r-2", LocationSource::Injected),
+            vpc: known("vpc-2", LocationSource::Injected),
+            account: known("a", LocationSource::Injected),
+            ..CloudLocation::default()
+        };
+        let both = CloudLocation {
+            account: injected.account.clone(),
+            region: injected.region.clone(),
+            vpc: metadata.vpc.clone(),
+            ..CloudLocation::default()
+        };
+        assert_eq!(metadata.merged(&injected), both);
+        assert_eq!(injected.merged(&metadata), both);
+    }
+}

@@ -6,7 +6,7 @@ use data_encoding::BASE64;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::{HostId, NetworkId};
+use crate::{HostId, NetworkId, TokenId};
 
 /// A WireGuard public key; base64 in text and JSON.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -88,4 +88,7 @@ pub struct Allocation {
 pub struct PublicKeyOwner {
     pub network: NetworkId,
     pub host: HostId,
+    /// The token it joined with, by which a repeated request is known; none for a plain peer.
+    #[serde(default)]
+    pub token: Option<TokenId>,
 }
