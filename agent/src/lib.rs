@@ -2,5 +2,6 @@
 
 pub mod device;
 pub mod netlink;
+pub mod static_tunnel;
 pub mod tun;
 pub mod udp;

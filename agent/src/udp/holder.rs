@@ -8,10 +8,11 @@ use std::path::Path;
 pub(super) fn of(port: u16) -> Option<String> {
     let sockets: BTreeSet<String> =
         ["/proc/self/net/udp", "/proc/self/net/udp6"].iter().flat_map(|table| inodes(table, port)).collect();
-    let processes = fs::read_dir("/proc").ok()?;
-    processes.flatten().map(|entry| entry.path()).find(|process| holds(process, &sockets)).and_then(|process| {
-        let name = fs::read_to_string(process.join("comm")).ok()?;
-        Some(format!("{} (pid {})", name.trim(), process.file_name()?.to_str()?))
+    let processes = fs::read_dir("/proc").ok()?.flatten();
+    let pids = processes.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
+    pids.map(|pid| (pid, Path::new("/proc").join(pid.to_string()))).find_map(|(pid, process)| {
+        let name = holds(&process, &sockets).then(|| fs::read_to_string(process.join("comm")).ok())??;
+        Some(format!("{} (pid {pid})", name.trim()))
     })
 }
 
