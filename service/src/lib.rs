@@ -4,6 +4,8 @@
 pub mod agents;
 pub mod config;
 pub mod connection;
+mod request_id;
+mod rest;
 mod state;
 
 pub use config::{CertificateFiles, Config};

@@ -1,0 +1,142 @@
+//! REST, transcoded from the descriptors: a request becomes the RPC's message, passes through the very gRPC router that
+//! gRPC callers reach (authentication included), and the answer becomes proto3 JSON. No route and no message of ours is
+//! named here.
+//!
+//! JSON of both interfaces has camelCase names, 64-bit integers as strings, and every field, also empty ones, as cb-network's
+//! gateway emitted them.
+
+pub(crate) mod binding;
+mod codec;
+mod input;
+pub(crate) mod problem;
+
+use std::{convert::Infallible, sync::Arc};
+
+use axum::{
+    Router,
+    body::Bytes,
+    extract::{RawPathParams, Request},
+    response::{
+        IntoResponse, Response, Sse,
+        sse::{Event, KeepAlive},
+    },
+    routing::{MethodFilter, MethodRouter, on},
+};
+use futures_util::StreamExt;
+use http::{HeaderMap, StatusCode, header, uri::PathAndQuery};
+use prost_reflect::{DescriptorPool, DynamicMessage, SerializeOptions};
+use tonic::{Status, client::Grpc};
+
+use self::{
+    binding::{Binding, Dialect, bindings},
+    codec::DynamicCodec,
+    problem::Problem,
+};
+use crate::{Connection, request_id::RequestId};
+
+/// Largest body of a request.
+pub(crate) const BODY_LIMIT: usize = 1024 * 1024;
+
+const JSON: SerializeOptions = SerializeOptions::new().skip_default_fields(false);
+
+/// A router with one route for every binding in `pool`; `grpc` carries the calls out.
+pub(crate) fn router(pool: &DescriptorPool, grpc: &Router) -> Router {
+    bindings(pool).into_iter().map(Arc::new).fold(Router::new(), |router, binding| {
+        let path = binding.path.clone();
+        router.route(&path, handler(binding, grpc.clone()))
+    })
+}
+
+fn handler(binding: Arc<Binding>, grpc: Router) -> MethodRouter {
+    let filter = MethodFilter::try_from(binding.verb.clone()).expect("google.api.http knows only ordinary verbs");
+    on(filter, async move |params: RawPathParams, request: Request| {
+        let id = RequestId::of(request.extensions());
+        match call(&binding, grpc, &params, request).await {
+            Ok(response) => response,
+            Err(problem) => problem.response(id.as_str()),
+        }
+    })
+}
+
+/// Carries one REST request out.
+async fn call(
+    binding: &Arc<Binding>,
+    grpc: Router,
+    params: &RawPathParams,
+    request: Request,
+) -> Result<Response, Problem> {
+    let (parts, body) = request.into_parts();
+    let body = axum::body::to_bytes(body, BODY_LIMIT).await.map_err(|_| {
+        Problem::new(
+            StatusCode::PAYLOAD_TOO_LARGE,
+            format!("the body is larger than {BODY_LIMIT} bytes or was cut off"),
+        )
+    })?;
+    let message = message(binding, params, parts.uri.query(), &body)?;
+
+    let mut rpc = tonic::Request::new(message);
+    copy_caller(&parts.headers, &parts.extensions, &mut rpc);
+    let path = PathAndQuery::try_from(binding.rpc_path()).expect("names of services are legal in paths");
+    let codec = DynamicCodec { output: binding.rpc.output() };
+    let refused = |status: Status| Problem::of_status(&status, binding.dialect);
+
+    let mut client = Grpc::new(grpc);
+    client.ready().await.map_err(|error| refused(Status::unavailable(error.to_string())))?;
+    if binding.rpc.is_server_streaming() {
+        let id = RequestId::of(&parts.extensions);
+        let stream = client.server_streaming(rpc, path, codec).await.map_err(refused)?.into_inner();
+        return Ok(events(stream, binding.dialect, id));
+    }
+    let answer = client.unary(rpc, path, codec).await.map_err(refused)?.into_inner();
+    Ok(([(header::CONTENT_TYPE, "application/json")], json(&answer)?).into_response())
+}
+
+fn message(
+    binding: &Binding,
+    params: &RawPathParams,
+    query: Option<&str>,
+    body: &Bytes,
+) -> Result<DynamicMessage, Problem> {
+    let path: Vec<_> = params.iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
+    let query: Vec<(String, String)> =
+        form_urlencoded::parse(query.unwrap_or_default().as_bytes()).into_owned().collect();
+    input::read(binding, &path, &query, body).map_err(|error| {
+        let mut problem = Problem::new(StatusCode::BAD_REQUEST, error.detail).at_field(error.field);
+        problem.code = (binding.dialect == Dialect::Cbnet).then_some(tonic::Code::InvalidArgument);
+        problem
+    })
+}
+
+/// Who calls is decided by the gRPC router alone, from exactly what a gRPC caller would have brought.
+fn copy_caller(headers: &HeaderMap, extensions: &http::Extensions, rpc: &mut tonic::Request<DynamicMessage>) {
+    let mut metadata = HeaderMap::new();
+    if let Some(authorization) = headers.get(header::AUTHORIZATION) {
+        metadata.insert(header::AUTHORIZATION, authorization.clone());
+    }
+    *rpc.metadata_mut() = tonic::metadata::MetadataMap::from_headers(metadata);
+    rpc.extensions_mut().insert(RequestId::of(extensions));
+    if let Some(connection) = extensions.get::<Connection>() {
+        rpc.extensions_mut().insert(connection.clone());
+    }
+}
+
+/// A stream of messages as server-sent events; an error ends it with an event named `error`.
+fn events(stream: tonic::Streaming<DynamicMessage>, dialect: Dialect, id: RequestId) -> Response {
+    let events = stream.map(move |item| {
+        let text = item.map_err(|status| Problem::of_status(&status, dialect)).and_then(|message| json(&message));
+        Ok::<_, Infallible>(match text {
+            Ok(json) => Event::default().data(json),
+            Err(problem) => Event::default().event("error").data(problem.document(id.as_str()).to_string()),
+        })
+    });
+    Sse::new(events).keep_alive(KeepAlive::default()).into_response()
+}
+
+fn json(message: &DynamicMessage) -> Result<String, Problem> {
+    let mut text = Vec::new();
+    message
+        .serialize_with_options(&mut serde_json::Serializer::new(&mut text), &JSON)
+        .ok()
+        .and_then(|()| String::from_utf8(text).ok())
+        .ok_or_else(|| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "the answer cannot be written as JSON"))
+}

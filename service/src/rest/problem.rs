@@ -1,0 +1,156 @@
+//! Problem documents (RFC 9457): what REST answers when it has to say no.
+
+use axum::{
+    body::Body,
+    response::{IntoResponse, Response},
+};
+use http::{HeaderValue, StatusCode, header};
+use serde_json::{Map, Value, json};
+use tonic::{Code, Status};
+
+use super::binding::Dialect;
+
+/// Name of the gRPC metadata that names the field at fault.
+pub(crate) const FIELD: &str = "field";
+
+/// How long a caller of an unavailable service should wait before it tries again.
+const RETRY_AFTER: HeaderValue = HeaderValue::from_static("1");
+
+/// What is wrong, as REST says it.
+#[derive(Debug, Clone)]
+pub(crate) struct Problem {
+    pub(crate) status: StatusCode,
+    pub(crate) detail: String,
+    /// Path of the field at fault, in JSON names; empty if it is no field.
+    pub(crate) field: String,
+    /// The gRPC code behind it, for callers of cb-network's interface, who know grpc-gateway's error object.
+    pub(crate) code: Option<Code>,
+}
+
+impl Problem {
+    pub(crate) fn new(status: StatusCode, detail: impl Into<String>) -> Self {
+        Self { status, detail: detail.into(), field: String::new(), code: None }
+    }
+
+    pub(crate) fn at_field(mut self, field: impl Into<String>) -> Self {
+        self.field = field.into();
+        self
+    }
+
+    /// From an RPC's status. Fields are told in JSON names, as the caller wrote them.
+    pub(crate) fn of_status(status: &Status, dialect: Dialect) -> Self {
+        let field = status.metadata().get(FIELD).and_then(|field| field.to_str().ok()).unwrap_or_default();
+        let json_field = json_name(field);
+        let detail = match status.message().strip_prefix(field) {
+            Some(rest) if !field.is_empty() => format!("{json_field}{rest}"),
+            _ => status.message().to_owned(),
+        };
+        let code = (dialect == Dialect::Cbnet).then_some(status.code());
+        Self { status: http_status(status.code(), dialect), detail, field: json_field, code }
+    }
+
+    /// As JSON, with the request's id.
+    pub(crate) fn document(&self, request_id: &str) -> Value {
+        let mut document = Map::from_iter([
+            ("type".to_owned(), json!("about:blank")),
+            ("title".to_owned(), json!(self.status.canonical_reason().unwrap_or("Error"))),
+            ("status".to_owned(), json!(self.status.as_u16())),
+            ("detail".to_owned(), json!(self.detail)),
+            ("request_id".to_owned(), json!(request_id)),
+        ]);
+        if !self.field.is_empty() {
+            document.insert("field".to_owned(), json!(self.field));
+        }
+        if let Some(code) = self.code {
+            document.insert("code".to_owned(), json!(i32::from(code)));
+            document.insert("message".to_owned(), json!(self.detail));
+            document.insert("details".to_owned(), json!([]));
+        }
+        Value::Object(document)
+    }
+
+    /// As a response.
+    pub(crate) fn response(&self, request_id: &str) -> Response {
+        let mut response = Body::from(self.document(request_id).to_string()).into_response();
+        *response.status_mut() = self.status;
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        if matches!(self.status, StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS) {
+            headers.insert(header::RETRY_AFTER, RETRY_AFTER);
+        }
+        if self.status == StatusCode::UNAUTHORIZED {
+            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+        response
+    }
+}
+
+/// The HTTP status for a gRPC code. cb-network's callers get grpc-gateway's; ours tell a semantic fault (422) from a
+/// request that cannot be read (400), and a conflict (409) from both.
+fn http_status(code: Code, dialect: Dialect) -> StatusCode {
+    match (code, dialect) {
+        (Code::Ok, _) => StatusCode::OK,
+        (Code::InvalidArgument, Dialect::Cladnet) => StatusCode::UNPROCESSABLE_ENTITY,
+        (Code::FailedPrecondition, Dialect::Cladnet) => StatusCode::CONFLICT,
+        (Code::InvalidArgument | Code::FailedPrecondition | Code::OutOfRange, _) => StatusCode::BAD_REQUEST,
+        (Code::NotFound, _) => StatusCode::NOT_FOUND,
+        (Code::AlreadyExists | Code::Aborted, _) => StatusCode::CONFLICT,
+        (Code::PermissionDenied, _) => StatusCode::FORBIDDEN,
+        (Code::Unauthenticated, _) => StatusCode::UNAUTHORIZED,
+        (Code::ResourceExhausted, _) => StatusCode::TOO_MANY_REQUESTS,
+        (Code::Unimplemented, _) => StatusCode::NOT_IMPLEMENTED,
+        (Code::Unavailable, _) => StatusCode::SERVICE_UNAVAILABLE,
+        (Code::DeadlineExceeded, _) => StatusCode::GATEWAY_TIMEOUT,
+        (Code::Cancelled | Code::Unknown | Code::Internal | Code::DataLoss, _) => StatusCode::INTERNAL_SERVER_ERROR,
+    }
+}
+
+/// `outer_field.inner_field[2]` as `outerField.innerField[2]`, the way protoc derives JSON names.
+fn json_name(field: &str) -> String {
+    let mut name = String::with_capacity(field.len());
+    let mut raise = false;
+    for character in field.chars() {
+        match character {
+            '_' => raise = true,
+            _ if raise => {
+                name.extend(character.to_uppercase());
+                raise = false;
+            }
+            _ => name.push(character),
+        }
+    }
+    name
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_field_is_told_in_its_json_name() {
+        let mut status = Status::invalid_argument("ipv4_address_space: 8.8.8.0/24 is public");
+        status.metadata_mut().insert(FIELD, "ipv4_address_space".parse().expect("is ASCII"));
+        let document = Problem::of_status(&status, Dialect::Cladnet).document("r1");
+        assert_eq!(document["field"], "ipv4AddressSpace");
+        assert_eq!(document["detail"], "ipv4AddressSpace: 8.8.8.0/24 is public");
+        assert_eq!(document["status"], 422);
+        assert_eq!(document["request_id"], "r1");
+        assert!(document.get("code").is_none());
+    }
+
+    #[test]
+    fn callers_of_cb_network_find_their_error_object_in_the_document() {
+        let document = Problem::of_status(&Status::not_found("no network"), Dialect::Cbnet).document("r1");
+        assert_eq!(document["code"], 5);
+        assert_eq!(document["message"], "no network");
+        assert_eq!(document["details"], json!([]));
+        assert_eq!(document["status"], 404);
+    }
+
+    #[test]
+    fn an_unavailable_service_says_when_to_try_again() {
+        let response = Problem::of_status(&Status::unavailable("no quorum"), Dialect::Cladnet).response("r1");
+        assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
+        assert_eq!(response.headers()[header::RETRY_AFTER], "1");
+    }
+}
