@@ -21,6 +21,8 @@ pub struct Config {
     pub tls_names: Vec<String>,
     /// The server's certificate, if it does not come from the built-in authority.
     pub certificate: Option<CertificateFiles>,
+    /// Where the first API key is written, beside being told, if this start makes the installation. Must not exist then.
+    pub admin_key_file: Option<PathBuf>,
 }
 
 /// A certificate chain and its key, PEM.
@@ -39,6 +41,7 @@ impl Default for Config {
             insecure_http: None,
             tls_names: Vec::new(),
             certificate: None,
+            admin_key_file: None,
         }
     }
 }

@@ -1,13 +1,29 @@
 //! The API side of cladnet: gRPC and REST on one TLS port, enrolment, API keys and roles, the agents' sync streams, STUN.
 //! It validates with `model` and writes wishes into `store`; addresses are given by the controller, never here.
 
+mod access;
+mod admin;
 pub mod agents;
+mod auth;
+mod bootstrap;
 pub mod config;
 pub mod connection;
+mod envelope;
+mod error;
+mod grpc;
+mod listener;
+mod rate;
 mod request_id;
 mod rest;
+mod router;
+mod server;
 mod state;
+mod stun;
+mod tls;
 
+pub use bootstrap::BootstrapError;
 pub use config::{CertificateFiles, Config};
 pub use connection::Connection;
+pub use server::{Server, StartError, run};
 pub use state::{Clock, Service};
+pub use tls::TlsError;

@@ -39,9 +39,10 @@ pub(crate) const BODY_LIMIT: usize = 1024 * 1024;
 
 const JSON: SerializeOptions = SerializeOptions::new().skip_default_fields(false);
 
-/// A router with one route for every binding in `pool`; `grpc` carries the calls out.
-pub(crate) fn router(pool: &DescriptorPool, grpc: &Router) -> Router {
-    bindings(pool).into_iter().map(Arc::new).fold(Router::new(), |router, binding| {
+/// A router with one route for every binding in `pool` whose dialect is wanted; `grpc` carries the calls out.
+pub(crate) fn router(pool: &DescriptorPool, grpc: &Router, wanted: fn(Dialect) -> bool) -> Router {
+    let bindings = bindings(pool).into_iter().filter(|binding| wanted(binding.dialect));
+    bindings.map(Arc::new).fold(Router::new(), |router, binding| {
         let path = binding.path.clone();
         router.route(&path, handler(binding, grpc.clone()))
     })

@@ -2,9 +2,12 @@
 
 use std::{fmt, sync::Arc};
 
+use cladnet_pki::Authority;
+use cladnet_store::Store;
 use jiff::Timestamp;
+use tokio_util::sync::CancellationToken;
 
-use crate::Config;
+use crate::{Config, auth::Gates};
 
 /// The current time; tests hand in their own.
 #[derive(Clone)]
@@ -35,11 +38,18 @@ impl fmt::Debug for Clock {
 }
 
 /// One replica: its settings, its name and the parts it works with. Shared behind an `Arc`.
-#[derive(Debug)]
-#[expect(dead_code, reason = "the handlers that read it arrive with the listener")]
 pub struct Service {
+    pub(crate) store: Store,
+    /// Names servers and hosts; equal in all replicas.
+    pub(crate) authority: Authority,
+    /// Changes when the store is restored from a backup.
+    pub(crate) epoch: String,
     /// Random name of this run of this replica; presence records carry it.
     pub(crate) replica: String,
     pub(crate) clock: Clock,
     pub(crate) config: Config,
+    /// How often sources may try.
+    pub(crate) gates: Gates,
+    /// Cancelled when the replica stops: whoever holds a stream open ends it then.
+    pub(crate) shutdown: CancellationToken,
 }

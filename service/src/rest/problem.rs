@@ -4,14 +4,12 @@ use axum::{
     body::Body,
     response::{IntoResponse, Response},
 };
+use cladnet_proto::convert::FIELD;
 use http::{HeaderValue, StatusCode, header};
 use serde_json::{Map, Value, json};
 use tonic::{Code, Status};
 
 use super::binding::Dialect;
-
-/// Name of the gRPC metadata that names the field at fault.
-pub(crate) const FIELD: &str = "field";
 
 /// How long a caller of an unavailable service should wait before it tries again.
 const RETRY_AFTER: HeaderValue = HeaderValue::from_static("1");

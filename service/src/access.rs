@@ -1,0 +1,107 @@
+//! Which call needs what: one table for gRPC and REST alike. An RPC that is missing here cannot be called at all.
+
+use cladnet_model::Action;
+
+/// Who may call an RPC.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Access {
+    /// Anybody.
+    Open,
+    /// Anybody, but not often: a join token is checked by the handler.
+    Enrolment,
+    /// An agent, by the client certificate of its host; the handler judges the host and the certificate's age.
+    Host,
+    /// A bearer of an API key whose role allows the action.
+    Key(Action),
+}
+
+use Access::{Enrolment, Host, Key, Open};
+use Action::{Control, ManageHosts, ManageKeys, ManageNetworks, ManagePeers, ManageTokens, Read, RunTests};
+
+/// Every RPC of every service.
+const TABLE: &[(&str, Access)] = &[
+    ("/cbnet.v1.SystemManagementService/health", Open),
+    ("/cbnet.v1.SystemManagementService/controlCloudAdaptiveNetwork", Key(Control)),
+    ("/cbnet.v1.SystemManagementService/testCloudAdaptiveNetwork", Key(RunTests)),
+    ("/cbnet.v1.CloudAdaptiveNetworkService/getCLADNet", Key(Read)),
+    ("/cbnet.v1.CloudAdaptiveNetworkService/getCLADNetList", Key(Read)),
+    ("/cbnet.v1.CloudAdaptiveNetworkService/createCLADNet", Key(ManageNetworks)),
+    ("/cbnet.v1.CloudAdaptiveNetworkService/deleteCLADNet", Key(ManageNetworks)),
+    ("/cbnet.v1.CloudAdaptiveNetworkService/updateCLADNet", Key(ManageNetworks)),
+    ("/cbnet.v1.CloudAdaptiveNetworkService/recommendAvailableIPv4PrivateAddressSpaces", Key(Read)),
+    ("/cbnet.v1.CloudAdaptiveNetworkService/getPeer", Key(Read)),
+    ("/cbnet.v1.CloudAdaptiveNetworkService/getPeerList", Key(Read)),
+    ("/cbnet.v1.CloudAdaptiveNetworkService/updateDetailsOfPeer", Key(ManageHosts)),
+    ("/cbnet.v1.CloudAdaptiveNetworkService/getPeerNetworkingRule", Key(Read)),
+    ("/cladnet.v1.SystemService/GetInfo", Key(Read)),
+    ("/cladnet.v1.NetworkService/CreateNetwork", Key(ManageNetworks)),
+    ("/cladnet.v1.NetworkService/ListNetworks", Key(Read)),
+    ("/cladnet.v1.NetworkService/GetNetwork", Key(Read)),
+    ("/cladnet.v1.NetworkService/UpdateNetwork", Key(ManageNetworks)),
+    ("/cladnet.v1.NetworkService/DeleteNetwork", Key(ManageNetworks)),
+    ("/cladnet.v1.NetworkService/RecommendAddressSpaces", Key(Read)),
+    ("/cladnet.v1.PeerService/ListPeers", Key(Read)),
+    ("/cladnet.v1.PeerService/GetPeer", Key(Read)),
+    ("/cladnet.v1.PeerService/UpdatePeer", Key(ManagePeers)),
+    ("/cladnet.v1.PeerService/RemovePeer", Key(ManagePeers)),
+    ("/cladnet.v1.PeerService/CreatePlainPeer", Key(ManagePeers)),
+    ("/cladnet.v1.PeerService/ControlPeers", Key(Control)),
+    ("/cladnet.v1.PathService/ListPaths", Key(Read)),
+    ("/cladnet.v1.PathService/ExplainPath", Key(Read)),
+    ("/cladnet.v1.HostService/ListHosts", Key(Read)),
+    ("/cladnet.v1.HostService/GetHost", Key(Read)),
+    ("/cladnet.v1.HostService/UpdateHostLocation", Key(ManageHosts)),
+    ("/cladnet.v1.HostService/RemoveHost", Key(ManageHosts)),
+    ("/cladnet.v1.TokenService/CreateToken", Key(ManageTokens)),
+    ("/cladnet.v1.TokenService/ListTokens", Key(Read)),
+    ("/cladnet.v1.TokenService/RevokeToken", Key(ManageTokens)),
+    ("/cladnet.v1.KeyService/CreateKey", Key(ManageKeys)),
+    ("/cladnet.v1.KeyService/ListKeys", Key(ManageKeys)),
+    ("/cladnet.v1.KeyService/RevokeKey", Key(ManageKeys)),
+    ("/cladnet.v1.TestService/RunConnectivityTest", Key(RunTests)),
+    ("/cladnet.v1.EventService/ListEvents", Key(Read)),
+    ("/cladnet.v1.EventService/WatchEvents", Key(Read)),
+    ("/cladnet.v1.AgentService/Enrol", Enrolment),
+    ("/cladnet.v1.AgentService/Join", Host),
+    ("/cladnet.v1.AgentService/RenewCertificate", Host),
+    ("/cladnet.v1.AgentService/Leave", Host),
+    ("/cladnet.v1.AgentService/Sync", Host),
+    // What the interfaces look like is published with the program; the documentation pages show it to anybody as well.
+    ("/grpc.reflection.v1.ServerReflection/ServerReflectionInfo", Open),
+    ("/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo", Open),
+];
+
+/// What `/package.Service/Method` needs; `None` if there is no such RPC.
+pub(crate) fn of(rpc: &str) -> Option<Access> {
+    TABLE.iter().find(|(path, _)| *path == rpc).map(|(_, access)| *access)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use prost_reflect::DescriptorPool;
+
+    use super::*;
+
+    #[test]
+    fn the_table_names_every_rpc_once_and_nothing_else() {
+        let pool = DescriptorPool::decode(cladnet_proto::DESCRIPTORS).expect("our own descriptors");
+        let rpcs: BTreeSet<String> = pool
+            .services()
+            .flat_map(|service| service.methods().map(|rpc| (service.full_name().to_owned(), rpc)).collect::<Vec<_>>())
+            .map(|(service, rpc)| format!("/{service}/{}", rpc.name()))
+            .collect();
+        let named: BTreeSet<String> = TABLE.iter().map(|(path, _)| (*path).to_owned()).collect();
+        assert_eq!(named.len(), TABLE.len(), "an RPC is named twice");
+        let ours = named.iter().filter(|path| !path.starts_with("/grpc.reflection.")).cloned().collect();
+        assert_eq!(rpcs, ours);
+    }
+
+    #[test]
+    fn only_health_and_the_description_of_the_interfaces_are_open() {
+        let open: Vec<_> = TABLE.iter().filter(|(_, access)| *access == Open).map(|(path, _)| *path).collect();
+        assert_eq!(open[0], "/cbnet.v1.SystemManagementService/health");
+        assert!(open[1..].iter().all(|path| path.starts_with("/grpc.reflection.")), "{open:?}");
+    }
+}

@@ -1,0 +1,205 @@
+//! A replica from start to stop: finds or makes the installation, opens its ports, serves until told to stop.
+
+use std::{
+    io,
+    net::{SocketAddr, TcpListener as StdListener},
+    sync::Arc,
+};
+
+use cladnet_model::ApiKeyText;
+use cladnet_store::Store;
+use socket2::{Domain, Protocol, Socket, Type};
+use tokio::net::{TcpListener, UdpSocket};
+use tokio_util::sync::CancellationToken;
+use tracing::info;
+
+use crate::{
+    Clock, Config, Service,
+    auth::Gates,
+    bootstrap::{self, BootstrapError},
+    listener::{self, Security},
+    router,
+    tls::{ServerTls, TlsError},
+};
+
+/// Connections that may wait to be accepted.
+const BACKLOG: i32 = 1_024;
+
+/// Why a replica cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    #[error(transparent)]
+    Bootstrap(#[from] BootstrapError),
+    #[error("prepare TLS")]
+    Tls(#[from] TlsError),
+    #[error("{address} is in use by another program; stop it or choose another {option}")]
+    Busy { address: SocketAddr, option: &'static str },
+    #[error("listen on {address} ({option})")]
+    Listen {
+        address: SocketAddr,
+        option: &'static str,
+        #[source]
+        source: io::Error,
+    },
+    #[error("{address} is no loopback address; {option} sends keys in clear and so serves this machine only")]
+    NotLoopback { address: SocketAddr, option: &'static str },
+}
+
+/// A replica that is ready to serve.
+pub struct Server {
+    service: Arc<Service>,
+    tls: Arc<ServerTls>,
+    listener: TcpListener,
+    insecure: Option<TcpListener>,
+    stun: Option<UdpSocket>,
+    first_key: Option<ApiKeyText>,
+}
+
+impl Server {
+    /// Opens the ports first, so that a busy one changes nothing; then finds the installation in the store, or makes it.
+    pub async fn bind(config: Config, store: Store) -> Result<Self, StartError> {
+        Self::bind_with_clock(config, store, Clock::default()).await
+    }
+
+    /// As [`Server::bind`], at another time.
+    pub async fn bind_with_clock(config: Config, store: Store, clock: Clock) -> Result<Self, StartError> {
+        cladnet_pki::install_crypto_provider();
+        if let Some(address) = config.insecure_http.filter(|address| !address.ip().is_loopback()) {
+            return Err(StartError::NotLoopback { address, option: "--insecure-http" });
+        }
+        let listener = tcp(config.listen_addr, "--listen")?;
+        let insecure = config.insecure_http.map(|address| tcp(address, "--insecure-http")).transpose()?;
+        let stun = config.stun_addr.map(|address| udp(address, "--stun")).transpose()?;
+        let installation = bootstrap::installation(&store, config.admin_key_file.as_deref(), clock.now()).await?;
+        let service = Arc::new(Service {
+            store,
+            authority: installation.authority,
+            epoch: installation.epoch,
+            replica: format!("replica-{:016x}", rand::random::<u64>()),
+            clock,
+            config,
+            gates: Gates::default(),
+            shutdown: CancellationToken::new(),
+        });
+        let tls = Arc::new(ServerTls::new(&service)?);
+        Ok(Self { service, tls, listener, insecure, stun, first_key: installation.first_key })
+    }
+
+    /// Where gRPC and REST are served.
+    pub fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.listener.local_addr()
+    }
+
+    /// Where `cbnet.v1` is served without TLS, if it is.
+    pub fn insecure_addr(&self) -> Option<SocketAddr> {
+        self.insecure.as_ref().and_then(|listener| listener.local_addr().ok())
+    }
+
+    /// Where STUN is answered, if it is.
+    pub fn stun_addr(&self) -> Option<SocketAddr> {
+        self.stun.as_ref().and_then(|socket| socket.local_addr().ok())
+    }
+
+    /// The authority's certificate, which clients verify the service by.
+    pub fn ca_pem(&self) -> &str {
+        self.service.authority.certificate_pem()
+    }
+
+    /// The first API key, if this start made the installation: to be shown once, it is nowhere else.
+    pub fn first_key(&self) -> Option<&ApiKeyText> {
+        self.first_key.as_ref()
+    }
+
+    /// Serves until `shutdown`; then streams end, and requests in flight get a moment to finish.
+    pub async fn run(self, shutdown: CancellationToken) {
+        let Self { service, tls, listener, insecure, stun, first_key: _ } = self;
+        let stop = service.shutdown.clone();
+        let _stop_on_drop = stop.clone().drop_guard();
+        if let Ok(address) = listener.local_addr() {
+            info!(%address, replica = service.replica, "service ready");
+        }
+        let secure = listener::serve(listener, Security::Tls(tls.clone()), router::full(&service), stop.clone());
+        let plain = async {
+            if let Some(listener) = insecure {
+                listener::serve(listener, Security::Plain, router::cbnet_only(&service), stop.clone()).await;
+            }
+        };
+        let served = async { tokio::join!(secure, plain) };
+        let background = async {
+            let stun = async {
+                match stun {
+                    Some(socket) => crate::stun::serve(socket).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::join!(tls.renew(&service), stun)
+        };
+        let stopping = async {
+            shutdown.cancelled().await;
+            stop.cancel();
+            std::future::pending::<()>().await;
+        };
+        tokio::select! {
+            _ = served => {}
+            _ = background => {}
+            () = stopping => {}
+        }
+    }
+}
+
+/// Starts a replica and serves until `shutdown`; see [`Server`] for what else a caller may want to know of it.
+pub async fn run(config: Config, store: Store, shutdown: CancellationToken) -> Result<(), StartError> {
+    Server::bind(config, store).await?.run(shutdown).await;
+    Ok(())
+}
+
+fn tcp(address: SocketAddr, option: &'static str) -> Result<TcpListener, StartError> {
+    let listen = |address: SocketAddr| {
+        let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+        socket.set_reuse_address(true)?;
+        prepare(&socket, address)?;
+        socket.listen(BACKLOG)?;
+        TcpListener::from_std(StdListener::from(socket))
+    };
+    open(address, option, listen)
+}
+
+fn udp(address: SocketAddr, option: &'static str) -> Result<UdpSocket, StartError> {
+    let listen = |address: SocketAddr| {
+        let socket = Socket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))?;
+        prepare(&socket, address)?;
+        UdpSocket::from_std(socket.into())
+    };
+    open(address, option, listen)
+}
+
+fn prepare(socket: &Socket, address: SocketAddr) -> io::Result<()> {
+    if address.is_ipv6() {
+        socket.set_only_v6(false)?;
+    }
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())
+}
+
+/// "Every address" means IPv6 and IPv4 on one socket, or IPv4 alone on a machine without IPv6.
+fn open<S>(
+    address: SocketAddr,
+    option: &'static str,
+    listen: impl Fn(SocketAddr) -> io::Result<S>,
+) -> Result<S, StartError> {
+    let opened = match listen(address) {
+        Err(error) if address.ip().is_unspecified() && address.is_ipv6() && lacks_ipv6(&error) => {
+            listen(SocketAddr::from(([0, 0, 0, 0], address.port())))
+        }
+        opened => opened,
+    };
+    opened.map_err(|source| match source.kind() {
+        io::ErrorKind::AddrInUse => StartError::Busy { address, option },
+        _ => StartError::Listen { address, option, source },
+    })
+}
+
+fn lacks_ipv6(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::AddrNotAvailable
+        || error.raw_os_error() == Some(nix::errno::Errno::EAFNOSUPPORT as i32)
+}

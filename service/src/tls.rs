@@ -1,0 +1,103 @@
+//! The server's certificate: issued by our own authority for every name and address of this machine, and an operator's
+//! beside it if one is given. Both are renewed while the replica runs.
+
+use std::{net::IpAddr, sync::Arc, time::Duration};
+
+use arc_swap::ArcSwap;
+use cladnet_pki::{Authority, Credentials, server_config};
+use jiff::Timestamp;
+use rustls::ServerConfig;
+use tokio_rustls::TlsAcceptor;
+use tracing::{info, warn};
+
+use crate::{CertificateFiles, Service};
+
+/// Longer than any restart, shorter than any leak lasts.
+const LIFETIME: Duration = Duration::from_secs(90 * 86_400);
+
+/// How often the certificate is issued anew and an operator's files are read again.
+const RENEWAL: Duration = Duration::from_secs(12 * 3_600);
+
+/// Why the listener has no certificate.
+#[derive(Debug, thiserror::Error)]
+pub enum TlsError {
+    #[error("read {}", path.display())]
+    Read {
+        path: std::path::PathBuf,
+        #[source]
+        source: std::io::Error,
+    },
+    #[error("use the certificate {} with the key {}", files.chain.display(), files.key.display())]
+    Given {
+        files: CertificateFiles,
+        #[source]
+        source: cladnet_pki::Error,
+    },
+    #[error("issue the server's certificate")]
+    Issue(#[from] cladnet_pki::Error),
+}
+
+/// The current configuration of the listener.
+pub(crate) struct ServerTls(ArcSwap<ServerConfig>);
+
+impl ServerTls {
+    /// With a fresh certificate.
+    pub(crate) fn new(service: &Service) -> Result<Self, TlsError> {
+        Ok(Self(ArcSwap::new(configuration(service)?)))
+    }
+
+    /// For one connection.
+    pub(crate) fn acceptor(&self) -> TlsAcceptor {
+        TlsAcceptor::from(self.0.load_full())
+    }
+
+    /// Renews for ever; a failure leaves the certificate that is there.
+    pub(crate) async fn renew(&self, service: &Service) {
+        let mut ticks = tokio::time::interval(RENEWAL);
+        ticks.tick().await; // the first is now
+        loop {
+            ticks.tick().await;
+            match configuration(service) {
+                Ok(config) => {
+                    self.0.store(config);
+                    info!("server certificate renewed");
+                }
+                Err(error) => warn!(error = &error as &dyn std::error::Error, "server certificate not renewed"),
+            }
+        }
+    }
+}
+
+fn configuration(service: &Service) -> Result<Arc<ServerConfig>, TlsError> {
+    let own = issue(&service.authority, &service.config.tls_names, service.clock.now())?;
+    let given = service.config.certificate.as_ref().map(read).transpose()?;
+    Ok(Arc::new(server_config(&own, given.as_ref(), service.authority.certificate())?))
+}
+
+fn issue(authority: &Authority, extra: &[String], now: Timestamp) -> Result<Credentials, TlsError> {
+    let host_name = nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok());
+    // A machine may be called what no certificate can say; it is then known by its addresses.
+    let usable = |name: &String| rustls::pki_types::DnsName::try_from(name.as_str()).is_ok();
+    let names: Vec<String> = extra.iter().cloned().chain(host_name.filter(usable)).collect();
+    Ok(authority.issue_server(&names, &local_addresses(), now, LIFETIME)?)
+}
+
+/// Every address of this machine; none if the system will not tell.
+fn local_addresses() -> Vec<IpAddr> {
+    let Ok(interfaces) = nix::ifaddrs::getifaddrs() else { return Vec::new() };
+    interfaces
+        .filter_map(|interface| {
+            let address = interface.address?;
+            let v4 = address.as_sockaddr_in().map(|v4| IpAddr::V4(v4.ip()));
+            v4.or_else(|| address.as_sockaddr_in6().map(|v6| IpAddr::V6(v6.ip())))
+        })
+        .collect()
+}
+
+fn read(files: &CertificateFiles) -> Result<Credentials, TlsError> {
+    let text = |path: &std::path::Path| {
+        std::fs::read_to_string(path).map_err(|source| TlsError::Read { path: path.to_owned(), source })
+    };
+    let (chain, key) = (text(&files.chain)?, zeroize::Zeroizing::new(text(&files.key)?));
+    Credentials::from_pem(&chain, &key).map_err(|source| TlsError::Given { files: files.clone(), source })
+}
