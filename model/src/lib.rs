@@ -16,6 +16,7 @@ pub mod plan;
 mod secret;
 pub mod space;
 pub mod token;
+pub mod validate;
 pub mod word;
 
 pub use access::{Action, ApiKey, ApiKeyText, Role};
@@ -31,5 +32,7 @@ pub use network::{EncryptionPolicy, Network, RuleType};
 pub use peer::{Allocation, Hold, Peer, PublicKey, PublicKeyOwner};
 pub use plan::{Plan, QUARANTINE, Step};
 pub use secret::{SECRET_BYTES, Secret};
+pub use space::AddressSpaceError;
 pub use token::{CA_HASH_BYTES, JoinToken, Token, TokenState};
+pub use validate::{Invalid, InvalidInput};
 pub use word::UnknownWord;

@@ -54,6 +54,7 @@ pub fn plan<'a>(
     draft.give_static();
     draft.give_back();
     draft.give_lowest();
+    draft.report_unmet_wishes();
     draft.finish()
 }
 

@@ -1,8 +1,12 @@
 //! Arithmetic on the address space of a network: which of its addresses hosts can have, which are free, what it overlaps.
 
+mod parse;
+
 use std::{collections::BTreeSet, net::Ipv4Addr, ops::RangeInclusive};
 
 use ipnet::{IpNet, Ipv4Net};
+
+pub use parse::{AddressSpaceError, PRIVATE_BLOCKS, parse};
 
 /// The addresses that hosts can have, as numbers: all but the network's and the broadcast address. Empty for /31 and /32.
 pub fn usable(space: Ipv4Net) -> RangeInclusive<u32> {
@@ -22,6 +26,20 @@ pub fn capacity(space: Ipv4Net) -> u32 {
 /// Whether a host can have this address.
 pub fn is_usable(space: Ipv4Net, address: Ipv4Addr) -> bool {
     usable(space).contains(&address.to_bits())
+}
+
+/// The address is not one that a host can have.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("is not one that hosts of {space} can have, {} to {}", Ipv4Addr::from_bits(*usable(*space).start()),
+    Ipv4Addr::from_bits(*usable(*space).end()))]
+pub struct NotUsable {
+    /// The network's address space.
+    pub space: Ipv4Net,
+}
+
+/// The address, if a host of this space can have it.
+pub fn check_usable(space: Ipv4Net, address: Ipv4Addr) -> Result<Ipv4Addr, NotUsable> {
+    if is_usable(space, address) { Ok(address) } else { Err(NotUsable { space }) }
 }
 
 /// The free addresses, lowest first; each step passes the taken addresses before it once.

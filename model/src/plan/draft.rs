@@ -70,20 +70,10 @@ impl<'a> Draft<'a> {
 
     /// Whoever asks for an address gets it unless somebody else has it, or had it lately. Who joined first chooses first.
     pub(super) fn give_static(&mut self) {
-        let unmet = |draft: &Self| -> Vec<(&'a HostId, Ipv4Addr)> {
-            let wishes = draft.by_joining().into_iter();
-            let wishes = wishes.filter_map(|member| Some((&member.host, member.static_address?)));
-            wishes.filter(|(host, wish)| draft.owners.get(wish) != Some(host)).collect()
-        };
-        for (host, wish) in unmet(self) {
+        for (host, wish) in self.unmet_wishes() {
             if self.obstacle(host, wish).is_none() {
                 self.assign(host, wish);
             }
-        }
-        // Told last: the first round decides who is in the way.
-        for (host, wish) in unmet(self) {
-            let problem = self.obstacle(host, wish).unwrap_or_default();
-            self.outcomes.entry(host).or_default().problem = problem;
         }
     }
 
@@ -125,6 +115,14 @@ impl<'a> Draft<'a> {
         let problem = self.fullness();
         for host in refused {
             self.outcomes.entry(host).or_default().problem.clone_from(&problem);
+        }
+    }
+
+    /// Whoever asks for an address and cannot have it is told why. This comes last: until then it may go to its old host.
+    pub(super) fn report_unmet_wishes(&mut self) {
+        for (host, wish) in self.unmet_wishes() {
+            let problem = self.obstacle(host, wish).unwrap_or_default();
+            self.outcomes.entry(host).or_default().problem = problem;
         }
     }
 
@@ -176,11 +174,8 @@ impl<'a> Draft<'a> {
 
     /// Why a host cannot have the address it asks for.
     fn obstacle(&self, host: &HostId, wish: Ipv4Addr) -> Option<String> {
-        let space = self.network.address_space;
-        if !self.is_usable(wish) {
-            let usable = space::usable(space);
-            let (first, last) = (Ipv4Addr::from_bits(*usable.start()), Ipv4Addr::from_bits(*usable.end()));
-            return Some(format!("static address {wish} is not one that hosts of {space} can have, {first} to {last}"));
+        if let Err(problem) = space::check_usable(self.network.address_space, wish) {
+            return Some(format!("static address {wish} {problem}"));
         }
         if let Some(owner) = self.owners.get(&wish) {
             return Some(format!("static address {wish} is taken by host {owner}"));
@@ -228,9 +223,16 @@ impl<'a> Draft<'a> {
         self.allocations.get(&address).is_some_and(|held| held.host == *host && held.hold == Hold::Held)
     }
 
-    /// Whether a host is a member that still has neither an address nor a problem.
+    /// Whether a host is a member that has no address yet and takes any.
     fn waits(&self, host: &HostId) -> bool {
-        self.members.contains_key(host) && !self.outcomes.contains_key(host)
+        let takes_any = self.members.get(host).is_some_and(|member| member.static_address.is_none());
+        takes_any && !self.outcomes.contains_key(host)
+    }
+
+    /// Who asks for an address that it does not have.
+    fn unmet_wishes(&self) -> Vec<(&'a HostId, Ipv4Addr)> {
+        let wishes = self.by_joining().into_iter().filter_map(|member| Some((&member.host, member.static_address?)));
+        wishes.filter(|(host, wish)| self.owners.get(wish) != Some(host)).collect()
     }
 
     fn by_joining(&self) -> Vec<&'a Membership> {

@@ -247,6 +247,21 @@ fn a_static_address_waits_for_the_quarantine_of_another_host() {
 }
 
 #[test]
+fn a_host_that_comes_back_goes_before_another_that_asks_for_its_address() {
+    let mut world = World::new("10.1.0.0/29");
+    world.join("a");
+    world.settle(0);
+    world.leave("a");
+    world.settle(100);
+    world.join("b").static_address = Some(address("10.1.0.1"));
+    world.join("a");
+    world.settle(200);
+    assert_eq!(world.address("a").unwrap(), "10.1.0.1");
+    assert_eq!(world.peer("b").problem, "static address 10.1.0.1 is taken by host a");
+    assert!(world.plan(200).steps.is_empty());
+}
+
+#[test]
 fn moving_to_a_static_address_keeps_the_old_one_back() {
     let mut world = World::new("10.1.0.0/29");
     world.join("a");
@@ -409,7 +424,7 @@ fn check_lowest(world: &World, before: &World, second: i64) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(400))]
+    #![proptest_config(ProptestConfig::with_cases(1000))]
 
     #[test]
     fn every_history_keeps_the_promises(rounds in vec(vec(happening(), 1..5), 1..12)) {
