@@ -28,7 +28,7 @@ pub use host::{Cluster, Endpoint, EndpointSource, Host, HostFacts, Presence, Sco
 pub use id::{CommandId, EventId, HostId, IdError, KeyId, NetworkId, TokenId};
 pub use location::{CloudLocation, Located, LocationSource};
 pub use membership::{DesiredState, Labels, Membership, MembershipStatus, PeerState};
-pub use network::{EncryptionPolicy, Network, RuleType};
+pub use network::{EncryptionPolicy, Misfit, Network, NetworkDraft, NetworkSettings, NetworkUpdate, RuleType};
 pub use peer::{Allocation, Hold, Peer, PublicKey, PublicKeyOwner};
 pub use plan::{Plan, QUARANTINE, Step};
 pub use secret::{SECRET_BYTES, Secret};

@@ -1,8 +1,14 @@
 //! A network (CLADNet): its address space and the two policies that steer its paths.
 
+mod draft;
+mod fit;
+
 use ipnet::Ipv4Net;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+
+pub use draft::{NetworkDraft, NetworkSettings, NetworkUpdate};
+pub use fit::{Misfit, check_fit};
 
 use crate::{NetworkId, word::words};
 
