@@ -74,7 +74,12 @@ impl Checks {
 
     /// Whether all was right.
     pub fn finish(self) -> Result<(), InvalidInput> {
-        if self.0.is_empty() { Ok(()) } else { Err(InvalidInput(self.0)) }
+        self.conclude(Some(()))
+    }
+
+    /// What was made of the fields, if all were right; it is absent only if one was not.
+    pub fn conclude<T>(self, value: Option<T>) -> Result<T, InvalidInput> {
+        value.filter(|_| self.0.is_empty()).ok_or(InvalidInput(self.0))
     }
 }
 
