@@ -14,7 +14,7 @@ use prost_reflect::DescriptorPool;
 use tower::ServiceExt as _;
 
 use crate::{
-    Service, auth, envelope, grpc,
+    Service, auth, docs, envelope, grpc,
     request_id::RequestId,
     rest::{self, binding::Dialect, problem::Problem},
 };
@@ -24,7 +24,8 @@ pub(crate) fn full(service: &Arc<Service>) -> Router {
     let pool = descriptors();
     let grpc = guarded(service, grpc::all(service));
     let rest = rest::router(&pool, &grpc, |_| true);
-    compose(rest.route("/", get(|| async { Redirect::to("/docs/") })), grpc).layer(from_fn(envelope::wrap))
+    let pages = docs::cladnet(&pool).merge(docs::cbnet(&pool)).route("/", get(|| async { Redirect::to("/docs/") }));
+    compose(rest.merge(pages), grpc).layer(from_fn(envelope::wrap))
 }
 
 /// `cbnet.v1` alone, for the listener without TLS.
@@ -32,7 +33,7 @@ pub(crate) fn cbnet_only(service: &Arc<Service>) -> Router {
     let pool = descriptors();
     let grpc = guarded(service, grpc::cbnet(service));
     let rest = rest::router(&pool, &grpc, |dialect| dialect == Dialect::Cbnet);
-    compose(rest, grpc).layer(from_fn(refuse_browsers)).layer(from_fn(envelope::wrap))
+    compose(rest.merge(docs::cbnet(&pool)), grpc).layer(from_fn(refuse_browsers)).layer(from_fn(envelope::wrap))
 }
 
 /// Every descriptor of ours.
