@@ -64,6 +64,11 @@ impl Engine {
     pub(crate) async fn compact(&self, revision: Revision) -> Result<(), StoreError> {
         either!(self, engine => engine.compact(revision).await)
     }
+
+    /// Lets go of files and connections; everything fails with [`StoreError::Closed`] from now on.
+    pub(crate) async fn close(&self) -> Result<(), StoreError> {
+        either!(self, engine => engine.close().await)
+    }
 }
 
 /// A watch of either engine: a task that reads, and its bounded channel. A slow reader slows the task, not the store.

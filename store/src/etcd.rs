@@ -76,4 +76,7 @@ impl Etcd {
     pub(crate) async fn compact(&self, _revision: Revision) -> Result<(), StoreError> {
         Err(NOT_YET)
     }
+    pub(crate) async fn close(&self) -> Result<(), StoreError> {
+        Ok(())
+    }
 }

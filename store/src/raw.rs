@@ -89,15 +89,6 @@ pub(crate) enum RawEvent {
     Deleted(String),
 }
 
-impl RawEvent {
-    pub(crate) fn key(&self) -> &str {
-        match self {
-            Self::Put(entry) => &entry.key,
-            Self::Deleted(key) => key,
-        }
-    }
-}
-
 /// All changes of one revision under the watched prefix.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct RawBatch {

@@ -120,6 +120,12 @@ impl Store {
         self.engine.compact(revision).await
     }
 
+    /// Finishes what was asked and frees the data directory, for a clean end of the process. Every other handle and
+    /// every follower ends with it.
+    pub async fn close(self) -> Result<(), StoreError> {
+        self.engine.close().await
+    }
+
     pub(crate) fn engine(&self) -> &Arc<Engine> {
         &self.engine
     }
