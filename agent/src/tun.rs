@@ -15,8 +15,8 @@ pub enum TunError {
     Open { name: String, source: io::Error },
 }
 
-/// An open TUN device. It disappears from the host when this is dropped; if somebody deletes it first, every call fails with
-/// an error that [`is_gone`] knows.
+/// An open TUN device. It disappears from the host when this is dropped; if somebody deletes it first, every call fails
+/// with an error that [`is_gone`] knows.
 pub struct Tun(tun::Device);
 
 impl Tun {

@@ -10,7 +10,8 @@ use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
 mod holder;
 
-/// Holds what arrives while the reader waits for a core: 10 ms at 5 Gbit/s, and as much again for the kernel's overhead.
+/// Holds what arrives while the reader waits for a core: 10 ms at 5 Gbit/s, and as much again for the kernel's
+/// overhead.
 const BUFFER_BYTES: usize = 8 << 20;
 
 /// Why the socket cannot be had.
@@ -26,7 +27,8 @@ fn by(holder: Option<&str>) -> String {
     holder.map(|holder| format!(" by {holder}")).unwrap_or_default()
 }
 
-/// An unconnected socket. Addresses are given and taken in their own family, also where IPv4 travels through the IPv6 socket.
+/// An unconnected socket. Addresses are given and taken in their own family, also where IPv4 travels through the IPv6
+/// socket.
 #[derive(Debug)]
 pub struct UdpSocket {
     socket: std::net::UdpSocket,

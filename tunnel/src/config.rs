@@ -19,11 +19,11 @@ pub struct InterfaceConfig {
 pub struct PeerConfig {
     pub public_key: PublicKey,
     pub preshared_key: Option<PresharedKey>,
-    /// Where packets for these prefixes go, and the only sources accepted from this peer. A prefix named by two peers belongs
-    /// to the later one.
+    /// Where packets for these prefixes go, and the only sources accepted from this peer. A prefix named by two peers
+    /// belongs to the later one.
     pub allowed_ips: Vec<IpNet>,
-    /// Where the peer is believed to be. Taken when it first appears and when it changes here; between, authenticated packets
-    /// of the peer move the endpoint.
+    /// Where the peer is believed to be. Taken when it first appears and when it changes here; between, authenticated
+    /// packets of the peer move the endpoint.
     pub endpoint: Option<SocketAddr>,
     /// Sends an empty packet when nothing was sent for this long, which keeps a NAT mapping open; whole seconds.
     pub persistent_keepalive: Option<Duration>,

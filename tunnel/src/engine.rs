@@ -1,7 +1,8 @@
-//! The seam behind which a WireGuard implementation stands: [`Engine`] for one interface, [`PeerEngine`] for one peer of it.
+//! The seam behind which a WireGuard implementation stands: [`Engine`] for one interface, [`PeerEngine`] for one peer
+//! of it.
 //!
-//! Drawn so that an engine that keeps its session keys to itself fits as well as one of our own. Every method works in the
-//! caller's buffers; none owns a socket or a thread.
+//! Drawn so that an engine that keeps its session keys to itself fits as well as one of our own. Every method works in
+//! the caller's buffers; none owns a socket or a thread.
 
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
@@ -52,15 +53,15 @@ pub struct PeerParameters {
 #[error("weak key: it gives every private key the same shared secret")]
 pub struct WeakKey;
 
-/// The state towards one peer: handshake, timers, sessions. Callers hold it behind a lock and write out what it produced
-/// after they have let go.
+/// The state towards one peer: handshake, timers, sessions. Callers hold it behind a lock and write out what it
+/// produced after they have let go.
 pub trait PeerEngine: Send {
-    /// Seals an inner packet into `datagram`. Without a session the packet waits in a bounded queue and the datagram, if
-    /// any, is a handshake initiation.
+    /// Seals an inner packet into `datagram`. Without a session the packet waits in a bounded queue and the datagram,
+    /// if any, is a handshake initiation.
     fn seal(&mut self, now: Instant, packet: &[u8], datagram: &mut [u8]) -> Result<Step, Discard>;
 
-    /// Takes one message of this peer; handshake messages must have been admitted. `Ok` means that it was authentic, except
-    /// for a cookie reply.
+    /// Takes one message of this peer; handshake messages must have been admitted. `Ok` means that it was authentic,
+    /// except for a cookie reply.
     fn open(&mut self, now: Instant, message: &[u8], out: &mut [u8]) -> Result<Step, Discard>;
 
     /// Whether [`PeerEngine::seal_queued`] has something to send.

@@ -1,5 +1,5 @@
-//! One interface: an identity, its peers, and who is responsible for which address. Immutable; a change makes a new one that
-//! keeps the peers that did not change, sessions included.
+//! One interface: an identity, its peers, and who is responsible for which address. Immutable; a change makes a new one
+//! that keeps the peers that did not change, sessions included.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -55,23 +55,11 @@ impl Interface {
         let mut next = Self::empty(self.id, self.engine.clone());
         let mut applied = Applied::default();
         for config in configs {
-            let kept = self.peers.get(&config.public_key).filter(|peer| peer.accepts(config));
-            let peer = match kept {
-                Some(peer) => {
-                    if peer.reconfigure(config) {
-                        applied.to_greet.push(config.public_key);
-                    }
-                    peer.clone()
-                }
-                None => match self.new_peer(now, config, &mut fresh_index) {
-                    Some(peer) => {
-                        applied.to_greet.push(config.public_key);
-                        peer
-                    }
-                    None => {
-                        applied.refused.push(config.public_key);
-                        continue;
-                    }
+            let peer = match next.peers.get(&config.public_key) {
+                Some(named_before) => named_before.clone(),
+                None => match self.peer_for(now, config, &mut fresh_index, &mut applied) {
+                    Some(peer) => peer,
+                    None => continue,
                 },
             };
             for prefix in &config.allowed_ips {
@@ -80,6 +68,27 @@ impl Interface {
             next.peers.insert(config.public_key, peer);
         }
         (next, applied)
+    }
+
+    /// The peer that `config` wants: the one there is, or a new one; none if its key is refused.
+    fn peer_for(
+        &self,
+        now: Instant,
+        config: &PeerConfig,
+        fresh_index: &mut impl FnMut() -> u32,
+        applied: &mut Applied,
+    ) -> Option<Arc<Peer>> {
+        let kept = self.peers.get(&config.public_key).filter(|peer| peer.accepts(config));
+        if let Some(peer) = kept {
+            if peer.reconfigure(config) {
+                applied.to_greet.push(config.public_key);
+            }
+            return Some(peer.clone());
+        }
+        let created = self.new_peer(now, config, fresh_index);
+        let list = if created.is_some() { &mut applied.to_greet } else { &mut applied.refused };
+        list.push(config.public_key);
+        created
     }
 
     fn new_peer(&self, now: Instant, config: &PeerConfig, fresh_index: &mut impl FnMut() -> u32) -> Option<Arc<Peer>> {

@@ -1,6 +1,7 @@
 //! Keys of WireGuard: 32 bytes, base64 with padding in text.
 //!
-//! Secret keys zero themselves, show nothing when debugged and have no `Display`: writing one down takes a call that says so.
+//! Secret keys zero themselves, show nothing when debugged and have no `Display`: writing one down takes a call that
+//! says so.
 
 use std::fmt;
 use std::str::FromStr;

@@ -1,7 +1,8 @@
 //! The WireGuard device, without the machine: handshakes, sealing and opening, allowed IPs, peers, discards.
 //!
-//! Pure: no socket, no TUN, no clock, no async. Bytes and `now` come in, bytes go out through an [`Outbox`]; `agent::device`
-//! stands around it. The one stated exception is `engine::boringtun`, whose library reads the clock itself.
+//! Pure: no socket, no TUN, no clock, no async. Bytes and `now` come in, bytes go out through an [`Outbox`];
+//! `agent::device` stands around it. The one stated exception is `engine::boringtun`, whose library reads the clock
+//! itself.
 
 mod allowed_ips;
 mod config;

@@ -1,7 +1,8 @@
-//! All interfaces of a host over one UDP socket: finds the interface and peer of every packet and has it sealed or opened.
+//! All interfaces of a host over one UDP socket: finds the interface and peer of every packet and has it sealed or
+//! opened.
 //!
-//! Readers see an immutable snapshot; a change of configuration publishes a new one. Nothing is written out while a peer's
-//! lock is held.
+//! Readers see an immutable snapshot; a change of configuration publishes a new one. Nothing is written out while a
+//! peer's lock is held.
 
 use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;

@@ -1,4 +1,5 @@
-//! Notices that links, addresses or routes of the host changed. What they changed to is asked anew: messages can be lost.
+//! Notices that links, addresses or routes of the host changed. What they changed to is asked anew: messages can be
+//! lost.
 
 use std::time::Duration;
 

@@ -128,7 +128,7 @@ fn interface_name<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, 
     if valid {
         Ok(name)
     } else {
-        Err(de::Error::custom(format!("interface names have 1 to {MAX_NAME} characters, no '/' or space")))
+        Err(de::Error::custom(format!("a name of an interface has 1 to {MAX_NAME} characters, no '/' or space")))
     }
 }
 
@@ -180,8 +180,8 @@ mod tests {
     fn a_peer_is_taken_as_written() {
         let public_key = PrivateKey::generate(&mut rand::rng()).public_key();
         let (_directory, path) = written(&format!(
-            "{MINIMAL}[[peers]]\npublic_key = '{public_key}'\npreshared_key_file = 'pre.key'\nallowed_ips = ['10.9.0.2/32']\n\
-             endpoint = '192.0.2.1:8055'\npersistent_keepalive = 25\n"
+            "{MINIMAL}[[peers]]\npublic_key = '{public_key}'\npreshared_key_file = 'pre.key'\n\
+             allowed_ips = ['10.9.0.2/32']\nendpoint = '192.0.2.1:8055'\npersistent_keepalive = 25\n"
         ));
         let peers = read(&path).unwrap().interface.peers;
         assert_eq!(peers.len(), 1);

@@ -1,7 +1,8 @@
 //! The engine of the crate `boringtun`: the only code that names it.
 //!
-//! It reads the clock itself, so the `now` of our traits drives only what we added around it: persistent keepalives that can
-//! change on a living session, a limit on how often a handshake is started, and the checks that keep its panics unreachable.
+//! It reads the clock itself, so the `now` of our traits drives only what we added around it: persistent keepalives
+//! that can change on a living session, a limit on how often a handshake is started, and the checks that keep its
+//! panics unreachable.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -18,8 +19,8 @@ use crate::discard::Discard;
 use crate::key::{PrivateKey, PublicKey};
 use crate::message::{DATA_OVERHEAD, Message};
 
-/// Handshake messages per second that are worked on without asking for a cookie. One costs about 0.1 ms, so a flood takes a
-/// fifth of a core at most, and a thousand peers that return at once need no second round trip.
+/// Handshake messages per second that are worked on without asking for a cookie. One costs about 0.1 ms, so a flood
+/// takes a fifth of a core at most, and a thousand peers that return at once need no second round trip.
 const HANDSHAKES_PER_SECOND: u64 = 2_000;
 /// A handshake started within this time is still under way, even around the world.
 const MIN_INITIATION_INTERVAL: Duration = Duration::from_millis(250);

@@ -1,0 +1,164 @@
+//! Changing peers and interfaces under living sessions.
+
+use std::time::Duration;
+
+use cladnet_tunnel::{
+    ConfigError, Discard, InterfaceConfig, MAX_INTERFACES, PeerConfig, PresharedKey, PrivateKey, PublicKey,
+};
+
+use crate::sim::{Host, between, carry, endpoint, friends, peer, strangers};
+
+fn arrives(from: &Host, to: &Host) -> bool {
+    let sealed = from.seal(&between(from.number, to.number, b"?"));
+    // A session, not a new handshake, is what is asked for.
+    sealed.is_ok_and(|output| {
+        output.datagrams.iter().any(|(_, datagram)| datagram[0] == 4) && !carry(from, to, output).is_empty()
+    })
+}
+
+#[test]
+fn a_peer_that_stays_keeps_its_session() {
+    let (a, b) = friends();
+    let newcomer = Host::new(3, vec![]);
+    let applied = a.set_peers(&[newcomer.as_peer(), b.as_peer()]);
+    assert_eq!(applied.to_greet, [newcomer.public_key()]);
+    assert!(arrives(&a, &b) && arrives(&b, &a));
+}
+
+#[test]
+fn allowed_ips_and_keepalive_change_on_a_living_session() {
+    let (mut a, b) = friends();
+    let changed = PeerConfig {
+        allowed_ips: vec!["10.9.0.2/32".parse().unwrap(), "10.9.0.7/32".parse().unwrap()],
+        persistent_keepalive: Some(Duration::from_secs(25)),
+        ..b.as_peer()
+    };
+    assert_eq!(a.set_peers(&[changed]).to_greet, []);
+    assert!(arrives(&a, &b));
+    assert_eq!(a.seal(&between(1, 7, b"new address")).unwrap().datagrams[0].0, b.endpoint());
+    assert_eq!(a.pass(Duration::from_secs(24)).datagrams.len(), 0);
+    assert_eq!(a.pass(Duration::from_secs(2)).datagrams.len(), 1);
+    assert_eq!(a.pass(Duration::from_secs(2)).datagrams.len(), 0);
+}
+
+#[test]
+fn a_keepalive_waits_for_silence() {
+    let (mut a, b) = friends();
+    a.set_peers(&[PeerConfig { persistent_keepalive: Some(Duration::from_secs(10)), ..b.as_peer() }]);
+    a.pass(Duration::from_secs(10));
+    for _ in 0..5 {
+        assert_eq!(a.pass(Duration::from_secs(6)).datagrams.len(), 0);
+        a.seal(&between(1, 2, b"busy")).unwrap();
+    }
+}
+
+#[test]
+fn a_removed_peer_is_dead_at_once() {
+    let (a, b) = friends();
+    let late = a.seal(&between(1, 2, b"late")).unwrap();
+    b.set_peers(&[]);
+    assert_eq!(b.open(a.endpoint(), late.datagram()).unwrap_err(), Discard::UnknownIndex);
+    assert_eq!(b.seal(&between(2, 1, b"gone")).unwrap_err(), Discard::NoRoute);
+}
+
+#[test]
+fn a_new_preshared_key_means_a_new_session() {
+    let (a, b) = friends();
+    let key = Some(PresharedKey::from_bytes([9; 32]));
+    let applied = a.set_peers(&[PeerConfig { preshared_key: key.clone(), ..b.as_peer() }]);
+    assert_eq!(applied.to_greet, [b.public_key()]);
+    assert!(!arrives(&a, &b));
+    b.set_peers(&[PeerConfig { preshared_key: key, ..a.as_peer() }]);
+    carry(&b, &a, b.initiate(&[a.public_key()]));
+    assert!(arrives(&a, &b));
+}
+
+#[test]
+fn configuration_moves_an_endpoint_only_when_it_changes() {
+    let (a, b) = friends();
+    let moved = a.seal(&between(1, 2, b"roamed")).unwrap();
+    b.open(endpoint(77), moved.datagram()).unwrap();
+    assert_eq!(b.set_peers(&[a.as_peer()]).to_greet, []);
+    assert_eq!(b.stats_of(&a).endpoint, Some(endpoint(77)), "the same configuration again is no news");
+
+    let elsewhere = PeerConfig { endpoint: Some(endpoint(88)), ..a.as_peer() };
+    assert_eq!(b.set_peers(&[elsewhere]).to_greet, [a.public_key()]);
+    assert_eq!(b.stats_of(&a).endpoint, Some(endpoint(88)));
+
+    b.set_peers(&[PeerConfig { endpoint: None, ..a.as_peer() }]);
+    assert_eq!(b.stats_of(&a).endpoint, Some(endpoint(88)), "not knowing better is no reason to forget");
+}
+
+#[test]
+fn keys_that_cannot_be_peers_are_left_out_and_the_others_work() {
+    let (a, b) = (Host::new(1, vec![]), Host::new(2, vec![]));
+    let weak = PublicKey::from_bytes([0; 32]);
+    let applied = a.set_peers(&[peer(1, a.public_key()), peer(9, weak), b.as_peer()]);
+    assert_eq!(applied.refused, [a.public_key(), weak]);
+    assert_eq!(applied.to_greet, [b.public_key()]);
+}
+
+#[test]
+fn a_peer_named_twice_is_one_peer_with_the_prefixes_of_both() {
+    let (a, b) = friends();
+    let more = PeerConfig { allowed_ips: vec!["10.9.0.7/32".parse().unwrap()], ..b.as_peer() };
+    assert_eq!(a.set_peers(&[b.as_peer(), more]).to_greet, []);
+    assert!(arrives(&a, &b));
+    assert_eq!(a.seal(&between(1, 7, b"?")).unwrap().datagrams[0].1[0], 4, "over the same session");
+}
+
+#[test]
+fn a_prefix_named_twice_belongs_to_the_later_peer() {
+    let (a, b) = strangers();
+    let thief = PrivateKey::generate(&mut rand::rng()).public_key();
+    let same_prefix = PeerConfig { public_key: thief, endpoint: Some(endpoint(3)), ..b.as_peer() };
+    a.set_peers(&[b.as_peer(), same_prefix]);
+    assert_eq!(a.seal(&between(1, 2, b"?")).unwrap().datagrams[0].0, endpoint(3));
+}
+
+#[test]
+fn networks_share_the_socket_and_nothing_else() {
+    let (a, b) = strangers();
+    // b is in a second network, where a's twin lives; both networks use the same addresses.
+    let second_key = PrivateKey::generate(&mut rand::rng());
+    let twin = Host::new(1, vec![peer(2, second_key.public_key())]);
+    let config = InterfaceConfig { private_key: second_key.clone(), peers: vec![twin.as_peer()] };
+    let (second, _) = b.tunnel.add_interface(b.now, &config, &mut rand::rng()).unwrap();
+    assert_ne!(second, b.interface);
+
+    for (sender, key, interface) in [(&a, b.public_key(), b.interface), (&twin, second_key.public_key(), second)] {
+        let response = b.open(sender.endpoint(), sender.initiate(&[key]).datagram()).unwrap();
+        sender.open(b.endpoint(), response.datagram()).unwrap();
+        let data = sender.seal(&between(1, 2, b"to my own network")).unwrap();
+        let delivered = b.open(sender.endpoint(), data.datagram()).unwrap().packets;
+        assert_eq!(delivered.iter().map(|(id, _)| *id).collect::<Vec<_>>(), [interface]);
+    }
+
+    b.tunnel.remove_interface(second);
+    let data = twin.seal(&between(1, 2, b"left")).unwrap();
+    assert_eq!(b.open(twin.endpoint(), data.datagram()).unwrap_err(), Discard::UnknownIndex);
+    assert!(arrives(&a, &b));
+}
+
+#[test]
+fn a_host_has_a_bounded_number_of_interfaces_each_with_its_own_key() {
+    let host = Host::new(1, vec![]);
+    let add = |private_key| {
+        let config = InterfaceConfig { private_key, peers: vec![] };
+        host.tunnel.add_interface(host.now, &config, &mut rand::rng()).map(|(id, _)| id)
+    };
+    assert_eq!(add(host.private_key.clone()), Err(ConfigError::KeyInUse));
+    let ids: Vec<_> = (1..MAX_INTERFACES).map(|_| add(PrivateKey::generate(&mut rand::rng())).unwrap()).collect();
+    assert_eq!(add(PrivateKey::generate(&mut rand::rng())), Err(ConfigError::TooManyInterfaces));
+    host.tunnel.remove_interface(ids[3]);
+    assert_eq!(add(PrivateKey::generate(&mut rand::rng())), Ok(ids[3]), "a slot is used again");
+}
+
+#[test]
+fn a_kept_alive_peer_is_never_given_up() {
+    let (mut a, b) = strangers();
+    a.set_peers(&[PeerConfig { persistent_keepalive: Some(Duration::from_secs(25)), ..b.as_peer() }]);
+    assert_eq!(a.pass(Duration::from_secs(26)).datagrams.len(), 1, "a handshake, as there is no session");
+    assert_eq!(a.pass(Duration::from_secs(2)).datagrams.len(), 0);
+    assert_eq!(a.pass(Duration::from_secs(600)).datagrams.len(), 1);
+}

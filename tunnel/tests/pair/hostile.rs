@@ -1,0 +1,108 @@
+//! Bytes from people who have no key: nothing is delivered, nothing is believed, nothing panics.
+
+use cladnet_tunnel::Discard;
+use proptest::prelude::*;
+
+use crate::sim::{between, endpoint, friends};
+
+#[test]
+fn datagrams_of_every_size_are_survived() {
+    let (a, b) = friends();
+    for len in (0..200).chain([1419, 1420, 1500, 9000, 65_507, 65_535]) {
+        for message_type in 0..=5 {
+            let mut datagram = vec![0; len];
+            if let Some(first) = datagram.first_mut() {
+                *first = message_type;
+            }
+            let (result, output) = b.open_both(endpoint(66), &datagram);
+            assert!(result.is_err(), "{len} bytes of type {message_type}");
+            assert!(output.packets.is_empty() && output.datagrams.is_empty());
+        }
+    }
+    assert_eq!(b.stats_of(&a).endpoint, Some(a.endpoint()));
+}
+
+#[test]
+fn an_inner_packet_too_long_for_a_datagram_is_not_sent() {
+    let (a, _) = friends();
+    let longest = between(1, 2, &vec![0; 65_535 - 20]);
+    assert_eq!(a.seal(&longest).unwrap_err(), Discard::Oversized);
+    assert!(a.seal(&longest[..65_475]).is_ok());
+}
+
+#[test]
+fn an_index_of_no_session_is_unknown() {
+    let (a, b) = friends();
+    let mut datagram = a.seal(&between(1, 2, b"misrouted")).unwrap().datagram().to_vec();
+    datagram[5] ^= 0xff;
+    assert_eq!(b.open(a.endpoint(), &datagram).unwrap_err(), Discard::UnknownIndex);
+}
+
+#[test]
+fn an_index_of_a_session_long_gone_is_refused() {
+    let (a, b) = friends();
+    let mut datagram = a.seal(&between(1, 2, b"old")).unwrap().datagram().to_vec();
+    datagram[4] ^= 0x40;
+    let reason = b.open(a.endpoint(), &datagram).unwrap_err();
+    assert_eq!(reason, Discard::NoSession);
+}
+
+#[test]
+fn a_counter_at_its_end_is_refused_before_anything_is_computed() {
+    let (a, b) = friends();
+    let mut datagram = a.seal(&between(1, 2, b"last")).unwrap().datagram().to_vec();
+    datagram[8..16].copy_from_slice(&u64::MAX.to_le_bytes());
+    assert_eq!(b.open(a.endpoint(), &datagram).unwrap_err(), Discard::CounterExhausted);
+}
+
+#[test]
+fn a_session_cannot_be_used_by_another_hosts_address_book() {
+    let (a, b) = friends();
+    let (_, d) = friends();
+    let datagram = a.seal(&between(1, 2, b"for b")).unwrap().datagram().to_vec();
+    assert!(d.open(a.endpoint(), &datagram).is_err());
+    assert_eq!(b.open(a.endpoint(), &datagram).unwrap().packets.len(), 1);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn no_bytes_are_taken_for_a_message(
+        mut datagram in prop::collection::vec(any::<u8>(), 0..2000),
+        message_type in 0u8..6,
+    ) {
+        let (_, b) = friends();
+        if let Some(head) = datagram.get_mut(..4) {
+            head.copy_from_slice(&[message_type, 0, 0, 0]);
+        }
+        let (result, output) = b.open_both(endpoint(66), &datagram);
+        prop_assert!(result.is_err() && output.packets.is_empty() && output.datagrams.is_empty());
+    }
+
+    #[test]
+    fn a_flipped_bit_anywhere_is_noticed(
+        payload in prop::collection::vec(any::<u8>(), 0..200),
+        position in any::<prop::sample::Index>(),
+        bit in 0u8..8,
+    ) {
+        let (a, b) = friends();
+        let mut datagram = a.seal(&between(1, 2, &payload)).unwrap().datagram().to_vec();
+        let position = position.index(datagram.len());
+        datagram[position] ^= 1 << bit;
+        let (result, output) = b.open_both(endpoint(66), &datagram);
+        prop_assert!(result.is_err() && output.packets.is_empty());
+        prop_assert_eq!(b.stats_of(&a).endpoint, Some(a.endpoint()));
+    }
+
+    #[test]
+    fn a_flipped_bit_in_a_handshake_leads_nowhere(position in any::<prop::sample::Index>(), bit in 0u8..8) {
+        let (a, b) = crate::sim::strangers();
+        let mut initiation = a.initiate(&[b.public_key()]).datagram().to_vec();
+        // mac2 is empty and not looked at while there is no load.
+        let position = position.index(initiation.len() - 16);
+        initiation[position] ^= 1 << bit;
+        prop_assert!(b.open(a.endpoint(), &initiation).is_err());
+        prop_assert_eq!(b.stats_of(&a).rx_bytes, 0);
+    }
+}

@@ -1,0 +1,9 @@
+//! Two tunnels joined by a wire of our own: what may pass between them, and what must not.
+
+#![expect(clippy::unwrap_used, reason = "helpers of tests may just fail")]
+
+mod configuration;
+mod data;
+mod handshake;
+mod hostile;
+mod sim;
