@@ -6,6 +6,8 @@ mod registry;
 
 use std::{fmt, marker::PhantomData};
 
+use crate::AnyRecord;
+
 pub use any::AnyKey;
 pub use registry::*;
 
@@ -88,6 +90,11 @@ path_like!(Key);
 path_like!(Prefix);
 
 impl<T> Key<T> {
+    /// The same key, of a record of any kind: as a watch over everything has it.
+    pub fn erased(&self) -> Key<AnyRecord> {
+        Key::at(self.path.clone())
+    }
+
     /// What the key names.
     pub fn parse(&self) -> AnyKey {
         AnyKey::parse(&self.path)
