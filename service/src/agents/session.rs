@@ -1,0 +1,174 @@
+//! What one stream has told its agent, and what to tell it next. Pure, and bounded whatever the agent does: per network
+//! it keeps a revision and a digest, never messages, so a slow agent gets what changed meanwhile in one piece.
+
+use std::collections::BTreeMap;
+
+use cladnet_model::{HostId, NetworkId, SetDigest};
+use cladnet_proto::{
+    cladnet::v1::{Applied, Delta, MembershipConfig, MembershipEnded, Snapshot, service_message::Message},
+    convert,
+};
+
+use super::view::{NetworkState, View, fingerprint};
+
+/// One agent's stream.
+#[derive(Debug)]
+pub(crate) struct Session {
+    host: HostId,
+    told: BTreeMap<NetworkId, Told>,
+}
+
+/// What the agent has of one network.
+#[derive(Debug, Clone)]
+struct Told {
+    revision: i64,
+    count: usize,
+    digest: Vec<u8>,
+    /// Fingerprint of its membership; unknown if it has it from an earlier stream.
+    membership: Option<Vec<u8>>,
+}
+
+/// What the agent should have of one network.
+struct Wanted {
+    membership: MembershipConfig,
+    count: usize,
+    digest: SetDigest,
+}
+
+impl Session {
+    /// A stream whose agent says that it has `applied`. What belongs to another epoch, or makes no sense, counts as
+    /// nothing: a snapshot follows.
+    pub(crate) fn new(host: HostId, epoch: &str, applied: Vec<Applied>) -> Self {
+        let told = applied.into_iter().filter(|applied| applied.epoch == epoch).filter_map(|applied| {
+            let told = Told {
+                revision: applied.revision,
+                count: usize::try_from(applied.count).ok()?,
+                digest: applied.digest,
+                membership: None,
+            };
+            Some((applied.network_id.parse().ok()?, told))
+        });
+        Self { host, told: told.collect() }
+    }
+
+    /// The next message that brings the agent closer to the view; none when it has everything. A network of which the
+    /// agent has seen more than this replica is left alone until [`View::revision`] reaches [`Session::waits_for`].
+    pub(crate) fn next(&mut self, view: &View) -> Option<Message> {
+        let now = view.revision()?;
+        if let Some(ended) = self.ended(view, now) {
+            return Some(Message::Ended(ended));
+        }
+        for (id, network) in view.networks_of(&self.host) {
+            let Some(wanted) = Wanted::of(&self.host, id, network, view) else { continue };
+            let told = self.told.get(id);
+            if told.is_some_and(|told| told.revision > now || wanted.is(told)) {
+                continue;
+            }
+            if told.is_some_and(|told| told.membership.is_none()) && view.is_incomplete(id) {
+                continue; // better an old configuration than one with holes
+            }
+            let message = told
+                .and_then(|told| delta(&self.host, view.epoch(), network, told, &wanted))
+                .unwrap_or_else(|| snapshot(&self.host, view.epoch(), network, told, &wanted));
+            let told = wanted.told(message_revision(&message));
+            self.told.insert(id.clone(), told);
+            return Some(message);
+        }
+        None
+    }
+
+    /// The revision that the view must reach before everything can be told; none if it need not wait.
+    pub(crate) fn waits_for(&self, view: &View) -> Option<i64> {
+        let now = view.revision().unwrap_or_default();
+        self.told.values().map(|told| told.revision).filter(|revision| *revision > now).max()
+    }
+
+    /// A network that the agent has and is no longer a member of. One that this replica may not have seen yet is not.
+    fn ended(&mut self, view: &View, now: i64) -> Option<MembershipEnded> {
+        let is_member = |id: &NetworkId| view.networks_of(&self.host).any(|(member, _)| member == id);
+        let gone = self
+            .told
+            .iter()
+            .find(|(id, told)| told.revision <= now && !is_member(id) && !view.is_incomplete(id))
+            .map(|(id, _)| id.clone())?;
+        self.told.remove(&gone);
+        let reason = match view.network(&gone) {
+            Some(_) => "the host was removed from the network",
+            None => "the network was deleted",
+        };
+        Some(MembershipEnded { network_id: gone.to_string(), reason: reason.to_owned() })
+    }
+}
+
+impl Wanted {
+    fn of(host: &HostId, id: &NetworkId, network: &NetworkState, view: &View) -> Option<Self> {
+        let location = view.host(host)?.0.location();
+        let (record, membership) = (network.record()?, network.membership(host)?);
+        debug_assert_eq!(&record.id, id);
+        let mut membership = convert::membership_config(record, membership, network.peer(host), &location);
+        membership.fingerprint = fingerprint(&membership);
+        let (count, digest) = network.digest_for(host);
+        let digest = digest.toggled(host.as_str(), &membership.fingerprint);
+        Some(Self { membership, count, digest })
+    }
+
+    fn is(&self, told: &Told) -> bool {
+        self.count == told.count && self.digest.as_bytes()[..] == told.digest[..]
+    }
+
+    fn told(self, revision: i64) -> Told {
+        Told {
+            revision,
+            count: self.count,
+            digest: self.digest.as_bytes().to_vec(),
+            membership: Some(self.membership.fingerprint),
+        }
+    }
+
+    fn count(&self) -> u32 {
+        u32::try_from(self.count).unwrap_or(u32::MAX)
+    }
+}
+
+/// What changed since the agent was told; none if that is not known, or if nothing did and yet it has something else.
+fn delta(host: &HostId, epoch: &str, network: &NetworkState, told: &Told, wanted: &Wanted) -> Option<Message> {
+    if network.revision() <= told.revision {
+        return None;
+    }
+    let changes = network.changes_since(told.revision, host)?;
+    let same_membership = told.membership.as_ref() == Some(&wanted.membership.fingerprint);
+    Some(Message::Delta(Delta {
+        epoch: epoch.to_owned(),
+        network_id: wanted.membership.network_id.clone(),
+        base_revision: told.revision,
+        revision: network.revision(),
+        membership: (!same_membership).then(|| wanted.membership.clone()),
+        upserts: changes.upserts,
+        removals: changes.removals,
+        count: wanted.count(),
+        digest: wanted.digest.as_bytes().to_vec(),
+    }))
+}
+
+/// Everything. An agent that has seen a later revision than the last change is not sent back behind it.
+fn snapshot(host: &HostId, epoch: &str, network: &NetworkState, told: Option<&Told>, wanted: &Wanted) -> Message {
+    Message::Snapshot(Snapshot {
+        epoch: epoch.to_owned(),
+        revision: told.map_or(i64::MIN, |told| told.revision).max(network.revision()),
+        membership: Some(wanted.membership.clone()),
+        peers: network.peers_for(host),
+        count: wanted.count(),
+        digest: wanted.digest.as_bytes().to_vec(),
+    })
+}
+
+fn message_revision(message: &Message) -> i64 {
+    match message {
+        Message::Snapshot(snapshot) => snapshot.revision,
+        Message::Delta(delta) => delta.revision,
+        _ => 0,
+    }
+}
+
+#[cfg(test)]
+mod tests;

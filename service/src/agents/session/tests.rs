@@ -1,0 +1,220 @@
+use cladnet_model::Host;
+use cladnet_proto::cladnet::v1::service_message::Message;
+use cladnet_store::{AnyRecord, Change, Listing, Update, key};
+use proptest::prelude::*;
+
+use super::*;
+use crate::agents::testing::*;
+
+fn empty_view() -> View {
+    let mut view = View::default();
+    view.apply(Update::Listing(Listing { items: Vec::new(), revision: 1.into(), undecodable: Vec::new() }));
+    view.apply(batch(2, vec![put_cluster("e", 2)]));
+    view
+}
+
+fn drain(session: &mut Session, view: &View, copy: &mut Copy, host: &HostId) -> usize {
+    let mut messages = 0;
+    while let Some(message) = session.next(view) {
+        copy.apply(host, message).unwrap();
+        messages += 1;
+        assert!(messages < 100, "it never ends");
+    }
+    messages
+}
+
+/// One step of a random history over three hosts and two networks, one id the other's prefix.
+#[derive(Debug, Clone)]
+enum Step {
+    Network(bool, u8),
+    Host(u8, Option<u16>),
+    Membership(u8, bool, Option<u8>),
+    Peer(u8, bool, Option<u8>),
+    /// The agent takes what there is.
+    Read,
+    /// The agent comes back with what it has.
+    Reconnect,
+}
+
+const NETWORKS: [&str; 2] = ["n", "n-2"];
+const HOSTS: [&str; 3] = ["a", "b", "c"];
+
+fn step() -> impl Strategy<Value = Step> {
+    let host = 0..HOSTS.len() as u8;
+    prop_oneof![
+        1 => (any::<bool>(), 0..3u8).prop_map(|(network, name)| Step::Network(network, name)),
+        4 => (host.clone(), proptest::option::weighted(0.8, 0..3u16)).prop_map(|(host, port)| Step::Host(host, port)),
+        4 => (host.clone(), any::<bool>(), proptest::option::weighted(0.8, 1..4u8))
+            .prop_map(|(host, network, key)| Step::Membership(host, network, key)),
+        4 => (host, any::<bool>(), proptest::option::weighted(0.8, 1..4u8))
+            .prop_map(|(host, network, address)| Step::Peer(host, network, address)),
+        3 => Just(Step::Read),
+        1 => Just(Step::Reconnect),
+    ]
+}
+
+fn change(step: &Step, revision: i64) -> Option<Change<AnyRecord>> {
+    let network = |second: bool| NETWORKS[usize::from(second)];
+    let host = |index: u8| HOSTS[usize::from(index)];
+    Some(match *step {
+        Step::Network(second, 0) => Change::Deleted(key::network(&network_id(network(second))).erased()),
+        Step::Network(second, name) => {
+            let record = cladnet_model::Network {
+                name: format!("name {name}"),
+                ..crate::agents::testing::network(network(second))
+            };
+            put_network(record, revision)
+        }
+        Step::Host(index, None) => Change::Deleted(key::host(&host_id(host(index))).erased()),
+        Step::Host(index, Some(port)) => {
+            put_host(Host { facts: facts(port), ..crate::agents::testing::host(host(index)) }, revision)
+        }
+        Step::Membership(index, second, None) => {
+            Change::Deleted(key::membership(&network_id(network(second)), &host_id(host(index))).erased())
+        }
+        Step::Membership(index, second, Some(key)) => {
+            put_membership(membership(network(second), host(index), key), revision)
+        }
+        Step::Peer(index, second, None) => {
+            Change::Deleted(key::peer(&network_id(network(second)), &host_id(host(index))).erased())
+        }
+        Step::Peer(index, second, Some(address)) => put_peer(peer(network(second), host(index), address), revision),
+        Step::Read | Step::Reconnect => return None,
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 500, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn whoever_applies_what_it_is_told_ends_with_what_a_newcomer_gets(steps in proptest::collection::vec(step(), 1..60)) {
+        let (mut view, me) = (empty_view(), host_id("a"));
+        let mut copy = Copy::default();
+        let mut session = Session::new(me.clone(), "e", Vec::new());
+        for (step, revision) in steps.iter().zip(3..) {
+            match change(step, revision) {
+                Some(change) => drop(view.apply(batch(revision, vec![change]))),
+                None => {
+                    if matches!(step, Step::Reconnect) {
+                        session = Session::new(me.clone(), "e", copy.applied(&me));
+                    }
+                    drain(&mut session, &view, &mut copy, &me);
+                }
+            }
+        }
+        drain(&mut session, &view, &mut copy, &me);
+
+        let mut fresh = Copy::default();
+        drain(&mut Session::new(me.clone(), "e", Vec::new()), &view, &mut fresh, &me);
+        let content = |copy: Copy| copy.networks.into_iter().map(|(id, n)| (id, n.membership, n.peers)).collect::<Vec<_>>();
+        prop_assert_eq!(content(copy), content(fresh));
+    }
+}
+
+fn populated(hosts: &[&str]) -> View {
+    let mut view = empty_view();
+    let mut changes = vec![put_network(network("n"), 3)];
+    for (id, last) in hosts.iter().zip(1..) {
+        changes.extend([
+            put_host(host(id), 3),
+            put_membership(membership("n", id, last), 3),
+            put_peer(peer("n", id, last), 3),
+        ]);
+    }
+    view.apply(batch(3, changes));
+    view
+}
+
+#[test]
+fn a_newcomer_gets_a_snapshot_and_then_deltas_that_name_only_what_changed() {
+    let mut view = populated(&["a", "b", "c"]);
+    let mut session = Session::new(host_id("a"), "e", Vec::new());
+    let Some(Message::Snapshot(snapshot)) = session.next(&view) else { panic!("no snapshot") };
+    assert_eq!((snapshot.count, snapshot.peers.len()), (2, 2));
+    assert_eq!(session.next(&view), None);
+
+    view.apply(batch(4, vec![put_host(Host { facts: facts(1), ..host("b") }, 4)]));
+    view.apply(batch(5, vec![Change::Deleted(key::membership(&network_id("n"), &host_id("c")).erased())]));
+    let Some(Message::Delta(delta)) = session.next(&view) else { panic!("no delta") };
+    assert_eq!((delta.base_revision, delta.revision, delta.count), (3, 5, 1));
+    assert_eq!(delta.upserts.iter().map(|peer| peer.host_id.as_str()).collect::<Vec<_>>(), ["b"]);
+    assert_eq!(delta.removals, ["c"]);
+    assert_eq!(delta.membership, None);
+    assert_eq!(session.next(&view), None);
+}
+
+#[test]
+fn an_agent_that_has_everything_is_told_nothing() {
+    let view = populated(&["a", "b"]);
+    let (mut copy, me) = (Copy::default(), host_id("a"));
+    drain(&mut Session::new(me.clone(), "e", Vec::new()), &view, &mut copy, &me);
+    assert_eq!(Session::new(me.clone(), "e", copy.applied(&me)).next(&view), None);
+}
+
+#[test]
+fn another_epoch_brings_a_snapshot() {
+    let view = populated(&["a", "b"]);
+    let (mut copy, me) = (Copy::default(), host_id("a"));
+    drain(&mut Session::new(me.clone(), "e", Vec::new()), &view, &mut copy, &me);
+    copy.networks.values_mut().for_each(|network| {
+        network.epoch = "before the restore".into();
+        network.revision = 1_000_000;
+    });
+    let message = Session::new(me.clone(), "e", copy.applied(&me)).next(&view);
+    assert!(matches!(message, Some(Message::Snapshot(_))), "{message:?}");
+}
+
+#[test]
+fn an_agent_ahead_of_the_replica_waits_for_it() {
+    let mut view = populated(&["a", "b"]);
+    let (mut copy, me) = (Copy::default(), host_id("a"));
+    drain(&mut Session::new(me.clone(), "e", Vec::new()), &view, &mut copy, &me);
+    let applied = vec![Applied { revision: 7, digest: vec![1; 32], ..copy.applied(&me).remove(0) }];
+    let mut session = Session::new(me, "e", applied);
+    assert_eq!((session.next(&view), session.waits_for(&view)), (None, Some(7)));
+    view.apply(batch(7, vec![put_network(cladnet_model::Network { generation: 2, ..network("n") }, 7)]));
+    assert!(matches!(session.next(&view), Some(Message::Snapshot(snapshot)) if snapshot.revision == 7));
+    assert_eq!(session.waits_for(&view), None);
+}
+
+#[test]
+fn an_agent_with_something_else_at_the_same_revision_gets_a_snapshot_that_does_not_go_back() {
+    let view = populated(&["a", "b"]);
+    let (mut copy, me) = (Copy::default(), host_id("a"));
+    drain(&mut Session::new(me.clone(), "e", Vec::new()), &view, &mut copy, &me);
+    copy.networks.get_mut("n").unwrap().peers.clear();
+    let mut session = Session::new(me.clone(), "e", copy.applied(&me));
+    assert_eq!(drain(&mut session, &view, &mut copy, &me), 1);
+    assert_eq!(copy.networks["n"].peers.len(), 1);
+}
+
+#[test]
+fn a_network_that_ended_is_told_with_its_reason() {
+    let mut view = populated(&["a", "b"]);
+    let mut session = Session::new(host_id("a"), "e", Vec::new());
+    session.next(&view);
+    view.apply(batch(4, vec![Change::Deleted(key::membership(&network_id("n"), &host_id("a")).erased())]));
+    let Some(Message::Ended(ended)) = session.next(&view) else { panic!("not ended") };
+    assert_eq!((ended.network_id.as_str(), ended.reason.as_str()), ("n", "the host was removed from the network"));
+    assert_eq!(session.next(&view), None);
+}
+
+#[test]
+fn a_view_with_holes_takes_nothing_from_an_agent() {
+    let view = populated(&["a", "b"]);
+    let (mut copy, me) = (Copy::default(), host_id("a"));
+    drain(&mut Session::new(me.clone(), "e", Vec::new()), &view, &mut copy, &me);
+
+    let mut holes = empty_view();
+    let bad = cladnet_store::Undecodable {
+        key: key::host(&host_id("b")).path().to_owned(),
+        error: cladnet_store::DecodeError::Newer { found: 2 },
+    };
+    let mut changes = vec![put_network(network("n"), 9), put_host(host("a"), 9), Change::Undecodable(bad)];
+    for (id, last) in [("a", 1), ("b", 2)] {
+        changes.extend([put_membership(membership("n", id, last), 9), put_peer(peer("n", id, last), 9)]);
+    }
+    holes.apply(batch(9, changes));
+    assert_eq!(Session::new(me.clone(), "e", copy.applied(&me)).next(&holes), None);
+    assert!(Session::new(me, "e", Vec::new()).next(&holes).is_some(), "who has nothing gets what there is");
+}

@@ -1,0 +1,286 @@
+//! What a replica knows of the store: every record that agents depend on, joined per network, kept current by one watch.
+//! Pure: it is fed updates and says what they changed. A record that cannot be read keeps its last readable value, and
+//! while there is none its network counts as incomplete: absence is never removal.
+
+mod network;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use cladnet_model::{CommandRecord, Host, HostId, MembershipStatus, NetworkId, Presence};
+use cladnet_store::{AnyKey, AnyRecord, Batch, Change, Key, Listing, Revision, Undecodable, Update, Versioned};
+use tracing::{error, warn};
+
+pub(crate) use network::{NetworkState, fingerprint};
+
+/// The state at [`View::revision`].
+#[derive(Debug, Default)]
+pub(crate) struct View {
+    /// None before the first listing.
+    revision: Option<i64>,
+    epoch: Option<String>,
+    networks: BTreeMap<NetworkId, NetworkState>,
+    hosts: BTreeMap<HostId, (Host, Revision)>,
+    networks_of: BTreeMap<HostId, BTreeSet<NetworkId>>,
+    statuses: BTreeMap<(NetworkId, HostId), MembershipStatus>,
+    presences: BTreeMap<HostId, (Presence, Revision)>,
+    /// Keys with a value that was never readable.
+    unreadable: BTreeMap<String, AnyKey>,
+}
+
+/// What an update changed, for those who must be told.
+#[derive(Debug, Default)]
+pub(crate) struct Changes {
+    /// Their members have something new to be told.
+    pub(crate) networks: BTreeSet<NetworkId>,
+    /// Their record, or one of their memberships, came or went.
+    pub(crate) hosts: BTreeSet<HostId>,
+    pub(crate) presences: BTreeSet<HostId>,
+    pub(crate) commands: Vec<CommandChange>,
+    /// The store was restored, or went back in time: what streams remember means nothing now.
+    pub(crate) reset: bool,
+}
+
+/// What happened to a command's record.
+#[derive(Debug)]
+pub(crate) enum CommandChange {
+    Put(CommandRecord, Revision),
+    Deleted(Key<AnyRecord>),
+}
+
+impl View {
+    /// The revision that the view shows; none before it has seen the store.
+    pub(crate) fn revision(&self) -> Option<i64> {
+        self.revision
+    }
+
+    /// Changes when the store is restored from a backup.
+    pub(crate) fn epoch(&self) -> &str {
+        self.epoch.as_deref().unwrap_or_default()
+    }
+
+    /// A host's record and when it was written.
+    pub(crate) fn host(&self, host: &HostId) -> Option<&(Host, Revision)> {
+        self.hosts.get(host)
+    }
+
+    /// Where a host's stream is, and when that was written.
+    pub(crate) fn presence(&self, host: &HostId) -> Option<&(Presence, Revision)> {
+        self.presences.get(host)
+    }
+
+    /// What the agent last reported of a membership.
+    pub(crate) fn status(&self, network: &NetworkId, host: &HostId) -> Option<&MembershipStatus> {
+        self.statuses.get(&(network.clone(), host.clone()))
+    }
+
+    /// A network that lives.
+    pub(crate) fn network(&self, network: &NetworkId) -> Option<&NetworkState> {
+        self.networks.get(network).filter(|state| state.record().is_some())
+    }
+
+    /// The living networks that a living host is a member of.
+    pub(crate) fn networks_of(&self, host: &HostId) -> impl Iterator<Item = (&NetworkId, &NetworkState)> {
+        let networks = self.hosts.get(host).and_then(|_| self.networks_of.get(host));
+        networks.into_iter().flatten().filter_map(|id| Some((id, self.network(id)?)))
+    }
+
+    /// Every host that a change of this network concerns.
+    pub(crate) fn members(&self, network: &NetworkId) -> impl Iterator<Item = &HostId> {
+        self.networks.get(network).into_iter().flat_map(NetworkState::members)
+    }
+
+    /// Whether a record of the network, or of one of its hosts, was never readable: what is missing may be there.
+    pub(crate) fn is_incomplete(&self, network: &NetworkId) -> bool {
+        self.unreadable.values().any(|key| match key {
+            AnyKey::Network(id) | AnyKey::Membership(id, _) | AnyKey::Peer(id, _) => id == network,
+            AnyKey::Host(host) => self.networks_of.get(host).is_some_and(|networks| networks.contains(network)),
+            _ => false,
+        })
+    }
+
+    /// Takes the next update in.
+    pub(crate) fn apply(&mut self, update: Update<AnyRecord>) -> Changes {
+        let mut changes = Changes::default();
+        match update {
+            Update::Listing(listing) => self.apply_listing(listing, &mut changes),
+            Update::Batch(batch) => self.apply_batch(batch, &mut changes),
+        }
+        changes
+    }
+
+    fn apply_listing(&mut self, listing: Listing<AnyRecord>, changes: &mut Changes) {
+        let revision = listing.revision.get();
+        self.revision = Some(revision);
+        for item in listing.items {
+            self.put(item, revision, changes);
+        }
+        for undecodable in listing.undecodable {
+            self.cannot_read(undecodable);
+        }
+    }
+
+    fn apply_batch(&mut self, batch: Batch<AnyRecord>, changes: &mut Changes) {
+        let revision = batch.revision.get();
+        if self.revision.is_some_and(|known| revision < known) {
+            warn!(from = self.revision, to = revision, "the store went back in time");
+            self.networks.values_mut().for_each(|network| network.forget_history(revision));
+            changes.reset = true;
+        }
+        self.revision = Some(revision);
+        for change in batch.changes {
+            match change {
+                Change::Put(item) => self.put(item, revision, changes),
+                Change::Deleted(key) => self.delete(key, revision, changes),
+                Change::Undecodable(undecodable) => self.cannot_read(undecodable),
+            }
+        }
+    }
+
+    fn cannot_read(&mut self, undecodable: Undecodable) {
+        let key = AnyKey::parse(&undecodable.key);
+        error!(key = undecodable.key, error = &undecodable.error as &dyn std::error::Error, "record cannot be read");
+        if !self.has(&key) {
+            self.unreadable.insert(undecodable.key, key);
+        }
+    }
+
+    fn has(&self, key: &AnyKey) -> bool {
+        match key {
+            AnyKey::Network(network) => self.network(network).is_some(),
+            AnyKey::Host(host) => self.hosts.contains_key(host),
+            AnyKey::Membership(network, host) => {
+                self.networks.get(network).is_some_and(|state| state.memberships.contains_key(host))
+            }
+            AnyKey::Peer(network, host) => {
+                self.networks.get(network).is_some_and(|state| state.peers.contains_key(host))
+            }
+            _ => true,
+        }
+    }
+
+    fn put(&mut self, item: Versioned<AnyRecord>, revision: i64, changes: &mut Changes) {
+        self.unreadable.remove(item.key.path());
+        match (item.key.parse(), item.value) {
+            (_, AnyRecord::Cluster(cluster)) => self.set_epoch(cluster.epoch, changes),
+            (AnyKey::Network(id), AnyRecord::Network(network)) => {
+                self.network_mut(&id, revision).record = Some(network);
+                self.refresh_network(&id, revision, changes);
+            }
+            (AnyKey::Host(id), AnyRecord::Host(host)) => {
+                self.hosts.insert(id.clone(), (*host, item.modified));
+                self.refresh_host(&id, revision, changes);
+            }
+            (AnyKey::Membership(network, host), AnyRecord::Membership(membership)) => {
+                self.network_mut(&network, revision).memberships.insert(host.clone(), membership);
+                self.networks_of.entry(host.clone()).or_default().insert(network.clone());
+                self.refresh_member(&network, host, revision, changes);
+            }
+            (AnyKey::Peer(network, host), AnyRecord::Peer(peer)) => {
+                self.network_mut(&network, revision).peers.insert(host.clone(), peer);
+                self.refresh_peer(&network, &host, revision, changes);
+            }
+            (AnyKey::Status(network, host), AnyRecord::Status(status)) => {
+                self.statuses.insert((network, host), status);
+            }
+            (AnyKey::Presence(host), AnyRecord::Presence(presence)) => {
+                self.presences.insert(host.clone(), (presence, item.modified));
+                changes.presences.insert(host);
+            }
+            (_, AnyRecord::Command(command)) => changes.commands.push(CommandChange::Put(command, item.modified)),
+            _ => {}
+        }
+    }
+
+    fn delete(&mut self, key: Key<AnyRecord>, revision: i64, changes: &mut Changes) {
+        self.unreadable.remove(key.path());
+        match key.parse() {
+            AnyKey::Network(id) => {
+                self.network_mut(&id, revision).record = None;
+                self.refresh_network(&id, revision, changes);
+                changes.hosts.extend(self.members(&id).cloned().collect::<Vec<_>>());
+            }
+            AnyKey::Host(id) => {
+                self.hosts.remove(&id);
+                self.refresh_host(&id, revision, changes);
+            }
+            AnyKey::Membership(network, host) => {
+                self.network_mut(&network, revision).memberships.remove(&host);
+                if let Some(networks) = self.networks_of.get_mut(&host) {
+                    networks.remove(&network);
+                    if networks.is_empty() {
+                        self.networks_of.remove(&host);
+                    }
+                }
+                self.refresh_member(&network, host, revision, changes);
+            }
+            AnyKey::Peer(network, host) => {
+                self.network_mut(&network, revision).peers.remove(&host);
+                self.refresh_peer(&network, &host, revision, changes);
+            }
+            AnyKey::Status(network, host) => drop(self.statuses.remove(&(network, host))),
+            AnyKey::Presence(host) => {
+                self.presences.remove(&host);
+                changes.presences.insert(host);
+            }
+            AnyKey::Command(..) => changes.commands.push(CommandChange::Deleted(key)),
+            _ => {}
+        }
+    }
+
+    fn set_epoch(&mut self, epoch: String, changes: &mut Changes) {
+        changes.reset |= self.epoch.as_ref().is_some_and(|known| *known != epoch);
+        self.epoch = Some(epoch);
+    }
+
+    fn network_mut(&mut self, id: &NetworkId, revision: i64) -> &mut NetworkState {
+        self.networks.entry(id.clone()).or_insert_with(|| NetworkState::since(revision))
+    }
+
+    /// The network came, went or got other settings: each of its members is concerned.
+    fn refresh_network(&mut self, id: &NetworkId, revision: i64, changes: &mut Changes) {
+        let Some(network) = self.networks.get_mut(id) else { return };
+        for host in network.memberships.keys().cloned().collect::<Vec<_>>() {
+            network.refresh(&host, self.hosts.get(&host).map(|(host, _)| host), revision);
+        }
+        network.touch(revision);
+        changes.networks.insert(id.clone());
+        self.drop_if_empty(id);
+    }
+
+    /// The host came, went or reported something: its peers in every network are concerned, and it itself.
+    fn refresh_host(&mut self, id: &HostId, revision: i64, changes: &mut Changes) {
+        let record = self.hosts.get(id).map(|(host, _)| host);
+        for network_id in self.networks_of.get(id).into_iter().flatten() {
+            let Some(network) = self.networks.get_mut(network_id) else { continue };
+            if network.refresh(id, record, revision) {
+                changes.networks.insert(network_id.clone());
+            }
+            network.touch(revision);
+        }
+        changes.hosts.insert(id.clone());
+    }
+
+    fn refresh_member(&mut self, network_id: &NetworkId, host: HostId, revision: i64, changes: &mut Changes) {
+        self.refresh_peer(network_id, &host, revision, changes);
+        changes.hosts.insert(host);
+    }
+
+    fn refresh_peer(&mut self, network_id: &NetworkId, host: &HostId, revision: i64, changes: &mut Changes) {
+        let Some(network) = self.networks.get_mut(network_id) else { return };
+        if network.refresh(host, self.hosts.get(host).map(|(host, _)| host), revision) {
+            changes.networks.insert(network_id.clone());
+        }
+        network.touch(revision);
+        changes.hosts.insert(host.clone());
+        self.drop_if_empty(network_id);
+    }
+
+    fn drop_if_empty(&mut self, id: &NetworkId) {
+        if self.networks.get(id).is_some_and(NetworkState::is_empty) {
+            self.networks.remove(id);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
