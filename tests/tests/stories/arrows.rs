@@ -14,7 +14,7 @@ const ARROWS: &[(&str, &[&str], &str)] = &[
     ),
     ("controller", &["model", "store"], "the controller reads and writes the store; it has no listener and no wire"),
     ("model", &[], "the domain is pure"),
-    ("pki", &[], "plumbing knows no room"),
+    ("pki", &["model"], "certificates name hosts by their ids; plumbing knows no other room"),
     ("proto", &["model"], "the wire converts to and from the domain and does nothing else"),
     ("provisioner", &["model", "pki", "proto", "sandbox", "store"], "networks, tokens and cloud facts go through the API"),
     ("sandbox", &[], "the test clouds know nothing of what runs in them"),

@@ -1,0 +1,133 @@
+//! The command line.
+
+use std::{path::PathBuf, process::ExitCode};
+
+use cladnet_pki::channel::ServiceUrl;
+use clap::{Args, CommandFactory as _, Parser, Subcommand};
+use clap_complete::Shell;
+
+use crate::{
+    commands::{
+        event::EventCommand, host::HostCommand, key::KeyCommand, network::NetworkCommand, path::PathCommand,
+        peer::PeerCommand, test::TestCommand, token::TokenCommand,
+    },
+    output::Format,
+};
+
+/// cladnet: one private network over VMs of any clouds
+///
+/// `cladnet server` runs the control plane; every other command asks a running one. Where it is, which key to show and
+/// whose certificates to trust come by flag or by environment:
+///
+///   export CLADNET_SERVICE=https://server:8053 CLADNET_KEY_FILE=admin.key CLADNET_CA_FILE=ca.pem
+///
+/// Exit codes: 0 done, 1 failed, 2 wrong arguments, 3 not found, 4 conflict, 5 denied, 6 unreachable, 64 wrong
+/// configuration.
+#[derive(Debug, Parser)]
+#[command(name = "cladnet", version, verbatim_doc_comment, propagate_version = true)]
+pub(crate) struct Invocation {
+    #[command(flatten)]
+    pub(crate) client: ClientArgs,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// How to reach the service, and how to show what it says.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Service")]
+pub(crate) struct ClientArgs {
+    /// Where the service is: https://HOST[:8053]; several replicas with commas between them.
+    #[arg(long, global = true, value_name = "URL", env = "CLADNET_SERVICE", value_delimiter = ',')]
+    pub(crate) service: Vec<ServiceUrl>,
+    /// File that holds the API key.
+    #[arg(long, global = true, value_name = "FILE", env = "CLADNET_KEY_FILE")]
+    pub(crate) key_file: Option<PathBuf>,
+    /// Certificate of the service's authority: ca.pem of the server's data directory.
+    #[arg(long, global = true, value_name = "FILE", env = "CLADNET_CA_FILE")]
+    pub(crate) ca_file: Option<PathBuf>,
+    /// How to show the answer.
+    #[arg(
+        long,
+        short,
+        global = true,
+        value_enum,
+        value_name = "FORMAT",
+        env = "CLADNET_OUTPUT",
+        default_value = "table"
+    )]
+    pub(crate) output: Format,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    #[command(flatten)]
+    Admin(AdminCommand),
+    /// Print the completions of a shell
+    ///
+    ///   cladnet completions bash > /etc/bash_completion.d/cladnet
+    #[command(verbatim_doc_comment)]
+    Completions {
+        /// For which shell.
+        shell: Shell,
+    },
+}
+
+/// What is asked of a running service.
+#[derive(Debug, Subcommand)]
+pub(crate) enum AdminCommand {
+    /// Networks: make, look, change, delete, plan
+    #[command(subcommand)]
+    Network(NetworkCommand),
+    /// Peers: the hosts of one network
+    #[command(subcommand)]
+    Peer(PeerCommand),
+    /// Hosts: the machines that run the agent
+    #[command(subcommand)]
+    Host(HostCommand),
+    /// Join tokens: what a machine shows once to join a network
+    #[command(subcommand)]
+    Token(TokenCommand),
+    /// API keys: who may do what
+    #[command(subcommand)]
+    Key(KeyCommand),
+    /// Tests that send traffic
+    #[command(subcommand)]
+    Test(TestCommand),
+    /// Paths: which way packets go, and why
+    #[command(subcommand)]
+    Path(PathCommand),
+    /// Events: what happened
+    #[command(subcommand)]
+    Event(EventCommand),
+    /// Show which service answers, and as whom it knows you
+    Info,
+}
+
+/// Writes completions to standard output.
+pub(crate) fn print_completions(shell: Shell) -> ExitCode {
+    clap_complete::generate(shell, &mut Invocation::command(), "cladnet", &mut std::io::stdout());
+    ExitCode::SUCCESS
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        Invocation::command().debug_assert();
+    }
+
+    #[test]
+    fn every_command_says_what_it_does() {
+        fn check(command: &clap::Command, path: &str) {
+            let path = format!("{path} {}", command.get_name());
+            assert!(command.get_about().is_some() || command.get_name() == "help", "{path}");
+            for argument in command.get_arguments() {
+                assert!(argument.get_help().is_some(), "{path} {}", argument.get_id());
+            }
+            command.get_subcommands().for_each(|sub| check(sub, &path));
+        }
+        check(&Invocation::command(), "");
+    }
+}

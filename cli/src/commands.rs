@@ -1,0 +1,95 @@
+//! The admin commands: one request each, one answer shown.
+
+pub(crate) mod event;
+mod export;
+pub(crate) mod host;
+pub(crate) mod key;
+mod lookup;
+pub(crate) mod network;
+pub(crate) mod path;
+pub(crate) mod peer;
+pub(crate) mod test;
+pub(crate) mod token;
+
+use std::{
+    io::{self, BufRead as _, IsTerminal as _, Write as _},
+    process::ExitCode,
+};
+
+use cladnet_proto::cladnet::v1::Info;
+
+use crate::{
+    api::{Api, request},
+    args::{AdminCommand, ClientArgs},
+    failure::Failure,
+    output::{Output, Table},
+};
+
+/// Runs one command to its end.
+pub(crate) fn run(client: ClientArgs, command: AdminCommand) -> Result<ExitCode, Failure> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::failed(format!("cannot start: {error}")))?;
+    runtime.block_on(dispatch(client, command))
+}
+
+async fn dispatch(client: ClientArgs, command: AdminCommand) -> Result<ExitCode, Failure> {
+    let api = Api::connect(&client).await?;
+    let out = Output::new(client.output);
+    match command {
+        AdminCommand::Network(command) => network::run(&api, out, command).await?,
+        AdminCommand::Peer(command) => return peer::run(&api, out, command).await,
+        AdminCommand::Host(command) => host::run(&api, out, command).await?,
+        AdminCommand::Token(command) => token::run(&api, out, command).await?,
+        AdminCommand::Key(command) => key::run(&api, out, command).await?,
+        AdminCommand::Test(command) => return test::run(&api, out, command).await,
+        AdminCommand::Path(command) => path::run(&api, out, command).await?,
+        AdminCommand::Event(command) => event::run(&api, out, command).await?,
+        AdminCommand::Info => info(&api, out).await?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn info(api: &Api, out: Output) -> Result<(), Failure> {
+    let info: Info = api.system().get_info(request(())).await?.into_inner();
+    out.show(&info, |info| {
+        Table::sheet([
+            ("version", info.version.clone()),
+            ("role", info.role.clone()),
+            ("key", info.key_id.clone()),
+            ("epoch", info.epoch.clone()),
+            ("authority", info.ca_fingerprint.clone()),
+        ])
+    })
+}
+
+/// Asks before something that cannot be undone; a script says `--yes`.
+fn confirm(yes: bool, question: &str) -> Result<(), Failure> {
+    if yes {
+        return Ok(());
+    }
+    if !io::stdin().is_terminal() {
+        return Err(Failure::usage(format!("{question} Say so with --yes where nobody can answer")));
+    }
+    eprint!("{question} [y/N] ");
+    io::stderr().flush()?;
+    let mut answer = String::new();
+    io::stdin().lock().read_line(&mut answer)?;
+    match answer.trim() {
+        "y" | "Y" | "yes" => Ok(()),
+        _ => Err(Failure::failed("nothing was changed")),
+    }
+}
+
+/// A secret that is shown once goes to standard output alone, so that a script can catch it, or into a file.
+fn hand_over(secret: &str, file: Option<&std::path::Path>, remark: &str) -> Result<(), Failure> {
+    match file {
+        Some(file) => crate::file::create_private(file, &format!("{secret}\n"))?,
+        None => {
+            writeln!(io::stdout().lock(), "{secret}")?;
+        }
+    }
+    eprintln!("{remark}");
+    Ok(())
+}

@@ -1,0 +1,75 @@
+//! People say host names where the API wants ids. Ids win; a name that two hosts share is refused.
+
+use cladnet_proto::cladnet::v1::{Host, ListHostsRequest, ListPeersRequest, Peer};
+
+use crate::{
+    api::{Api, all_pages, request},
+    failure::{Exit, Failure},
+};
+
+/// Every peer of a network.
+pub(super) async fn peers(api: &Api, network_id: &str) -> Result<Vec<Peer>, Failure> {
+    let fetch = |page_token| async {
+        let ask = ListPeersRequest { network_id: network_id.to_owned(), page_size: 0, page_token };
+        api.peers().list_peers(request(ask)).await
+    };
+    Ok(all_pages(fetch).await?.peers)
+}
+
+/// Every host.
+pub(super) async fn hosts(api: &Api) -> Result<Vec<Host>, Failure> {
+    let fetch =
+        |page_token| async { api.hosts().list_hosts(request(ListHostsRequest { page_size: 0, page_token })).await };
+    Ok(all_pages(fetch).await?.hosts)
+}
+
+/// The ids of the peers that these words mean.
+pub(super) async fn peer_ids(api: &Api, network_id: &str, words: &[String]) -> Result<Vec<String>, Failure> {
+    if words.is_empty() {
+        return Ok(Vec::new());
+    }
+    let peers = peers(api, network_id).await?;
+    let names: Vec<_> = peers.iter().map(|peer| (peer.host_id.as_str(), peer.host_name.as_str())).collect();
+    words.iter().map(|word| find(word, &names, &format!("network {network_id} has no peer {word:?}"))).collect()
+}
+
+/// The id of the peer that this word means.
+pub(super) async fn peer_id(api: &Api, network_id: &str, word: &str) -> Result<String, Failure> {
+    let mut ids = peer_ids(api, network_id, &[word.to_owned()]).await?;
+    Ok(ids.remove(0))
+}
+
+/// The id of the host that this word means.
+pub(super) async fn host_id(api: &Api, word: &str) -> Result<String, Failure> {
+    let hosts = hosts(api).await?;
+    let names: Vec<_> = hosts.iter().map(|host| (host.host_id.as_str(), host.host_name.as_str())).collect();
+    find(word, &names, &format!("there is no host {word:?}"))
+}
+
+fn find(word: &str, hosts: &[(&str, &str)], unknown: &str) -> Result<String, Failure> {
+    if let Some((id, _)) = hosts.iter().find(|(id, _)| *id == word) {
+        return Ok((*id).to_owned());
+    }
+    let named: Vec<&str> = hosts.iter().filter(|(_, name)| *name == word).map(|(id, _)| *id).collect();
+    match named.as_slice() {
+        [] => Err(Failure::new(Exit::NotFound, unknown)),
+        [id] => Ok((*id).to_owned()),
+        several => {
+            Err(Failure::usage(format!("{word:?} is the name of several hosts; say one of {}", several.join(", "))))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_id_wins_over_a_name_and_a_shared_name_is_refused() {
+        let hosts = [("host-a", "vm"), ("host-b", "vm"), ("host-c", "host-a"), ("host-d", "db")];
+        assert_eq!(find("host-a", &hosts, "").unwrap(), "host-a");
+        assert_eq!(find("db", &hosts, "").unwrap(), "host-d");
+        assert_eq!(find("vm", &hosts, "").unwrap_err().exit, Exit::Usage);
+        assert_eq!(find("x", &hosts, "no x").unwrap_err().exit, Exit::NotFound);
+    }
+}

@@ -1,0 +1,89 @@
+//! `cladnet path`.
+
+use cladnet_proto::cladnet::v1::{ExplainPathRequest, ExplainPathResponse, ListPathsRequest};
+use clap::Subcommand;
+use jiff::Timestamp;
+
+use crate::{
+    api::{Api, request},
+    failure::Failure,
+    output::{Output, Table, age, bytes, milliseconds},
+};
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum PathCommand {
+    /// List the path in use between every pair of peers
+    List {
+        /// Id of the network.
+        network: String,
+    },
+    /// Explain the path from one peer to another: every candidate, and why it won or lost
+    ///
+    ///   cladnet path explain prod vm-a vm-b
+    #[command(verbatim_doc_comment)]
+    Explain {
+        /// Id of the network.
+        network: String,
+        /// Id or name of the host that sends.
+        from: String,
+        /// Id or name of the host that receives.
+        to: String,
+    },
+}
+
+pub(super) async fn run(api: &Api, out: Output, command: PathCommand) -> Result<(), Failure> {
+    match command {
+        PathCommand::List { network } => list(api, out, network).await,
+        PathCommand::Explain { network, from, to } => {
+            let ask = ExplainPathRequest { network_id: network, source: from, destination: to };
+            let explained = api.paths().explain_path(request(ask)).await?.into_inner();
+            out.show_text(&explained, |explained| explanation(out, explained))
+        }
+    }
+}
+
+async fn list(api: &Api, out: Output, network_id: String) -> Result<(), Failure> {
+    let paths = api.paths().list_paths(request(ListPathsRequest { network_id })).await?.into_inner();
+    let head = ["FROM", "TO", "SCOPE", "ENDPOINT", "RTT", "HANDSHAKE", "SENT", "RECEIVED", "DETAIL"];
+    let now = Timestamp::now();
+    out.show_text(&paths, |list| {
+        let table = Table::of(head, "no paths", &list.paths, |path| {
+            [
+                path.source.clone(),
+                path.destination.clone(),
+                path.scope.clone(),
+                path.endpoint.clone(),
+                milliseconds(path.rtt_us),
+                age(path.last_handshake_at, now),
+                bytes(path.sent_bytes),
+                bytes(path.received_bytes),
+                path.detail.clone(),
+            ]
+        });
+        match list.unreachable.as_slice() {
+            [] => out.render(table),
+            silent => format!("{}\nno answer from: {}", out.render(table), silent.join(", ")),
+        }
+    })
+}
+
+fn explanation(out: Output, explained: &ExplainPathResponse) -> String {
+    let about = Table::sheet([
+        ("from", explained.source.clone()),
+        ("to", explained.destination.clone()),
+        ("rule type", explained.rule_type.clone()),
+        ("encryption", explained.encryption.clone()),
+    ]);
+    let head = ["RANK", "ENDPOINT", "SCOPE", "STATE", "RTT", "REASON"];
+    let candidates = Table::of(head, "no candidates", &explained.candidates, |candidate| {
+        [
+            candidate.rank.to_string(),
+            candidate.endpoint.clone(),
+            candidate.scope.clone(),
+            candidate.state.clone(),
+            milliseconds(candidate.rtt_us),
+            candidate.reason.clone(),
+        ]
+    });
+    [out.render(about), out.render(candidates), explained.summary.clone()].join("\n\n")
+}

@@ -1,0 +1,163 @@
+//! Tables and the words in their cells.
+
+use std::collections::BTreeMap;
+
+use comfy_table::{ContentArrangement, presets};
+use jiff::Timestamp;
+
+/// Rows under a head, every cell one line.
+pub(crate) struct Table {
+    head: Vec<String>,
+    rows: Vec<Vec<String>>,
+    /// Said instead of a table without rows.
+    empty: &'static str,
+}
+
+impl Table {
+    pub(crate) fn new(head: impl IntoIterator<Item = impl Into<String>>, empty: &'static str) -> Self {
+        Self { head: head.into_iter().map(Into::into).collect(), rows: Vec::new(), empty }
+    }
+
+    /// One row for each item.
+    pub(crate) fn of<T, const N: usize>(
+        head: [&'static str; N],
+        empty: &'static str,
+        items: &[T],
+        cells: impl Fn(&T) -> [String; N],
+    ) -> Self {
+        let mut table = Self::new(head, empty);
+        items.iter().for_each(|item| table.row(cells(item)));
+        table
+    }
+
+    /// One thing with its fields below each other.
+    pub(crate) fn sheet(fields: impl IntoIterator<Item = (&'static str, String)>) -> Self {
+        let mut table = Self::new([""; 0], "");
+        fields.into_iter().for_each(|(name, value)| table.row([name.to_owned(), value]));
+        table
+    }
+
+    /// An empty cell shows `-`, so that columns stay countable.
+    pub(crate) fn row(&mut self, cells: impl IntoIterator<Item = String>) {
+        self.rows.push(cells.into_iter().map(|cell| either(&one_line(&cell), "-")).collect());
+    }
+
+    pub(crate) fn render(self, ruled: bool) -> String {
+        if self.rows.is_empty() && !self.empty.is_empty() {
+            return self.empty.to_owned();
+        }
+        let mut table = comfy_table::Table::new();
+        table.load_style(if ruled { presets::UTF8_FULL_CONDENSED } else { presets::NOTHING });
+        table.set_content_arrangement(ContentArrangement::Disabled);
+        if !self.head.is_empty() {
+            table.set_header(self.head);
+        }
+        table.add_rows(self.rows);
+        if !ruled {
+            table.column_iter_mut().for_each(|column| {
+                column.set_padding((0, 2));
+            });
+        }
+        table.lines().map(|line| line.trim_end().to_owned()).collect::<Vec<_>>().join("\n")
+    }
+}
+
+/// Names and descriptions are other people's text: no line break or escape sequence of theirs reaches the terminal.
+pub(crate) fn one_line(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+}
+
+/// The text, or what to say for an empty one.
+pub(crate) fn either(text: &str, otherwise: &str) -> String {
+    if text.is_empty() { otherwise.to_owned() } else { text.to_owned() }
+}
+
+/// `a=1 b=2`.
+pub(crate) fn labels(labels: &BTreeMap<String, String>) -> String {
+    labels.iter().map(|(key, value)| format!("{key}={value}")).collect::<Vec<_>>().join(" ")
+}
+
+/// How long ago, or how long from now; empty for no moment.
+pub(crate) fn age(moment: Option<prost_types::Timestamp>, now: Timestamp) -> String {
+    let moment = moment.and_then(|at| Timestamp::new(at.seconds, at.nanos).ok());
+    let Some(moment) = moment else { return String::new() };
+    let elapsed = now.duration_since(moment);
+    let text = span(elapsed.abs().as_secs());
+    if elapsed.is_negative() { format!("in {text}") } else { format!("{text} ago") }
+}
+
+fn span(seconds: i64) -> String {
+    match seconds {
+        ..60 => format!("{seconds}s"),
+        60..3_600 => format!("{}m {}s", seconds / 60, seconds % 60),
+        3_600..86_400 => format!("{}h {}m", seconds / 3_600, seconds % 3_600 / 60),
+        _ => format!("{}d {}h", seconds / 86_400, seconds % 86_400 / 3_600),
+    }
+}
+
+/// `1.234 ms`; empty for zero, which means never measured.
+pub(crate) fn milliseconds(microseconds: u32) -> String {
+    match microseconds {
+        0 => String::new(),
+        _ => format!("{:.3} ms", f64::from(microseconds) / 1_000.0),
+    }
+}
+
+/// `12 B`, `3.4 MiB`.
+pub(crate) fn bytes(count: u64) -> String {
+    const UNITS: [&str; 5] = ["B", "KiB", "MiB", "GiB", "TiB"];
+    let unit = (u64::BITS - count.leading_zeros()).saturating_sub(1) / 10;
+    let unit = unit.min(4);
+    match unit {
+        0 => format!("{count} B"),
+        #[expect(clippy::cast_precision_loss, reason = "one decimal is shown")]
+        _ => format!("{:.1} {}", count as f64 / f64::powi(1024.0, unit as i32), UNITS[unit as usize]),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_plain_table_has_two_spaces_between_columns_and_none_at_the_end() {
+        let table = Table::of(["ID", "NAME"], "none", &[("a", ""), ("bcd", "x")], |(id, name)| {
+            [(*id).to_owned(), (*name).to_owned()]
+        });
+        assert_eq!(table.render(false), "ID   NAME\na    -\nbcd  x");
+    }
+
+    #[test]
+    fn an_empty_table_is_a_sentence() {
+        assert_eq!(Table::of(["ID"], "no networks", &[(); 0], |()| [String::new()]).render(false), "no networks");
+    }
+
+    #[test]
+    fn a_sheet_has_a_field_on_each_line() {
+        assert_eq!(
+            Table::sheet([("id", "prod".to_owned()), ("name", String::new())]).render(false),
+            "id    prod\nname  -"
+        );
+    }
+
+    #[test]
+    fn control_characters_do_not_reach_the_terminal() {
+        assert_eq!(Table::sheet([("name", "a\x1b[31m\nb".to_owned())]).render(false), "name  a [31m b");
+    }
+
+    #[test]
+    fn moments_are_told_from_now() {
+        let now = Timestamp::from_second(100_000).unwrap();
+        let at = |seconds| Some(prost_types::Timestamp { seconds, nanos: 0 });
+        assert_eq!(age(at(99_995), now), "5s ago");
+        assert_eq!(age(at(103_600), now), "in 1h 0m");
+        assert_eq!(age(at(100_000 - 90_000), now), "1d 1h ago");
+        assert_eq!(age(None, now), "");
+    }
+
+    #[test]
+    fn quantities_have_units() {
+        assert_eq!([bytes(0), bytes(1023), bytes(1536), bytes(5 << 30)], ["0 B", "1023 B", "1.5 KiB", "5.0 GiB"]);
+        assert_eq!([milliseconds(0), milliseconds(1234)], ["", "1.234 ms"]);
+    }
+}
