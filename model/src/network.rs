@@ -66,3 +66,11 @@ pub struct Network {
     pub generation: u64,
     pub created_at: Timestamp,
 }
+
+/// Written by every transaction that gives a network an address space: two that overlap, asked for at the same moment,
+/// cannot both pass. Writer: the service.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AddressPlan {
+    /// How many address spaces were given out.
+    pub changes: u64,
+}

@@ -5,6 +5,7 @@ use std::net::Ipv4Addr;
 use cladnet_model::{
     Allocation, ApiKey, Cluster, CommandId, CommandRecord, Event, EventId, Host, HostId, KeyId, Membership,
     MembershipStatus, Network, NetworkId, Peer, Presence, PublicKey, PublicKeyOwner, Token, TokenId,
+    network::AddressPlan,
 };
 
 use super::{Key, Prefix, ROOT};
@@ -163,6 +164,11 @@ pub fn public_key(key: &PublicKey) -> Key<PublicKeyOwner> {
 /// All WireGuard keys in use.
 pub fn public_keys() -> Prefix<PublicKeyOwner> {
     Prefix::at(format!("{ROOT}public-key/"))
+}
+
+/// What every transaction writes that gives a network an address space. Watches take it for unknown: it only excludes.
+pub fn address_plan() -> Key<AddressPlan> {
+    Key::at(format!("{ROOT}address-plan"))
 }
 
 /// What is true of the whole installation.
