@@ -1,0 +1,87 @@
+//! What a sandbox looks like, for people and for programs.
+
+use anyhow::Result;
+use cladnet_sandbox::{NatKind, Place, Sandbox, ServiceState, ServiceStatus, State};
+
+use super::arguments::Output;
+
+pub(super) fn show(sandbox: &Sandbox, output: Output) -> Result<()> {
+    let state = sandbox.state()?;
+    match output {
+        Output::Json => println!("{}", serde_json::to_string_pretty(&state)?),
+        Output::Table => {
+            machines(&state);
+            println!();
+            links(&state);
+        }
+    }
+    Ok(())
+}
+
+pub(super) fn statistics(sandbox: &Sandbox) -> Result<()> {
+    println!("{}", serde_json::to_string_pretty(&sandbox.wan_statistics()?)?);
+    Ok(())
+}
+
+pub(super) fn services(services: &[ServiceStatus]) {
+    let rows = services.iter().map(|service| {
+        let state = match service.state {
+            ServiceState::Running { pid } => format!("running (pid {pid})"),
+            ServiceState::Restarting => "restarting".to_owned(),
+            ServiceState::Stopping { pid } => format!("stopping (pid {pid})"),
+            ServiceState::Stopped => "stopped".to_owned(),
+        };
+        let end = service.last_end.clone().unwrap_or_else(|| "-".to_owned());
+        vec![service.name.clone(), state, service.restarts.to_string(), end, service.command.join(" ")]
+    });
+    table(&["SERVICE", "STATE", "RESTARTS", "LAST END", "COMMAND"], rows);
+}
+
+fn machines(state: &State) {
+    let rows = state.vms.iter().map(|(name, vm)| {
+        let (place, zone, private, nat) = match &vm.place {
+            Place::Vpc { vpc, subnet, zone, private_address, nat, .. } => {
+                let nat = match nat {
+                    NatKind::OneToOne => "one-to-one",
+                    NatKind::PortRestricted => "port-restricted",
+                    NatKind::None => "none",
+                };
+                (format!("{vpc}/{subnet}"), zone.clone(), private_address.to_string(), nat)
+            }
+            Place::Internet { site, host_access, .. } => {
+                let host = host_access.map(|network| format!("host link {network}"));
+                (site.clone(), None, host.unwrap_or_else(|| "-".into()), "-")
+            }
+        };
+        let text = |value: Option<String>| value.unwrap_or_else(|| "-".to_owned());
+        let public = text(vm.public_address().map(|address| address.to_string()));
+        let v6 = text(vm.ipv6_address.map(|address| address.to_string()));
+        let running = if vm.suspended { "suspended" } else { "running" };
+        vec![name.clone(), running.into(), place, text(zone), private, public, nat.into(), v6]
+    });
+    table(&["MACHINE", "STATE", "PLACE", "ZONE", "PRIVATE", "PUBLIC", "NAT", "IPV6"], rows);
+}
+
+fn links(state: &State) {
+    let sites: Vec<String> = state.sites();
+    let pairs = sites.iter().enumerate().flat_map(|(index, a)| sites[index..].iter().map(move |b| (a, b)));
+    let rows = pairs.map(|(a, b)| {
+        let quality = state.link(a, b);
+        let loss = if quality.blackhole { "black hole".to_owned() } else { format!("{} %", quality.loss_percent) };
+        vec![a.clone(), b.clone(), format!("{:.2}", 2.0 * quality.delay_ms), format!("{:.2}", quality.jitter_ms), loss]
+    });
+    table(&["SITE", "SITE", "ROUND TRIP MS", "JITTER MS", "LOSS"], rows);
+}
+
+/// Prints columns as wide as their widest cell.
+fn table(header: &[&str], rows: impl Iterator<Item = Vec<String>>) {
+    let header = header.iter().map(|title| (*title).to_owned()).collect();
+    let rows: Vec<Vec<String>> = std::iter::once(header).chain(rows).collect();
+    let columns = rows[0].len();
+    let widths: Vec<usize> =
+        (0..columns).map(|column| rows.iter().map(|row| row[column].len()).max().unwrap_or(0)).collect();
+    for row in &rows {
+        let cells: Vec<String> = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}")).collect();
+        println!("{}", cells.join("  ").trim_end());
+    }
+}

@@ -1,0 +1,50 @@
+//! The inside of a VM: namespaces, a root of its own, and an init.
+//!
+//! [`run`] is the body of the process that becomes PID 1 of a VM. It never touches the VM's network: the maker wires it.
+
+mod init;
+pub(crate) mod protocol;
+mod root;
+mod services;
+
+use std::os::unix::net::UnixListener;
+
+use nix::sched::CloneFlags;
+
+use crate::directory::Directory;
+use crate::error::{Doing, Result};
+use crate::process;
+
+/// The name under which a VM's init is recorded.
+pub(crate) fn process_name(vm: &str) -> String {
+    format!("vm-{vm}")
+}
+
+/// Becomes a VM. Returns only when it could not.
+pub(crate) fn run(directory: &Directory, name: &str, vm: &str) -> Result<()> {
+    let namespaces = CloneFlags::CLONE_NEWNET
+        | CloneFlags::CLONE_NEWNS
+        | CloneFlags::CLONE_NEWPID
+        | CloneFlags::CLONE_NEWUTS
+        | CloneFlags::CLONE_NEWIPC;
+    let readiness = process::detach(directory, name, namespaces)?;
+    match boot(directory, vm) {
+        Ok(init) => {
+            readiness.ready()?;
+            init.run()
+        }
+        Err(error) => {
+            readiness.failed(&error);
+            Err(error)
+        }
+    }
+}
+
+fn boot(directory: &Directory, vm: &str) -> Result<init::Init> {
+    let state = directory.load()?;
+    let socket = directory.init_socket(vm);
+    let listener = UnixListener::bind(&socket).doing(|| format!("listen on {}", socket.display()))?;
+    nix::unistd::sethostname(vm).doing(|| "set the host name".into())?;
+    root::enter(&directory.vm(vm).join("disk"), &state, vm)?;
+    init::Init::new(listener)
+}

@@ -1,0 +1,351 @@
+//! A sandbox as a whole: made, found, changed, destroyed.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::ops::Deref;
+use std::path::Path;
+use std::time::Duration;
+
+use crate::directory::Directory;
+use crate::error::{Error, Result};
+use crate::freezer::Freezer;
+use crate::guest;
+use crate::process::{self, ProcessId};
+use crate::state::{Block, BlockedPath, Place, State};
+use crate::topology::{LinkQuality, SecurityGroup, Topology, check_id};
+use crate::vm::Vm;
+use crate::wan::{self, Statistics, router_process};
+use crate::{host_access, namespace, router, rules};
+
+const END_WITHIN: Duration = Duration::from_secs(10);
+
+/// A handle to a sandbox. Dropping it changes nothing: a sandbox lives until it is destroyed, whoever made it.
+#[derive(Debug, Clone)]
+pub struct Sandbox {
+    id: String,
+    directory: Directory,
+}
+
+/// A sandbox that is destroyed when this is dropped; for tests.
+#[derive(Debug)]
+pub struct TemporarySandbox(Sandbox);
+
+/// One way or both.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Direction {
+    OneWay,
+    BothWays,
+}
+
+impl Sandbox {
+    /// Makes a sandbox with an id of its own.
+    pub fn create(topology: &Topology) -> Result<Self> {
+        Self::create_as(&format!("{:08x}", rand::random::<u32>()), topology)
+    }
+
+    /// Makes a sandbox with the given id (`[a-z0-9-]`, at most 24 characters); if that fails, nothing of it stays.
+    pub fn create_as(id: &str, topology: &Topology) -> Result<Self> {
+        if !nix::unistd::geteuid().is_root() {
+            return Err(Error::NotRoot);
+        }
+        check_id(id)?;
+        topology.validate()?;
+        let directory = Directory::of(id);
+        directory.create()?;
+        let sandbox = Self { id: id.to_owned(), directory };
+        match sandbox.build(topology) {
+            Ok(()) => Ok(sandbox),
+            Err(error) => {
+                // What went wrong first is what the caller must hear.
+                let _ = sandbox.destroy();
+                Err(error)
+            }
+        }
+    }
+
+    /// Finds a sandbox that was made before.
+    pub fn open(id: &str) -> Result<Self> {
+        check_id(id)?;
+        let sandbox = Self { id: id.to_owned(), directory: Directory::of(id) };
+        match sandbox.directory.exists() {
+            true => Ok(sandbox),
+            false => Err(Error::NoSandbox(id.to_owned())),
+        }
+    }
+
+    /// The ids of all sandboxes on this machine, those included whose making or destroying was cut short.
+    pub fn list() -> Result<Vec<String>> {
+        Directory::all()
+    }
+
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// Destroys the sandbox when the returned value is dropped.
+    pub fn destroy_on_drop(self) -> TemporarySandbox {
+        TemporarySandbox(self)
+    }
+
+    /// What is known of the sandbox now.
+    pub fn state(&self) -> Result<State> {
+        self.directory.load()
+    }
+
+    /// The directory with its logs (`log/`); for people who look for a cause.
+    pub fn directory(&self) -> &Path {
+        self.directory.path()
+    }
+
+    /// A VM or a machine on the internet.
+    pub fn vm(&self, name: &str) -> Result<Vm<'_>> {
+        self.state()?.vm(name)?;
+        Ok(Vm::new(self, name))
+    }
+
+    /// All VMs and machines on the internet, by name.
+    pub fn vms(&self) -> Result<Vec<Vm<'_>>> {
+        Ok(self.state()?.vms.keys().map(|name| Vm::new(self, name)).collect())
+    }
+
+    /// Changes how two sites (`provider/region`) are joined, both ways alike.
+    pub fn set_link(&self, a: &str, b: &str, quality: LinkQuality) -> Result<()> {
+        quality.validate("link")?;
+        self.update(|state| {
+            let sites = state.topology.sites();
+            for site in [a, b] {
+                if !sites.iter().any(|known| known == site) {
+                    let (sandbox, known) = (state.id.clone(), sites.join(", "));
+                    return Err(Error::NotFound { sandbox, kind: "site", name: site.into(), known });
+                }
+            }
+            state.set_link(a, b, quality);
+            Ok(())
+        })
+    }
+
+    /// How two sites are joined now.
+    pub fn link(&self, a: &str, b: &str) -> Result<LinkQuality> {
+        Ok(self.state()?.link(a, b))
+    }
+
+    /// Makes what one machine sends to another's private or public addresses disappear.
+    pub fn block(&self, from: &str, to: &str, path: BlockedPath, direction: Direction) -> Result<()> {
+        self.update(|state| {
+            for block in blocks(from, to, path, direction) {
+                state.check_block(&block)?;
+                state.blocks.insert(block);
+            }
+            Ok(())
+        })
+    }
+
+    /// Ends what [`Sandbox::block`] began.
+    pub fn unblock(&self, from: &str, to: &str, path: BlockedPath, direction: Direction) -> Result<()> {
+        self.update(|state| {
+            for block in blocks(from, to, path, direction) {
+                state.blocks.remove(&block);
+            }
+            Ok(())
+        })
+    }
+
+    /// Replaces the security group of a VPC, which holds for its VMs without a group of their own.
+    pub fn set_security_group(&self, vpc: &str, group: SecurityGroup) -> Result<()> {
+        self.update(|state| {
+            let (sandbox, known) = (state.id.clone(), state.routers.keys().cloned().collect::<Vec<_>>().join(", "));
+            let missing = Error::NotFound { sandbox, kind: "VPC", name: vpc.into(), known };
+            state.routers.get_mut(vpc).ok_or(missing)?.security_group = group;
+            Ok(())
+        })
+    }
+
+    /// Writes everything that enters the WAN from now on to a pcap file, replacing it.
+    pub fn start_capture(&self, file: &Path) -> Result<()> {
+        let file = std::path::absolute(file).unwrap_or_else(|_| file.to_owned());
+        self.update(|state| {
+            if let Some(running) = &state.capture {
+                return Err(Error::Conflict(format!("a capture to {running} is running; stop it first")));
+            }
+            state.capture = Some(file.display().to_string());
+            Ok(())
+        })
+    }
+
+    /// Ends the capture; its file is complete when this returns.
+    pub fn stop_capture(&self) -> Result<()> {
+        self.update(|state| {
+            state.capture = None;
+            Ok(())
+        })
+    }
+
+    /// What the WAN has carried and dropped since the sandbox was made.
+    pub fn wan_statistics(&self) -> Result<Statistics> {
+        wan::statistics(&self.directory)
+    }
+
+    /// Ends and removes everything of the sandbox; also of one that was never finished. Doing it twice is no error.
+    pub fn destroy(&self) -> Result<()> {
+        if !self.directory.exists() {
+            return Ok(());
+        }
+        let _turn = self.directory.lock()?;
+        let state = self.directory.load().ok();
+        if let Some(state) = &state {
+            host_access::disconnect(state)?;
+        }
+        let processes = self.directory.processes();
+        for process in &processes {
+            process.signal(nix::sys::signal::Signal::SIGKILL);
+        }
+        for name in state.iter().flat_map(|state| state.vms.keys()) {
+            Freezer::of(&self.id, name).remove(self.init(name).ok().as_ref())?;
+        }
+        process::end(&processes, END_WITHIN)?;
+        self.directory.remove()
+    }
+
+    fn build(&self, topology: &Topology) -> Result<()> {
+        let _turn = self.directory.lock()?;
+        let machine_id = || format!("{:032x}", rand::random::<u128>());
+        let mut state = State::plan(&self.id, topology, machine_id)?;
+        host_access::choose(&self.directory, &mut state)?;
+        process::start(&self.directory, "wan", wan::PROCESS_NAME, &[])?;
+        for vpc in state.routers.keys() {
+            process::start(&self.directory, "router", &router_process(vpc), &[])?;
+        }
+        for name in state.vms.keys() {
+            self.start_vm(name)?;
+        }
+        self.configure_wan(&state)?;
+        self.wire(&state)?;
+        for vpc in state.routers.keys() {
+            namespace::apply_rules(&self.router(vpc)?, &rules::ruleset(&state, vpc))?;
+        }
+        process::start(&self.directory, "metadata", crate::metadata::PROCESS_NAME, &[])?;
+        Ok(())
+    }
+
+    fn start_vm(&self, name: &str) -> Result<()> {
+        let disk = self.directory.vm(name).join("disk");
+        std::fs::create_dir_all(&disk)
+            .map_err(|source| Error::Io { doing: format!("make {}", disk.display()), source })?;
+        let init = process::start(&self.directory, "vm", &guest::process_name(name), &[name])?;
+        Freezer::create(&self.id, name, &init);
+        Ok(())
+    }
+
+    fn wire(&self, state: &State) -> Result<()> {
+        for vpc in &state.topology.vpcs {
+            router::build(&self.router(&vpc.name)?, vpc, &state.routers[&vpc.name])?;
+        }
+        for (index, peering) in state.topology.peerings.iter().enumerate() {
+            let vpc = |name: &str| state.topology.vpc(name).expect("the topology is valid");
+            let (a, b) = (self.router(&peering.0)?, self.router(&peering.1)?);
+            router::peer(index, [(vpc(&peering.0), &a), (vpc(&peering.1), &b)])?;
+        }
+        for (name, vm) in &state.vms {
+            let vm_namespace = self.init(name)?.namespace("net")?;
+            match &vm.place {
+                Place::Vpc { vpc, .. } => router::attach(state, &self.router(vpc)?, vm, &vm_namespace)?,
+                Place::Internet { public_address, host_access, .. } => {
+                    namespace::configure(&vm_namespace, async |links| {
+                        links.set_up("lo").await?;
+                        router::join_wan(links, router::VM_INTERFACE, *public_address, vm.ipv6_address).await
+                    })?;
+                    if let Some(network) = host_access {
+                        host_access::connect(*network, &vm_namespace)?;
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Changes the record, then makes routers and WAN follow it.
+    pub(crate) fn update<T>(&self, edit: impl FnOnce(&mut State) -> Result<T>) -> Result<T> {
+        let _turn = self.directory.lock()?;
+        let before = self.directory.load()?;
+        let mut state = before.clone();
+        let result = edit(&mut state)?;
+        self.directory.save(&state)?;
+        for vpc in state.routers.keys() {
+            let ruleset = rules::ruleset(&state, vpc);
+            if ruleset != rules::ruleset(&before, vpc) {
+                namespace::apply_rules(&self.router(vpc)?, &ruleset)?;
+            }
+        }
+        if let Err(error) = self.configure_wan(&state) {
+            self.directory.save(&before)?;
+            return Err(error);
+        }
+        Ok(result)
+    }
+
+    fn configure_wan(&self, state: &State) -> Result<()> {
+        let vms = state.vms.keys().map(|name| guest::process_name(name));
+        let names = vms.chain(state.routers.keys().map(|vpc| router_process(vpc)));
+        let processes: BTreeMap<String, i32> = names
+            .map(|name| self.directory.process(&name).map(|process| (name, process.pid)))
+            .collect::<Result<_>>()?;
+        wan::configure(&self.directory, wan::Configuration::of(state, &processes))
+    }
+
+    pub(crate) fn router(&self, vpc: &str) -> Result<File> {
+        self.directory.process(&router_process(vpc))?.namespace("net")
+    }
+
+    pub(crate) fn init(&self, vm: &str) -> Result<ProcessId> {
+        self.directory.process(&guest::process_name(vm))
+    }
+
+    pub(crate) fn init_socket(&self, vm: &str) -> std::path::PathBuf {
+        self.directory.init_socket(vm)
+    }
+}
+
+impl State {
+    fn check_block(&self, block: &Block) -> Result<()> {
+        let (from, to) = (self.vm(&block.from)?, self.vm(&block.to)?);
+        if block.from == block.to {
+            return Err(Error::Conflict(format!("{} cannot be cut off from itself", block.from)));
+        }
+        let peered = match (&from.place, &to.place) {
+            (Place::Vpc { vpc: a, .. }, Place::Vpc { vpc: b, .. }) => {
+                a == b || self.peerings_of(a).any(|(_, _, other)| other.name == *b)
+            }
+            _ => false,
+        };
+        match block.path {
+            BlockedPath::Private if !peered => {
+                Err(Error::Conflict(format!("there is no private path from {} to {}", block.from, block.to)))
+            }
+            BlockedPath::Private | BlockedPath::Public => Ok(()),
+        }
+    }
+}
+
+fn blocks(from: &str, to: &str, path: BlockedPath, direction: Direction) -> Vec<Block> {
+    let block = |from: &str, to: &str| Block { from: from.to_owned(), to: to.to_owned(), path };
+    match direction {
+        Direction::OneWay => vec![block(from, to)],
+        Direction::BothWays => vec![block(from, to), block(to, from)],
+    }
+}
+
+impl Deref for TemporarySandbox {
+    type Target = Sandbox;
+
+    fn deref(&self) -> &Sandbox {
+        &self.0
+    }
+}
+
+impl Drop for TemporarySandbox {
+    fn drop(&mut self) {
+        if let Err(error) = self.0.destroy() {
+            eprintln!("sandbox {} was not destroyed: {}", self.0.id, process::describe(&error));
+        }
+    }
+}
