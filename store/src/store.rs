@@ -79,7 +79,8 @@ impl Store {
 
     /// Changes after a revision, exactly once each. Ends at the first trouble; see [`Store::follow`] for one that heals.
     pub async fn watch<T: Record>(&self, prefix: &Prefix<T>, after: Revision) -> Result<Watch<T>, StoreError> {
-        self.engine.watch(prefix.path(), Start::After(after)).await.map(Watch::new)
+        // Every store begins at revision 1, with nothing: there is no history before it that could be compacted.
+        self.engine.watch(prefix.path(), Start::After(after.max(Revision(1)))).await.map(Watch::new)
     }
 
     /// The state under a prefix and then every change to it, whatever happens to the connection meanwhile.
