@@ -1,0 +1,182 @@
+//! Two network namespaces joined by a veth pair, gone when dropped, whatever happened in between.
+
+use std::fs::File;
+use std::io;
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use nix::sched::{CloneFlags, setns};
+use tempfile::TempDir;
+
+/// Between two looks of [`eventually`].
+const POLL_INTERVAL: Duration = Duration::from_millis(20);
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Side {
+    A,
+    B,
+}
+
+impl Side {
+    pub(crate) fn other(self) -> Self {
+        match self {
+            Self::A => Self::B,
+            Self::B => Self::A,
+        }
+    }
+
+    pub(crate) fn number(self) -> u8 {
+        match self {
+            Self::A => 1,
+            Self::B => 2,
+        }
+    }
+
+    pub(crate) fn overlay(self) -> IpAddr {
+        IpAddr::from([10, 77, 0, self.number()])
+    }
+}
+
+pub(crate) struct Lab {
+    /// Unique on this machine, and short enough to be part of an interface's name.
+    pub(crate) id: String,
+    pub(crate) directory: TempDir,
+}
+
+impl Lab {
+    /// None where this cannot be done, which is said, and is a failure under `CI`.
+    pub(crate) fn new() -> Option<Self> {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        if !nix::unistd::geteuid().is_root() {
+            assert!(std::env::var_os("CI").is_none(), "interop tests need root");
+            eprintln!("NOT RUN: interop tests need root");
+            return None;
+        }
+        let id = format!("{:x}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
+        let lab = Self { id, directory: tempfile::tempdir().unwrap() };
+        let (a, b) = (lab.namespace(Side::A), lab.namespace(Side::B));
+        ip(&["netns", "add", &a]);
+        ip(&["netns", "add", &b]);
+        ip(&["link", "add", "wire", "netns", &a, "type", "veth", "peer", "name", "wire", "netns", &b]);
+        for side in [Side::A, Side::B] {
+            let namespace = lab.namespace(side);
+            lab.add_address(side, &format!("192.0.2.{}/24", side.number()));
+            lab.add_address(side, &format!("fd00:2::{}/64", side.number()));
+            ip(&["-n", &namespace, "link", "set", "lo", "up"]);
+            ip(&["-n", &namespace, "link", "set", "wire", "up"]);
+        }
+        Some(lab)
+    }
+
+    pub(crate) fn namespace(&self, side: Side) -> String {
+        format!("cladnet-{}-{side:?}", self.id).to_lowercase()
+    }
+
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
+    fn add_address(&self, side: Side, address: &str) {
+        let mut command = vec!["-n".to_owned(), self.namespace(side)];
+        command.extend(["address", "add", address, "dev", "wire"].map(str::to_owned));
+        if address.contains(':') {
+            command.push("nodad".to_owned());
+        }
+        ip(&command.iter().map(String::as_str).collect::<Vec<_>>());
+    }
+
+    pub(crate) fn move_address(&self, side: Side, from: &str, to: &str) {
+        ip(&["-n", &self.namespace(side), "address", "del", from, "dev", "wire"]);
+        self.add_address(side, to);
+    }
+
+    /// A command that will run inside; it becomes the program itself, so that its pid can be killed.
+    pub(crate) fn command(&self, side: Side, program: &str) -> Command {
+        let mut command = Command::new("ip");
+        command.args(["netns", "exec", &self.namespace(side), program]);
+        command
+    }
+
+    pub(crate) fn run(&self, side: Side, program: &str, arguments: &[&str]) -> Output {
+        self.command(side, program).args(arguments).output().unwrap()
+    }
+
+    pub(crate) fn start(&self, side: Side, program: &str, arguments: &[&str]) -> Process {
+        let log = self.path(&format!("{side:?}.log"));
+        let log = File::options().append(true).create(true).open(log).unwrap();
+        let mut command = self.command(side, program);
+        command.args(arguments).stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log);
+        Process(command.spawn().unwrap())
+    }
+
+    /// One echo over the tunnel, answered within a second.
+    pub(crate) fn pings(&self, from: Side) -> bool {
+        let to = from.other().overlay().to_string();
+        self.run(from, "ping", &["-c", "1", "-W", "1", &to]).status.success()
+    }
+
+    /// Runs `work` on a thread inside the namespace.
+    pub(crate) fn inside<T: Send + 'static>(
+        &self,
+        side: Side,
+        work: impl FnOnce() -> io::Result<T> + Send + 'static,
+    ) -> thread::JoinHandle<T> {
+        let namespace = File::open(format!("/run/netns/{}", self.namespace(side))).unwrap();
+        thread::spawn(move || {
+            setns(namespace, CloneFlags::CLONE_NEWNET).unwrap();
+            work().unwrap()
+        })
+    }
+}
+
+impl Drop for Lab {
+    fn drop(&mut self) {
+        for side in [Side::A, Side::B] {
+            if thread::panicking() {
+                let log = std::fs::read_to_string(self.path(&format!("{side:?}.log"))).unwrap_or_default();
+                eprintln!("--- log of {side:?}\n{log}");
+            }
+            let _ = Command::new("ip").args(["netns", "del", &self.namespace(side)]).status();
+        }
+    }
+}
+
+/// A program that ends with the test.
+pub(crate) struct Process(Child);
+
+impl Process {
+    /// As `kill -9`.
+    pub(crate) fn kill(mut self) {
+        self.end();
+    }
+
+    fn end(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+/// Waits until `holds`, or fails saying what it waited for. Returns how long it took.
+pub(crate) fn eventually(what: &str, within: Duration, mut holds: impl FnMut() -> bool) -> Duration {
+    let start = Instant::now();
+    while !holds() {
+        assert!(start.elapsed() < within, "{what}: not within {within:?}");
+        thread::sleep(POLL_INTERVAL);
+    }
+    start.elapsed()
+}
+
+fn ip(arguments: &[&str]) {
+    let output = Command::new("ip").args(arguments).output().unwrap();
+    assert!(output.status.success(), "ip {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+}
