@@ -12,17 +12,18 @@ use crate::{
         peer::PeerCommand, test::TestCommand, token::TokenCommand,
     },
     output::Format,
+    roles::{ControllerArgs, ServerArgs, ServiceArgs},
 };
 
 /// cladnet: one private network over VMs of any clouds
 ///
-/// `cladnet server` runs the control plane; every other command asks a running one. Where it is, which key to show and
-/// whose certificates to trust come by flag or by environment:
+/// `cladnet server` runs the control plane; every other command asks a running one. Where it is,
+/// which key to show and whose certificates to trust come by flag or by environment:
 ///
 ///   export CLADNET_SERVICE=https://server:8053 CLADNET_KEY_FILE=admin.key CLADNET_CA_FILE=ca.pem
 ///
-/// Exit codes: 0 done, 1 failed, 2 wrong arguments, 3 not found, 4 conflict, 5 denied, 6 unreachable, 64 wrong
-/// configuration.
+/// Exit codes: 0 done, 1 failed, 2 wrong arguments, 3 not found, 4 conflict, 5 denied,
+/// 6 unreachable, 64 wrong configuration.
 #[derive(Debug, Parser)]
 #[command(name = "cladnet", version, verbatim_doc_comment, propagate_version = true)]
 pub(crate) struct Invocation {
@@ -60,6 +61,29 @@ pub(crate) struct ClientArgs {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
+    /// Run the whole control plane on this machine: controller and service on an embedded store
+    ///
+    ///   cladnet server --data-dir /var/lib/cladnet --admin-key-file /root/cladnet.key
+    ///
+    /// The same settings as a file for --config:
+    ///
+    ///   data-dir = "/var/lib/cladnet"
+    ///   listen = "[::]:8053"
+    ///   tls-name = ["cladnet.example"]
+    #[command(verbatim_doc_comment)]
+    Server(ServerArgs),
+    /// Run a controller on etcd; any number may run, one leads
+    ///
+    ///   cladnet controller --etcd https://etcd-1:2379,https://etcd-2:2379 --etcd-ca etcd-ca.pem
+    #[command(verbatim_doc_comment)]
+    Controller(ControllerArgs),
+    /// Run a replica of the service on etcd
+    ///
+    ///   openssl rand -base64 32 > secret.key           # once, the same for every replica
+    ///   cladnet service --etcd https://etcd-1:2379 --etcd-ca etcd-ca.pem \
+    ///     --secret-key-file secret.key
+    #[command(verbatim_doc_comment)]
+    Service(ServiceArgs),
     #[command(flatten)]
     Admin(AdminCommand),
     /// Print the completions of a shell
@@ -122,6 +146,8 @@ mod tests {
     fn every_command_says_what_it_does() {
         fn check(command: &clap::Command, path: &str) {
             let path = format!("{path} {}", command.get_name());
+            let long = command.get_long_about().map(ToString::to_string).unwrap_or_default();
+            assert!(long.lines().all(|line| line.len() <= 95), "a line of the help of {path} does not fit 100 columns");
             assert!(command.get_about().is_some() || command.get_name() == "help", "{path}");
             for argument in command.get_arguments() {
                 assert!(argument.get_help().is_some(), "{path} {}", argument.get_id());

@@ -3,6 +3,8 @@
 use std::{error::Error, io, path::Path, process::ExitCode};
 
 use cladnet_pki::channel::ConnectError;
+use cladnet_service::{BootstrapError, StartError};
+use cladnet_store::StoreError;
 use tonic::{Code, Status};
 
 /// What the exit code of the binary says; 0 is success.
@@ -93,6 +95,49 @@ impl From<io::Error> for Failure {
     fn from(error: io::Error) -> Self {
         Self::failed(format!("cannot write the output: {error}"))
     }
+}
+
+impl From<StoreError> for Failure {
+    fn from(error: StoreError) -> Self {
+        Self::new(exit_of_store(&error), chain(&error))
+    }
+}
+
+fn exit_of_store(error: &StoreError) -> Exit {
+    match error {
+        StoreError::Options { .. } | StoreError::Seal { .. } => Exit::Configuration,
+        StoreError::InUse { .. } => Exit::Conflict,
+        StoreError::Unavailable { .. } => Exit::Unreachable,
+        StoreError::Denied { .. } => Exit::Denied,
+        _ => Exit::Failed,
+    }
+}
+
+impl From<StartError> for Failure {
+    fn from(error: StartError) -> Self {
+        let exit = match &error {
+            StartError::Bootstrap(BootstrapError::Store(store)) => exit_of_store(store),
+            StartError::Bootstrap(BootstrapError::KeyFile { .. }) => Exit::Configuration,
+            StartError::Tls(_) | StartError::NotLoopback { .. } => Exit::Configuration,
+            StartError::Busy { .. } => Exit::Conflict,
+            _ => Exit::Failed,
+        };
+        Self::new(exit, chain(&error))
+    }
+}
+
+/// An error and its causes, each said once.
+pub(crate) fn chain(error: &dyn Error) -> String {
+    let mut told = error.to_string();
+    let mut below = error.source();
+    while let Some(cause) = below {
+        let cause_told = cause.to_string();
+        if !told.ends_with(&cause_told) {
+            told = format!("{told}: {cause_told}");
+        }
+        below = cause.source();
+    }
+    told
 }
 
 fn told(status: &Status) -> String {

@@ -8,6 +8,7 @@ mod failure;
 mod file;
 mod output;
 mod parse;
+mod roles;
 mod wg_quick;
 
 use std::process::ExitCode;
@@ -29,6 +30,9 @@ fn run(invocation: Invocation) -> Result<ExitCode, Failure> {
     cladnet_pki::install_crypto_provider();
     match invocation.command {
         Command::Completions { shell } => Ok(args::print_completions(shell)),
+        Command::Server(args) => roles::server(args),
+        Command::Controller(args) => roles::controller(args),
+        Command::Service(args) => roles::service(args),
         Command::Admin(command) => commands::run(invocation.client, command),
     }
 }

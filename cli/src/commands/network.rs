@@ -44,7 +44,8 @@ pub(crate) enum NetworkCommand {
     Delete(DeleteArgs),
     /// Recommend address spaces that overlap nothing in sight
     ///
-    /// Routes of known hosts and other networks count by themselves; name the VPCs and subnets that are still to come.
+    /// Routes of known hosts and other networks count by themselves; name the VPCs and subnets that
+    /// are still to come.
     ///
     ///   cladnet network recommend --hosts 100 --avoid 10.0.0.0/16 --provider alibaba
     #[command(verbatim_doc_comment)]

@@ -61,11 +61,11 @@ pub(crate) enum PeerCommand {
     },
     /// Add a machine that runs plain WireGuard, and write its wg-quick file
     ///
-    /// The key is made here and only its public half is sent. With --public-key the machine keeps its own, and the file
-    /// gets a place to put it.
+    /// The key is made here and only its public half is sent. With --public-key the machine keeps
+    /// its own, and the file gets a place to put it.
     ///
     ///   cladnet peer export prod laptop --file laptop.conf
-    ///   wg-quick up ./laptop.conf                              # on the machine
+    ///   wg-quick up ./laptop.conf                      # on the machine
     #[command(verbatim_doc_comment)]
     Export(ExportArgs),
 }

@@ -1,0 +1,92 @@
+//! The server roles: `server` (controller and service on an embedded store), `controller` and `service` alone on etcd.
+//! Settings become a [`Plan`](plan::Plan) that cannot be wrong before a file is written or a port opens.
+
+mod options;
+mod plan;
+mod run;
+mod telemetry;
+
+use std::{path::PathBuf, process::ExitCode};
+
+use clap::Args;
+
+use crate::failure::Failure;
+use options::{EtcdOptions, ServiceOptions, SettingsFile};
+use plan::Plan;
+
+/// What every role has.
+#[derive(Debug, Args)]
+pub(crate) struct CommonArgs {
+    /// TOML file with the same settings, see the example in the help of `cladnet server`; the environment overrides it,
+    /// and flags override both.
+    #[arg(long, value_name = "FILE", env = "CLADNET_CONFIG")]
+    config: Option<PathBuf>,
+    /// Check the settings and the files they name, then end: 0 if they are right, 64 if not.
+    #[arg(long)]
+    check_config: bool,
+    /// What to log on standard error, for example info or cladnet_service=debug,warn [default: info].
+    #[arg(long, value_name = "FILTER", env = "CLADNET_LOG")]
+    log: Option<String>,
+    /// File with the key that seals secrets in the store: 32 bytes in base64. The embedded store makes its own.
+    #[arg(long, value_name = "FILE", env = "CLADNET_SECRET_KEY_FILE")]
+    secret_key_file: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ServerArgs {
+    /// Directory of the embedded store, made if absent; ca.pem for clients is written there.
+    #[arg(long, value_name = "DIR", env = "CLADNET_DATA_DIR")]
+    data_dir: Option<PathBuf>,
+    #[command(flatten)]
+    service: ServiceOptions,
+    #[command(flatten)]
+    common: CommonArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ServiceArgs {
+    #[command(flatten)]
+    etcd: EtcdOptions,
+    #[command(flatten)]
+    service: ServiceOptions,
+    #[command(flatten)]
+    common: CommonArgs,
+    /// File to write the authority's certificate to, for clients.
+    #[arg(long, value_name = "FILE", env = "CLADNET_WRITE_CA")]
+    write_ca: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ControllerArgs {
+    #[command(flatten)]
+    etcd: EtcdOptions,
+    #[command(flatten)]
+    common: CommonArgs,
+}
+
+/// `cladnet server`.
+pub(crate) fn server(args: ServerArgs) -> Result<ExitCode, Failure> {
+    start(&args.common, |file| Plan::server(&args, file))
+}
+
+/// `cladnet service`.
+pub(crate) fn service(args: ServiceArgs) -> Result<ExitCode, Failure> {
+    start(&args.common, |file| Plan::service(&args, file))
+}
+
+/// `cladnet controller`.
+pub(crate) fn controller(args: ControllerArgs) -> Result<ExitCode, Failure> {
+    start(&args.common, |file| Plan::controller(&args, file))
+}
+
+fn start(common: &CommonArgs, plan: impl FnOnce(SettingsFile) -> Result<Plan, Failure>) -> Result<ExitCode, Failure> {
+    let file = SettingsFile::read(common.config.as_deref())?;
+    let plan = plan(file)?;
+    let filter = telemetry::filter(plan.log.as_deref())?;
+    if common.check_config {
+        println!("the configuration is right");
+        return Ok(ExitCode::SUCCESS);
+    }
+    telemetry::start(filter);
+    run::run(plan)
+}
