@@ -1,11 +1,38 @@
-//! `cladnet.v1` for administrators: requests become operations on the store, records become answers.
+//! `cladnet.v1` for administrators: requests are checked and become operations on the store, records become answers.
 
+mod event;
+mod host;
+mod key;
+mod network;
+mod peer;
 mod system;
+mod token;
 
 use std::sync::Arc;
 
-use crate::Service;
+use cladnet_model::{Labels, NetworkId, validate::Checks};
+use cladnet_proto::convert;
+
+use crate::{Service, error::CallError};
 
 /// Implements every administrators' service.
 #[derive(Clone)]
 pub(crate) struct Admin(pub(crate) Arc<Service>);
+
+/// Reads the id of a network that may be left out.
+fn optional_network(text: &str) -> Result<Option<NetworkId>, CallError> {
+    Ok(convert::optional("network_id", text)?)
+}
+
+/// Checks labels as a whole.
+fn checked_labels(labels: Labels) -> Result<Labels, CallError> {
+    let mut checks = Checks::default();
+    checks.labels("labels", &labels);
+    checks.finish()?;
+    Ok(labels)
+}
+
+/// Text that may be left out.
+fn given(text: &str) -> Option<&str> {
+    (!text.is_empty()).then_some(text)
+}

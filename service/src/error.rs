@@ -2,7 +2,8 @@
 
 use std::fmt::Display;
 
-use cladnet_proto::convert::FieldError;
+use cladnet_model::InvalidInput;
+use cladnet_proto::convert::{FIELD, FieldError};
 use cladnet_store::StoreError;
 use tonic::{Code, Status};
 use tracing::{error, warn};
@@ -10,8 +11,9 @@ use tracing::{error, warn};
 /// A refusal of any call of either interface.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum CallError {
-    #[error(transparent)]
-    Invalid(#[from] FieldError),
+    /// At least one field is wrong.
+    #[error("{}", .0.iter().map(FieldError::to_string).collect::<Vec<_>>().join("; "))]
+    Invalid(Vec<FieldError>),
     #[error("{0}")]
     NotFound(String),
     /// Something of that name is there already.
@@ -38,7 +40,7 @@ pub(crate) enum CallError {
 impl CallError {
     /// A wrong field.
     pub(crate) fn invalid(field: impl Into<String>, reason: impl Display) -> Self {
-        Self::Invalid(FieldError::new(field, reason))
+        Self::Invalid(vec![FieldError::new(field, reason)])
     }
 
     fn code(&self) -> Code {
@@ -74,6 +76,18 @@ impl CallError {
     }
 }
 
+impl From<FieldError> for CallError {
+    fn from(error: FieldError) -> Self {
+        Self::Invalid(vec![error])
+    }
+}
+
+impl From<InvalidInput> for CallError {
+    fn from(input: InvalidInput) -> Self {
+        Self::Invalid(input.0.into_iter().map(|fault| FieldError::new(fault.field, fault.problem)).collect())
+    }
+}
+
 impl From<CallError> for Status {
     fn from(error: CallError) -> Self {
         let code = error.code();
@@ -83,16 +97,29 @@ impl From<CallError> for Status {
             (CallError::Internal(reason), _) => error!(reason, "call failed"),
             _ => {}
         }
-        match error {
-            CallError::Invalid(error) => error.into(),
-            error => Status::new(code, error.message()),
+        let mut status = Status::new(code, error.message());
+        if let CallError::Invalid(errors) = &error {
+            for field in errors.iter().filter_map(|error| error.field.parse().ok()) {
+                status.metadata_mut().append(FIELD, field);
+            }
         }
+        status
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_wrong_field_is_named_in_the_message_and_in_the_metadata() {
+        let faults = vec![FieldError::new("name", "is empty"), FieldError::new("labels.zone", "is wrong")];
+        let status = Status::from(CallError::Invalid(faults));
+        assert_eq!(status.code(), Code::InvalidArgument);
+        assert_eq!(status.message(), "name: is empty; labels.zone: is wrong");
+        let fields: Vec<_> = status.metadata().get_all(FIELD).iter().map(|field| field.as_bytes().to_vec()).collect();
+        assert_eq!(fields, [b"name".to_vec(), b"labels.zone".to_vec()]);
+    }
 
     #[test]
     fn a_store_that_is_down_is_unavailable_and_not_our_bug() {

@@ -2,17 +2,32 @@
 
 use std::sync::Arc;
 
-use cladnet_proto::cladnet::v1::system_service_server::SystemServiceServer;
+use cladnet_proto::cladnet::v1::{
+    event_service_server::EventServiceServer, host_service_server::HostServiceServer,
+    key_service_server::KeyServiceServer, network_service_server::NetworkServiceServer,
+    peer_service_server::PeerServiceServer, system_service_server::SystemServiceServer,
+    token_service_server::TokenServiceServer,
+};
 use tonic::service::{Routes, RoutesBuilder};
 
 use crate::{Service, admin::Admin, rest::BODY_LIMIT};
+
+/// Adds services that take no larger messages than REST does.
+macro_rules! add {
+    ($routes:ident, $handler:ident: $($server:ident),+ $(,)?) => {
+        $($routes.add_service($server::new($handler.clone()).max_decoding_message_size(BODY_LIMIT));)+
+    };
+}
 
 /// Every service.
 pub(crate) fn all(service: &Arc<Service>) -> Routes {
     let mut routes = RoutesBuilder::default();
     add_cbnet(&mut routes, service);
     let admin = Admin(service.clone());
-    routes.add_service(SystemServiceServer::new(admin).max_decoding_message_size(BODY_LIMIT));
+    add!(routes, admin:
+        SystemServiceServer, NetworkServiceServer, PeerServiceServer, HostServiceServer, TokenServiceServer,
+        KeyServiceServer, EventServiceServer,
+    );
     add_reflection(&mut routes);
     routes.routes()
 }

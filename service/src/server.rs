@@ -17,6 +17,7 @@ use crate::{
     Clock, Config, Service,
     auth::Gates,
     bootstrap::{self, BootstrapError},
+    events::EventCounter,
     listener::{self, Security},
     router,
     tls::{ServerTls, TlsError},
@@ -79,6 +80,7 @@ impl Server {
             clock,
             config,
             gates: Gates::default(),
+            events: EventCounter::default(),
             shutdown: CancellationToken::new(),
         });
         let tls = Arc::new(ServerTls::new(&service)?);

@@ -7,7 +7,7 @@ use cladnet_store::Store;
 use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 
-use crate::{Config, auth::Gates};
+use crate::{Config, auth::Gates, events::EventCounter};
 
 /// The current time; tests hand in their own.
 #[derive(Clone)]
@@ -50,6 +50,8 @@ pub struct Service {
     pub(crate) config: Config,
     /// How often sources may try.
     pub(crate) gates: Gates,
+    /// When to look how many events there are.
+    pub(crate) events: EventCounter,
     /// Cancelled when the replica stops: whoever holds a stream open ends it then.
     pub(crate) shutdown: CancellationToken,
 }

@@ -188,7 +188,8 @@ async fn update(api: &Api, out: Output, args: UpdateArgs) -> Result<(), Failure>
     let mut labels: BTreeMap<_, _> = api.peers().get_peer(request(ask)).await?.into_inner().labels;
     labels.extend(label);
     labels.retain(|key, _| !remove_label.contains(key));
-    let ask = UpdatePeerRequest { network_id: network, host_id, labels, ipv4_address: address };
+    let clear_labels = labels.is_empty();
+    let ask = UpdatePeerRequest { network_id: network, host_id, labels, clear_labels, ipv4_address: address };
     out.show(api.peers().update_peer(request(ask)).await?.get_ref(), sheet)
 }
 

@@ -19,7 +19,7 @@ const RETRY_AFTER: HeaderValue = HeaderValue::from_static("1");
 pub(crate) struct Problem {
     pub(crate) status: StatusCode,
     pub(crate) detail: String,
-    /// Path of the field at fault, in JSON names; empty if it is no field.
+    /// Path of the first field at fault, in JSON names; empty if it is no field.
     pub(crate) field: String,
     /// The gRPC code behind it, for callers of cb-network's interface, who know grpc-gateway's error object.
     pub(crate) code: Option<Code>,
@@ -37,14 +37,14 @@ impl Problem {
 
     /// From an RPC's status. Fields are told in JSON names, as the caller wrote them.
     pub(crate) fn of_status(status: &Status, dialect: Dialect) -> Self {
-        let field = status.metadata().get(FIELD).and_then(|field| field.to_str().ok()).unwrap_or_default();
-        let json_field = json_name(field);
-        let detail = match status.message().strip_prefix(field) {
-            Some(rest) if !field.is_empty() => format!("{json_field}{rest}"),
-            _ => status.message().to_owned(),
-        };
+        let fields: Vec<&str> =
+            status.metadata().get_all(FIELD).iter().filter_map(|field| field.to_str().ok()).collect();
+        let detail = fields.iter().fold(status.message().to_owned(), |detail, field| {
+            detail.replacen(&format!("{field}: "), &format!("{}: ", json_name(field)), 1)
+        });
+        let field = fields.first().map(|field| json_name(field)).unwrap_or_default();
         let code = (dialect == Dialect::Cbnet).then_some(status.code());
-        Self { status: http_status(status.code(), dialect), detail, field: json_field, code }
+        Self { status: http_status(status.code(), dialect), detail, field, code }
     }
 
     /// As JSON, with the request's id.

@@ -1,0 +1,102 @@
+//! Networks, as `cladnet.v1` shows them.
+
+use cladnet_model::{NetworkDraft, NetworkUpdate};
+use cladnet_proto::{
+    cladnet::v1::{
+        CreateNetworkRequest, DeleteNetworkRequest, DeleteNetworkResponse, GetNetworkRequest, ListNetworksRequest,
+        ListNetworksResponse, Network, RecommendAddressSpacesRequest, RecommendAddressSpacesResponse,
+        UpdateNetworkRequest, network_service_server::NetworkService,
+    },
+    convert::{self, required},
+};
+use cladnet_store::key;
+use tonic::{Request, Response, Status, async_trait};
+
+use super::{Admin, given};
+use crate::{
+    auth::Caller,
+    error::CallError,
+    networks::Deletion,
+    page::{Order, Page},
+};
+
+#[async_trait]
+impl NetworkService for Admin {
+    async fn create_network(&self, request: Request<CreateNetworkRequest>) -> Result<Response<Network>, Status> {
+        let caller = Caller::of(&request)?;
+        let request = request.into_inner();
+        let draft = NetworkDraft {
+            id: given(&request.network_id),
+            name: given(&request.name),
+            address_space: given(&request.ipv4_address_space),
+            description: &request.description,
+            rule_type: given(&request.rule_type),
+            encryption_policy: given(&request.encryption_policy),
+        };
+        let settings = draft.check().map_err(CallError::from)?;
+        let network = self.0.create_network(settings, request.expected_hosts, caller.key.as_str()).await?;
+        Ok(Response::new(convert::network(&network, 0)))
+    }
+
+    async fn list_networks(
+        &self,
+        request: Request<ListNetworksRequest>,
+    ) -> Result<Response<ListNetworksResponse>, Status> {
+        let request = request.into_inner();
+        let page = Page { size: request.page_size, token: &request.page_token };
+        let networks = self.0.networks().await?;
+        let (networks, next_page_token) = page.cut(networks, Order::Rising, |network| network.id.as_str())?;
+        let counts = self.0.peer_counts().await?;
+        let wire = |network: &cladnet_model::Network| {
+            convert::network(network, counts.get(&network.id).copied().unwrap_or_default())
+        };
+        Ok(Response::new(ListNetworksResponse { networks: networks.iter().map(wire).collect(), next_page_token }))
+    }
+
+    async fn get_network(&self, request: Request<GetNetworkRequest>) -> Result<Response<Network>, Status> {
+        let id = required("network_id", &request.into_inner().network_id)?;
+        let network = self.0.network(&id).await?.value;
+        Ok(Response::new(self.counted(&network).await?))
+    }
+
+    async fn update_network(&self, request: Request<UpdateNetworkRequest>) -> Result<Response<Network>, Status> {
+        let caller = Caller::of(&request)?;
+        let request = request.into_inner();
+        let id = required("network_id", &request.network_id)?;
+        let update = NetworkUpdate {
+            name: request.name.as_deref(),
+            address_space: request.ipv4_address_space.as_deref(),
+            description: request.description.as_deref(),
+            rule_type: request.rule_type.as_deref(),
+            encryption_policy: request.encryption_policy.as_deref(),
+        };
+        let network = self.0.update_network(&id, &update, request.expected_generation, caller.key.as_str()).await?;
+        Ok(Response::new(self.counted(&network).await?))
+    }
+
+    async fn delete_network(
+        &self,
+        request: Request<DeleteNetworkRequest>,
+    ) -> Result<Response<DeleteNetworkResponse>, Status> {
+        let caller = Caller::of(&request)?;
+        let DeleteNetworkRequest { network_id, force } = request.into_inner();
+        let id = required("network_id", &network_id)?;
+        let deletion = if force { Deletion::WithPeers } else { Deletion::OfEmpty };
+        let (_, removed) = self.0.delete_network(&id, deletion, caller.key.as_str()).await?;
+        Ok(Response::new(DeleteNetworkResponse { removed_peers: u32::try_from(removed).unwrap_or(u32::MAX) }))
+    }
+
+    async fn recommend_address_spaces(
+        &self,
+        _request: Request<RecommendAddressSpacesRequest>,
+    ) -> Result<Response<RecommendAddressSpacesResponse>, Status> {
+        Err(Status::unimplemented("soon"))
+    }
+}
+
+impl Admin {
+    async fn counted(&self, network: &cladnet_model::Network) -> Result<Network, CallError> {
+        let members = self.0.store.list(&key::memberships(&network.id)).await?.items.len();
+        Ok(convert::network(network, members))
+    }
+}

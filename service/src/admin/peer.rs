@@ -1,0 +1,107 @@
+//! Peers, as `cladnet.v1` shows them.
+
+use std::net::{Ipv4Addr, SocketAddr};
+
+use cladnet_model::{HostId, NetworkId, PublicKey, validate::check_name};
+use cladnet_proto::{
+    cladnet::v1::{
+        ControlPeersRequest, ControlPeersResponse, CreatePlainPeerRequest, CreatePlainPeerResponse, GetPeerRequest,
+        ListPeersRequest, ListPeersResponse, Peer, RemovePeerRequest, UpdatePeerRequest,
+        peer_service_server::PeerService,
+    },
+    convert::{FieldError, optional, public_key, required},
+};
+use tonic::{Request, Response, Status, async_trait};
+
+use super::{Admin, checked_labels};
+use crate::{
+    auth::Caller,
+    error::CallError,
+    page::{Order, Page},
+    peers::{PeerRow, PeerUpdate},
+    plain::{PlainPeer, remotes},
+};
+
+#[async_trait]
+impl PeerService for Admin {
+    async fn list_peers(&self, request: Request<ListPeersRequest>) -> Result<Response<ListPeersResponse>, Status> {
+        let request = request.into_inner();
+        let network = required("network_id", &request.network_id)?;
+        let page = Page { size: request.page_size, token: &request.page_token };
+        let peers = self.0.peers(&network).await?;
+        let (peers, next_page_token) = page.cut(peers, Order::Rising, |peer| peer.id().as_str())?;
+        Ok(Response::new(ListPeersResponse { peers: peers.iter().map(PeerRow::wire).collect(), next_page_token }))
+    }
+
+    async fn get_peer(&self, request: Request<GetPeerRequest>) -> Result<Response<Peer>, Status> {
+        let GetPeerRequest { network_id, host_id } = request.into_inner();
+        let (network, host) = ids(&network_id, &host_id)?;
+        Ok(Response::new(self.0.peer(&network, &host).await?.wire()))
+    }
+
+    async fn update_peer(&self, request: Request<UpdatePeerRequest>) -> Result<Response<Peer>, Status> {
+        let caller = Caller::of(&request)?;
+        let request = request.into_inner();
+        let (network, host) = ids(&request.network_id, &request.host_id)?;
+        let labels = match (request.clear_labels, request.labels) {
+            (true, labels) if !labels.is_empty() => {
+                return Err(CallError::invalid("clear_labels", "is set beside labels; send one of them").into());
+            }
+            (true, _) => Some(cladnet_model::Labels::new()),
+            (false, labels) if labels.is_empty() => None,
+            (false, labels) => Some(checked_labels(labels)?),
+        };
+        let address = |text: &str| optional::<Ipv4Addr>("ipv4_address", text);
+        let static_address = request.ipv4_address.as_deref().map(address).transpose()?;
+        let update = PeerUpdate { labels, static_address, desired_state: None };
+        self.0.update_peer(&network, &host, &update, caller.key.as_str()).await?;
+        Ok(Response::new(self.0.peer(&network, &host).await?.wire()))
+    }
+
+    async fn remove_peer(&self, request: Request<RemovePeerRequest>) -> Result<Response<()>, Status> {
+        let caller = Caller::of(&request)?;
+        let RemovePeerRequest { network_id, host_id } = request.into_inner();
+        let (network, host) = ids(&network_id, &host_id)?;
+        self.0.remove_peer(&network, &host, caller.key.as_str()).await?;
+        Ok(Response::new(()))
+    }
+
+    async fn create_plain_peer(
+        &self,
+        request: Request<CreatePlainPeerRequest>,
+    ) -> Result<Response<CreatePlainPeerResponse>, Status> {
+        let caller = Caller::of(&request)?;
+        let request = request.into_inner();
+        let network: NetworkId = required("network_id", &request.network_id)?;
+        check_name(&request.name).map_err(|error| FieldError::new("name", error))?;
+        let key: PublicKey = required("public_key", &request.public_key)?;
+        let not_an_endpoint = |_| FieldError::new("endpoint", "is not ADDRESS:PORT, IPv6 in brackets");
+        let endpoint = Some(request.endpoint.as_str()).filter(|text| !text.is_empty()).map(str::parse::<SocketAddr>);
+        let peer = PlainPeer {
+            name: request.name,
+            public_key: public_key("public_key", &key.0)?,
+            labels: checked_labels(request.labels)?,
+            endpoint: endpoint.transpose().map_err(not_an_endpoint)?,
+        };
+        let host = self.0.create_plain_peer(&network, peer, caller.key.as_str()).await?;
+        let peers = self.0.peers(&network).await?;
+        let created = peers.iter().find(|peer| *peer.id() == host);
+        let created = created.ok_or_else(|| CallError::NotFound(format!("peer {host} was removed again")))?;
+        Ok(Response::new(CreatePlainPeerResponse {
+            peer: Some(created.wire()),
+            remotes: remotes(&peers, &host),
+            ipv4_address_space: self.0.network(&network).await?.value.address_space.to_string(),
+        }))
+    }
+
+    async fn control_peers(
+        &self,
+        _request: Request<ControlPeersRequest>,
+    ) -> Result<Response<ControlPeersResponse>, Status> {
+        Err(Status::unimplemented("soon"))
+    }
+}
+
+fn ids(network: &str, host: &str) -> Result<(NetworkId, HostId), FieldError> {
+    Ok((required("network_id", network)?, required("host_id", host)?))
+}

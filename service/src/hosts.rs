@@ -1,0 +1,131 @@
+//! Hosts: machines with an identity, or plain ones that stand in for one.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use cladnet_model::{CloudLocation, Host, HostId, Membership, NetworkId, Presence};
+use cladnet_proto::{cladnet::v1, convert};
+use cladnet_store::{AnyKey, StoreError, Versioned, key};
+
+use crate::{Service, error::CallError, events::Note, networks::TRIES};
+
+/// A host with what is known of it from elsewhere.
+pub(crate) struct HostRow {
+    pub(crate) host: Host,
+    pub(crate) networks: BTreeSet<NetworkId>,
+    pub(crate) online: bool,
+}
+
+impl HostRow {
+    /// As the API shows it.
+    pub(crate) fn wire(&self) -> v1::Host {
+        convert::host(&self.host, &location(&self.host), self.online, &self.networks)
+    }
+}
+
+/// Where a host stands, from all sources.
+pub(crate) fn location(host: &Host) -> CloudLocation {
+    host.facts.location.merged(&host.injected)
+}
+
+impl Service {
+    /// The host, or that there is none.
+    pub(crate) async fn host(&self, id: &HostId) -> Result<Versioned<Host>, CallError> {
+        let found = self.store.get(&key::host(id)).await?;
+        found.ok_or_else(|| CallError::NotFound(format!("there is no host {id}")))
+    }
+
+    /// All hosts, by id.
+    pub(crate) async fn host_rows(&self) -> Result<Vec<HostRow>, CallError> {
+        let online = self.online().await?;
+        let mut networks: BTreeMap<HostId, BTreeSet<NetworkId>> = BTreeMap::new();
+        for membership in self.store.list(&key::all_memberships()).await?.items {
+            networks.entry(membership.value.host).or_default().insert(membership.value.network);
+        }
+        let row = |host: Versioned<Host>| HostRow {
+            networks: networks.remove(&host.value.id).unwrap_or_default(),
+            online: online.contains(&host.value.id),
+            host: host.value,
+        };
+        Ok(self.store.list(&key::hosts()).await?.items.into_iter().map(row).collect())
+    }
+
+    /// One host as a row.
+    pub(crate) async fn host_row(&self, id: &HostId) -> Result<HostRow, CallError> {
+        let host = self.host(id).await?.value;
+        let networks = self.memberships_of(id).await?.into_iter().map(|membership| membership.value.network).collect();
+        let online = self.store.get(&key::presence(id)).await?.is_some();
+        Ok(HostRow { host, networks, online })
+    }
+
+    /// Hosts whose agent is connected to some replica.
+    pub(crate) async fn online(&self) -> Result<BTreeSet<HostId>, CallError> {
+        let presences = self.store.list(&key::presences()).await?;
+        let host = |presence: Versioned<Presence>| match presence.key.parse() {
+            AnyKey::Presence(host) => Some(host),
+            _ => None,
+        };
+        Ok(presences.items.into_iter().filter_map(host).collect())
+    }
+
+    /// The hosts that are members of a network.
+    pub(crate) async fn hosts_of(&self, network: &NetworkId) -> Result<BTreeMap<HostId, Host>, CallError> {
+        let members = self.store.list(&key::memberships(network)).await?;
+        let members: BTreeSet<HostId> = members.items.into_iter().map(|member| member.value.host).collect();
+        let hosts =
+            self.store.list(&key::hosts()).await?.items.into_iter().map(|host| (host.value.id.clone(), host.value));
+        Ok(hosts.filter(|(id, _)| members.contains(id)).collect())
+    }
+
+    /// Every membership of one host.
+    pub(crate) async fn memberships_of(&self, host: &HostId) -> Result<Vec<Versioned<Membership>>, CallError> {
+        let all = self.store.list(&key::all_memberships()).await?.items;
+        Ok(all.into_iter().filter(|membership| membership.value.host == *host).collect())
+    }
+
+    /// Takes over what a provisioner knows of a host's cloud; what is absent stays as it was injected before.
+    pub(crate) async fn inject_location(
+        &self,
+        id: &HostId,
+        location: &CloudLocation,
+        actor: &str,
+    ) -> Result<(), CallError> {
+        for _ in 0..TRIES {
+            let current = self.host(id).await?;
+            let injected = location.merged(&current.value.injected);
+            if injected == current.value.injected {
+                return Ok(());
+            }
+            let changed = Host { injected, ..current.value.clone() };
+            let transaction = self.store.transaction().unchanged(&current.key, current.modified);
+            let message = format!("cloud location of {} injected", changed.facts.name);
+            let note = Note { kind: "host.located", network: None, host: Some(id), actor, message };
+            match self.note(transaction.put(&current.key, &changed), note).commit().await {
+                Ok(_) => return Ok(()),
+                Err(StoreError::Conflict { .. }) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Err(CallError::Conflict(format!("host {id} keeps changing at the same moment; repeat the call")))
+    }
+
+    /// Removes a host with all its memberships in one transaction: from then on its identity opens nothing.
+    pub(crate) async fn remove_host(&self, id: &HostId, actor: &str) -> Result<(), CallError> {
+        for _ in 0..TRIES {
+            let host = self.host(id).await?;
+            let memberships = self.memberships_of(id).await?;
+            let mut transaction = self.store.transaction().exists(&host.key).delete(&host.key);
+            for membership in &memberships {
+                transaction = transaction.unchanged(&membership.key, membership.modified);
+                transaction = self.end_membership(transaction, &membership.value, actor);
+            }
+            let message = format!("host {} removed from {} networks", host.value.facts.name, memberships.len());
+            let note = Note { kind: "host.removed", network: None, host: Some(id), actor, message };
+            match self.note(transaction, note).commit().await {
+                Ok(_) => return Ok(()),
+                Err(StoreError::Conflict { .. }) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Err(CallError::Conflict(format!("host {id} keeps changing at the same moment; repeat the call")))
+    }
+}

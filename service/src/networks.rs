@@ -1,0 +1,233 @@
+//! Networks: what both interfaces do to them. Every check and every change is one transaction with the records it was
+//! decided by.
+
+use std::collections::BTreeMap;
+
+use cladnet_model::{
+    Membership, Network, NetworkId, NetworkSettings, NetworkUpdate,
+    network::{AddressPlan, check_fit},
+    space,
+};
+use cladnet_store::{StoreError, Transaction, Versioned, key};
+use ipnet::Ipv4Net;
+
+use crate::{Service, error::CallError, events::Note};
+
+/// How often a decision is made anew when somebody else changed what it was made by.
+pub(crate) const TRIES: usize = 8;
+
+/// Memberships removed in one transaction; each takes a few changes.
+const REMOVALS: usize = 20;
+
+/// What [`Service::delete_network`] does about peers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Deletion {
+    /// Refused while there are any.
+    OfEmpty,
+    /// They are removed with it.
+    WithPeers,
+}
+
+impl Service {
+    /// The network, or that there is none.
+    pub(crate) async fn network(&self, id: &NetworkId) -> Result<Versioned<Network>, CallError> {
+        let found = self.store.get(&key::network(id)).await?;
+        found.ok_or_else(|| CallError::NotFound(format!("there is no network {id}")))
+    }
+
+    /// All networks, by id.
+    pub(crate) async fn networks(&self) -> Result<Vec<Network>, CallError> {
+        Ok(self.store.list(&key::networks()).await?.items.into_iter().map(|item| item.value).collect())
+    }
+
+    /// How many memberships each network has.
+    pub(crate) async fn peer_counts(&self) -> Result<BTreeMap<NetworkId, usize>, CallError> {
+        let mut counts = BTreeMap::new();
+        for membership in self.store.list(&key::all_memberships()).await?.items {
+            *counts.entry(membership.value.network).or_default() += 1;
+        }
+        Ok(counts)
+    }
+
+    /// Creates a network: under a generated id, in a recommended address space, where none is given.
+    pub(crate) async fn create_network(
+        &self,
+        settings: NetworkSettings,
+        expected_hosts: u32,
+        actor: &str,
+    ) -> Result<Network, CallError> {
+        let id = settings.id.clone().unwrap_or_else(|| NetworkId::generate(rand::random()));
+        let exists = || CallError::Exists(format!("there is a network {id} already; choose another id"));
+        for _ in 0..TRIES {
+            if self.store.get(&key::network(&id)).await?.is_some() {
+                return Err(exists());
+            }
+            let plan = self.store.get(&key::address_plan()).await?;
+            let others = self.networks().await?;
+            let space = match settings.address_space {
+                Some(space) => space,
+                None => self.recommended_space(expected_hosts).await?,
+            };
+            let network = settings.clone().into_network(id.clone(), space, self.clock.now());
+            check_fit(&network, [], &others).map_err(|misfit| CallError::invalid("ipv4_address_space", misfit))?;
+
+            let transaction = self.store.transaction().absent(&key::network(&id)).put(&key::network(&id), &network);
+            let message = format!("network {id} created with {space}");
+            let note = Note { kind: "network.created", network: Some(&id), host: None, actor, message };
+            let transaction = self.note(with_plan(transaction, plan.as_ref()), note);
+            match transaction.commit().await {
+                Ok(_) => return Ok(network),
+                Err(StoreError::Conflict { .. }) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Err(busy())
+    }
+
+    /// Changes a network; with `expected_generation` only if nobody else did meanwhile.
+    pub(crate) async fn update_network(
+        &self,
+        id: &NetworkId,
+        update: &NetworkUpdate<'_>,
+        expected_generation: Option<u64>,
+        actor: &str,
+    ) -> Result<Network, CallError> {
+        for _ in 0..TRIES {
+            let plan = self.store.get(&key::address_plan()).await?;
+            let current = self.network(id).await?;
+            if let Some(expected) = expected_generation
+                && expected != current.value.generation
+            {
+                return Err(CallError::Conflict(format!(
+                    "network {id} is at generation {}, not {expected}: somebody changed it; look again and repeat",
+                    current.value.generation
+                )));
+            }
+            let changed = update.apply(&current.value)?;
+            if changed == current.value {
+                return Ok(changed);
+            }
+            let mut transaction =
+                self.store.transaction().unchanged(&current.key, current.modified).put(&current.key, &changed);
+            if changed.address_space != current.value.address_space {
+                self.check_new_space(&changed).await?;
+                transaction = with_plan(transaction, plan.as_ref());
+            }
+            let message = format!("network {id} changed: {}", differences(&current.value, &changed));
+            let note = Note { kind: "network.updated", network: Some(id), host: None, actor, message };
+            match self.note(transaction, note).commit().await {
+                Ok(_) => return Ok(changed),
+                Err(StoreError::Conflict { .. }) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Err(busy())
+    }
+
+    /// A changed address space must keep every peer's address, overlap no other network and no route of a member.
+    async fn check_new_space(&self, network: &Network) -> Result<(), CallError> {
+        let misfit = |misfit: &dyn std::fmt::Display| CallError::invalid("ipv4_address_space", misfit);
+        let hosts = self.hosts_of(&network.id).await?;
+        let peers = self.store.list(&key::peers(&network.id)).await?;
+        let named = peers.items.iter().filter_map(|peer| {
+            let name = hosts.get(&peer.value.host).map_or(peer.value.host.as_str(), |host| host.facts.name.as_str());
+            Some((name, peer.value.address?))
+        });
+        check_fit(network, named, &self.networks().await?).map_err(|error| misfit(&error))?;
+        for host in hosts.values() {
+            if let Some(route) = space::conflicting_route(network.address_space, &host.facts.routes) {
+                let (space, name) = (network.address_space, &host.facts.name);
+                return Err(misfit(&format_args!("is {space}, which overlaps the route {route} of host {name}")));
+            }
+        }
+        Ok(())
+    }
+
+    /// Deletes a network and, if that is asked for, ends its memberships; says how many. Agents take their interfaces
+    /// down, the controller takes the addresses back.
+    pub(crate) async fn delete_network(
+        &self,
+        id: &NetworkId,
+        deletion: Deletion,
+        actor: &str,
+    ) -> Result<(Network, usize), CallError> {
+        let current = self.network(id).await?;
+        let mut removed = 0;
+        // Whoever joins while this goes on is removed as well, before the network is gone or right after.
+        loop {
+            let members = self.store.list(&key::memberships(id)).await?.items;
+            if members.is_empty() {
+                break;
+            }
+            if deletion == Deletion::OfEmpty {
+                return Err(CallError::Precondition(format!(
+                    "network {id} still has {} peers; remove them first, or force its deletion",
+                    members.len()
+                )));
+            }
+            removed += self.remove_members(&members, actor).await?;
+        }
+        let message = format!("network {id} deleted with {removed} peers");
+        let note = Note { kind: "network.deleted", network: Some(id), host: None, actor, message };
+        let transaction = self.store.transaction().exists(&current.key).delete(&current.key);
+        match self.note(transaction, note).commit().await {
+            Ok(_) => {}
+            Err(StoreError::Conflict { .. }) => {
+                return Err(CallError::NotFound(format!("network {id} was deleted by somebody else")));
+            }
+            Err(error) => return Err(error.into()),
+        }
+        let late = self.store.list(&key::memberships(id)).await?.items;
+        removed += self.remove_members(&late, actor).await?;
+        Ok((current.value, removed))
+    }
+
+    async fn remove_members(&self, members: &[Versioned<Membership>], actor: &str) -> Result<usize, CallError> {
+        let mut removed = 0;
+        for batch in members.chunks(REMOVALS) {
+            let transaction = batch.iter().fold(self.store.transaction(), |transaction, member| {
+                self.end_membership(transaction, &member.value, actor)
+            });
+            transaction.commit().await?;
+            removed += batch.len();
+        }
+        Ok(removed)
+    }
+
+    async fn recommended_space(&self, hosts: u32) -> Result<Ipv4Net, CallError> {
+        let _ = hosts;
+        Err(CallError::invalid("ipv4_address_space", "is empty; give a CIDR"))
+    }
+}
+
+/// Makes two transactions that give out address spaces exclude each other.
+fn with_plan(transaction: Transaction, plan: Option<&Versioned<AddressPlan>>) -> Transaction {
+    let key = key::address_plan();
+    let next = AddressPlan { changes: plan.map_or(0, |plan| plan.value.changes) + 1 };
+    match plan {
+        Some(plan) => transaction.unchanged(&key, plan.modified).put(&key, &next),
+        None => transaction.absent(&key).put(&key, &next),
+    }
+}
+
+fn busy() -> CallError {
+    CallError::Conflict("others keep changing networks at the same time; repeat the call".to_owned())
+}
+
+/// What an event says of a change.
+fn differences(before: &Network, after: &Network) -> String {
+    let mut differences = Vec::new();
+    let mut compare = |what: &str, before: String, after: String| {
+        if before != after {
+            differences.push(format!("{what} from {before} to {after}"));
+        }
+    };
+    compare("name", before.name.clone(), after.name.clone());
+    compare("address space", before.address_space.to_string(), after.address_space.to_string());
+    compare("rule type", before.rule_type.to_string(), after.rule_type.to_string());
+    compare("encryption policy", before.encryption_policy.to_string(), after.encryption_policy.to_string());
+    if before.description != after.description {
+        differences.push("description".to_owned());
+    }
+    differences.join(", ")
+}

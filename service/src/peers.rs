@@ -1,0 +1,257 @@
+//! Peers: memberships with everything that is known of them.
+
+use std::{collections::BTreeMap, net::Ipv4Addr};
+
+use cladnet_model::{
+    CloudLocation, DesiredState, Hold, Host, HostId, Labels, Membership, MembershipStatus, Network, NetworkId, Peer,
+    space,
+};
+use cladnet_proto::{
+    cladnet::v1,
+    convert::{self, PeerRecords},
+};
+use cladnet_store::{AnyKey, StoreError, Transaction, Versioned, key};
+
+use crate::{Service, error::CallError, events::Note, hosts::location, networks::TRIES};
+
+/// A membership with the records around it.
+pub(crate) struct PeerRow {
+    pub(crate) membership: Membership,
+    pub(crate) host: Host,
+    pub(crate) peer: Option<Peer>,
+    pub(crate) status: Option<MembershipStatus>,
+    /// The host's, from all sources.
+    pub(crate) location: CloudLocation,
+    pub(crate) online: bool,
+}
+
+impl PeerRow {
+    /// As the API shows it.
+    pub(crate) fn wire(&self) -> v1::Peer {
+        convert::peer(PeerRecords {
+            membership: &self.membership,
+            host: &self.host,
+            peer: self.peer.as_ref(),
+            status: self.status.as_ref(),
+            location: &self.location,
+            online: self.online,
+        })
+    }
+
+    /// Its overlay address, once the controller has given one.
+    pub(crate) fn address(&self) -> Option<Ipv4Addr> {
+        self.peer.as_ref()?.address
+    }
+
+    pub(crate) fn id(&self) -> &HostId {
+        &self.membership.host
+    }
+
+    pub(crate) fn name(&self) -> &str {
+        &self.host.facts.name
+    }
+}
+
+/// Finds the peer that a person means: by its host's id, else by its host's name if only one has it. `field` is where the
+/// person wrote it.
+pub(crate) fn find<'a>(
+    peers: &'a [PeerRow],
+    network: &NetworkId,
+    field: &str,
+    text: &str,
+) -> Result<&'a PeerRow, CallError> {
+    if let Some(peer) = peers.iter().find(|peer| peer.id().as_str() == text) {
+        return Ok(peer);
+    }
+    let named: Vec<&PeerRow> = peers.iter().filter(|peer| peer.name() == text).collect();
+    match named[..] {
+        [] if text.is_empty() => Err(CallError::invalid(field, "is empty; give a host's id or name")),
+        [] => Err(CallError::NotFound(format!("{field}: network {network} has no peer {text:?}"))),
+        [peer] => Ok(peer),
+        [..] => {
+            let ids = named.iter().map(|peer| peer.id().as_str()).collect::<Vec<_>>().join(", ");
+            Err(CallError::invalid(field, format!("is {text:?}, the name of several hosts; give an id: {ids}")))
+        }
+    }
+}
+
+/// Changes that [`Service::update_peer`] makes; what is absent stays.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct PeerUpdate {
+    pub(crate) labels: Option<Labels>,
+    /// The address to ask for; `Some(None)` asks for no certain one any more.
+    pub(crate) static_address: Option<Option<Ipv4Addr>>,
+    pub(crate) desired_state: Option<DesiredState>,
+}
+
+impl Service {
+    /// Every peer of a network, by host id; the network must be there.
+    pub(crate) async fn peers(&self, network: &NetworkId) -> Result<Vec<PeerRow>, CallError> {
+        self.network(network).await?;
+        let mut hosts = self.hosts_of(network).await?;
+        let mut peers: BTreeMap<HostId, Peer> = BTreeMap::new();
+        for peer in self.store.list(&key::peers(network)).await?.items {
+            peers.insert(peer.value.host.clone(), peer.value);
+        }
+        let mut statuses: BTreeMap<HostId, MembershipStatus> = BTreeMap::new();
+        for status in self.store.list(&key::statuses(network)).await?.items {
+            if let AnyKey::Status(_, host) = status.key.parse() {
+                statuses.insert(host, status.value);
+            }
+        }
+        let online = self.online().await?;
+        let row = |membership: Versioned<Membership>| {
+            let membership = membership.value;
+            let host = hosts.remove(&membership.host)?;
+            Some(PeerRow {
+                peer: peers.remove(&membership.host),
+                status: statuses.remove(&membership.host),
+                location: location(&host),
+                online: online.contains(&membership.host),
+                host,
+                membership,
+            })
+        };
+        Ok(self.store.list(&key::memberships(network)).await?.items.into_iter().filter_map(row).collect())
+    }
+
+    /// One peer, or that there is none.
+    pub(crate) async fn peer(&self, network: &NetworkId, host: &HostId) -> Result<PeerRow, CallError> {
+        let membership = self.membership(network, host).await?.value;
+        let host_record = self.host(host).await?.value;
+        Ok(PeerRow {
+            peer: self.store.get(&key::peer(network, host)).await?.map(|peer| peer.value),
+            status: self.store.get(&key::status(network, host)).await?.map(|status| status.value),
+            location: location(&host_record),
+            online: self.store.get(&key::presence(host)).await?.is_some(),
+            host: host_record,
+            membership,
+        })
+    }
+
+    /// The membership, or what of it is missing.
+    pub(crate) async fn membership(
+        &self,
+        network: &NetworkId,
+        host: &HostId,
+    ) -> Result<Versioned<Membership>, CallError> {
+        match self.store.get(&key::membership(network, host)).await? {
+            Some(membership) => Ok(membership),
+            None => {
+                self.network(network).await?;
+                Err(CallError::NotFound(format!("network {network} has no peer {host}")))
+            }
+        }
+    }
+
+    /// Changes what an admin decides of a peer.
+    pub(crate) async fn update_peer(
+        &self,
+        network: &NetworkId,
+        host: &HostId,
+        update: &PeerUpdate,
+        actor: &str,
+    ) -> Result<Membership, CallError> {
+        for _ in 0..TRIES {
+            let current = self.membership(network, host).await?;
+            let mut changed = current.value.clone();
+            if let Some(labels) = &update.labels {
+                changed.labels.clone_from(labels);
+            }
+            if let Some(address) = update.static_address {
+                if let Some(address) = address.filter(|address| changed.static_address != Some(*address)) {
+                    let record = self.network(network).await?.value;
+                    self.check_address(&record, host, address).await?;
+                }
+                changed.static_address = address;
+            }
+            if let Some(desired) = update.desired_state {
+                changed.desired_state = desired;
+            }
+            if changed == current.value {
+                return Ok(changed);
+            }
+            let transaction = self.store.transaction().unchanged(&current.key, current.modified);
+            let message = differences(&current.value, &changed);
+            let note = Note { kind: "peer.updated", network: Some(network), host: Some(host), actor, message };
+            match self.note(transaction.put(&current.key, &changed), note).commit().await {
+                Ok(_) => return Ok(changed),
+                Err(StoreError::Conflict { .. }) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Err(CallError::Conflict(format!("peer {host} keeps changing at the same moment; repeat the call")))
+    }
+
+    /// Whether a host can have this address: inside the network, and nobody else's.
+    async fn check_address(&self, network: &Network, host: &HostId, address: Ipv4Addr) -> Result<(), CallError> {
+        let wrong = |reason: String| Err(CallError::invalid("ipv4_address", reason));
+        if !space::is_usable(network.address_space, address) {
+            let space = network.address_space;
+            return wrong(format!(
+                "is {address}, which no host of {space} can have; choose one inside, not its first or last"
+            ));
+        }
+        if let Some(taken) = self.store.get(&key::allocation(&network.id, address)).await?
+            && taken.value.host != *host
+        {
+            let why = match taken.value.hold {
+                Hold::Held => "belongs to",
+                Hold::Quarantined { .. } => "was left a moment ago by",
+            };
+            return wrong(format!("is {address}, which {why} {}; choose another", taken.value.host));
+        }
+        let members = self.store.list(&key::memberships(&network.id)).await?.items;
+        let wanted_by =
+            members.iter().find(|member| member.value.static_address == Some(address) && member.value.host != *host);
+        match wanted_by {
+            Some(other) => wrong(format!("is {address}, which {} asked for already; choose another", other.value.host)),
+            None => Ok(()),
+        }
+    }
+
+    /// Ends a membership, and a plain machine's record with its last one.
+    pub(crate) async fn remove_peer(&self, network: &NetworkId, host: &HostId, actor: &str) -> Result<(), CallError> {
+        let current = self.membership(network, host).await?;
+        let mut transaction = self.store.transaction().exists(&current.key);
+        if current.value.plain && self.memberships_of(host).await?.len() == 1 {
+            transaction = transaction.delete(&key::host(host));
+        }
+        match self.end_membership(transaction, &current.value, actor).commit().await {
+            Ok(_) => Ok(()),
+            Err(StoreError::Conflict { .. }) => {
+                Err(CallError::NotFound(format!("peer {host} was removed by somebody else")))
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Adds the end of a membership to a transaction: its record, its status, its key's entry and an event. The
+    /// controller takes the address back.
+    pub(crate) fn end_membership(&self, transaction: Transaction, membership: &Membership, actor: &str) -> Transaction {
+        let Membership { network, host, public_key, .. } = membership;
+        let transaction = transaction
+            .delete(&key::membership(network, host))
+            .delete(&key::status(network, host))
+            .delete(&key::public_key(public_key));
+        let message = format!("peer {host} removed from network {network}");
+        self.note(transaction, Note { kind: "peer.removed", network: Some(network), host: Some(host), actor, message })
+    }
+}
+
+/// What an event says of a change.
+fn differences(before: &Membership, after: &Membership) -> String {
+    let mut differences = Vec::new();
+    if before.labels != after.labels {
+        differences.push("labels".to_owned());
+    }
+    match after.static_address {
+        address if address == before.static_address => {}
+        Some(address) => differences.push(format!("asks for {address}")),
+        None => differences.push("asks for no certain address any more".to_owned()),
+    }
+    if before.desired_state != after.desired_state {
+        differences.push(format!("is to be {}", after.desired_state));
+    }
+    format!("peer {} changed: {}", after.host, differences.join(", "))
+}
