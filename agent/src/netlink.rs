@@ -14,7 +14,7 @@ mod route;
 
 pub use address::InterfaceAddress;
 pub use default_interface::DefaultInterface;
-pub use monitor::{Change, Monitor};
+pub use monitor::Monitor;
 pub use route::{Route, conflicting_route};
 
 #[derive(Debug, thiserror::Error)]

@@ -8,7 +8,6 @@ use futures_util::stream::BoxStream;
 use rtnetlink::packet_core::NetlinkPayload;
 use rtnetlink::packet_route::RouteNetlinkMessage;
 use rtnetlink::{MulticastGroup, new_multicast_connection};
-
 use tokio::time::{Instant, timeout_at};
 
 use super::NetlinkError;
@@ -18,16 +17,12 @@ const QUIET: Duration = Duration::from_millis(50);
 /// A host that never rests is looked at this often.
 const MAX_BURST: Duration = Duration::from_millis(500);
 
-/// What kind of thing changed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Change {
-    Link,
-    Address,
-    Route,
+/// Hears of every change from its making on.
+pub struct Monitor {
+    changes: BoxStream<'static, ()>,
+    /// A burst has begun and nobody was told yet.
+    unsettled: bool,
 }
-
-/// A stream of changes, from its making on.
-pub struct Monitor(BoxStream<'static, Change>);
 
 impl Monitor {
     /// To be called inside a tokio runtime, in the network namespace it is about.
@@ -41,32 +36,37 @@ impl Monitor {
         ];
         let (connection, _, messages) = new_multicast_connection(&groups).map_err(NetlinkError::Open)?;
         tokio::spawn(connection);
-        Ok(Self(messages.filter_map(async |(message, _)| change(&message.payload)).boxed()))
+        let changes = messages.filter_map(async |(message, _)| is_change(&message.payload).then_some(())).boxed();
+        Ok(Self { changes, unsettled: false })
     }
 
     /// Waits for a change and then for a moment of quiet: one address moving is several messages. False when the kernel
-    /// closed the connection.
+    /// closed the connection. A wait that is dropped loses nothing.
     pub async fn settled(&mut self) -> bool {
-        if self.next().await.is_none() {
+        if !self.unsettled && self.changes.next().await.is_none() {
             return false;
         }
+        self.unsettled = true;
         let deadline = Instant::now() + MAX_BURST;
-        while let Ok(Some(_)) = timeout_at(deadline.min(Instant::now() + QUIET), self.next()).await {}
+        while let Ok(Some(())) = timeout_at(deadline.min(Instant::now() + QUIET), self.changes.next()).await {}
+        self.unsettled = false;
         true
-    }
-
-    /// Waits for the next change; none when the kernel closed the connection.
-    pub async fn next(&mut self) -> Option<Change> {
-        self.0.next().await
     }
 }
 
-fn change(payload: &NetlinkPayload<RouteNetlinkMessage>) -> Option<Change> {
-    let NetlinkPayload::InnerMessage(message) = payload else { return None };
-    match message {
-        RouteNetlinkMessage::NewLink(_) | RouteNetlinkMessage::DelLink(_) => Some(Change::Link),
-        RouteNetlinkMessage::NewAddress(_) | RouteNetlinkMessage::DelAddress(_) => Some(Change::Address),
-        RouteNetlinkMessage::NewRoute(_) | RouteNetlinkMessage::DelRoute(_) => Some(Change::Route),
-        _ => None,
+fn is_change(payload: &NetlinkPayload<RouteNetlinkMessage>) -> bool {
+    match payload {
+        NetlinkPayload::InnerMessage(message) => matches!(
+            message,
+            RouteNetlinkMessage::NewLink(_)
+                | RouteNetlinkMessage::DelLink(_)
+                | RouteNetlinkMessage::NewAddress(_)
+                | RouteNetlinkMessage::DelAddress(_)
+                | RouteNetlinkMessage::NewRoute(_)
+                | RouteNetlinkMessage::DelRoute(_)
+        ),
+        // Messages were lost: any of these may have been among them.
+        NetlinkPayload::Overrun(_) => true,
+        _ => false,
     }
 }

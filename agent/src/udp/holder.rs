@@ -6,8 +6,10 @@ use std::path::Path;
 
 /// "name (pid N)" of a process that holds `port` in our network namespace, if we may see it.
 pub(super) fn of(port: u16) -> Option<String> {
-    let sockets: BTreeSet<String> =
-        ["/proc/self/net/udp", "/proc/self/net/udp6"].iter().flat_map(|table| inodes(table, port)).collect();
+    let sockets: BTreeSet<String> = ["/proc/thread-self/net/udp", "/proc/thread-self/net/udp6"]
+        .iter()
+        .flat_map(|table| inodes(table, port))
+        .collect();
     let processes = fs::read_dir("/proc").ok()?.flatten();
     let pids = processes.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
     pids.map(|pid| (pid, Path::new("/proc").join(pid.to_string()))).find_map(|(pid, process)| {

@@ -37,7 +37,7 @@ fn send(to: SocketAddr) -> io::Result<Digest> {
     let mut stream = TcpStream::connect_timeout(&to, STALLED)?;
     stream.set_write_timeout(Some(STALLED))?;
     let mut digest = Context::new(&SHA256);
-    let mut chunk: Vec<u8> = (0..CHUNK).map(|position| (position * 31 >> 3) as u8).collect();
+    let mut chunk: Vec<u8> = (0..CHUNK).map(|position| ((position * 31) >> 3) as u8).collect();
     for number in 0..GIB / CHUNK as u64 {
         chunk[..8].copy_from_slice(&number.to_be_bytes());
         stream.write_all(&chunk)?;
