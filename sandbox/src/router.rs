@@ -8,11 +8,11 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use crate::error::Result;
-use crate::namespace;
 use crate::netlink::{CableEnd, Links};
-use crate::rules::{METADATA_ADDRESSES, WAN};
+use crate::rules::WAN;
 use crate::state::{Machine, Place, Router, State, host_of};
 use crate::topology::{Vpc, gateway};
+use crate::{metadata, namespace};
 
 /// A VM's only interface.
 pub(crate) const VM_INTERFACE: &str = "eth0";
@@ -51,7 +51,7 @@ pub(crate) fn build(namespace: &File, vpc: &Vpc, router: &Router) -> Result<()> 
     }
     namespace::configure(namespace, async |links| {
         links.set_up("lo").await?;
-        for address in METADATA_ADDRESSES {
+        for address in metadata::ADDRESSES {
             links.add_address("lo", address.into(), 32).await?;
         }
         for (index, subnet) in vpc.subnets.iter().enumerate() {

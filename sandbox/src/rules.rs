@@ -8,15 +8,12 @@ use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::net::IpAddr;
 
-use crate::state::{BlockedPath, Machine, Place, State};
+use crate::metadata;
+use crate::state::{BlockedPath, Machine, Place, State, provider_of};
 use crate::topology::{MetadataService, NatKind, SecurityGroup};
 
 /// The router's interface on the WAN.
 pub(crate) const WAN: &str = "wan0";
-
-/// Where metadata services listen: the usual address, and Alibaba's.
-pub(crate) const METADATA_ADDRESSES: [std::net::Ipv4Addr; 2] =
-    [std::net::Ipv4Addr::new(169, 254, 169, 254), std::net::Ipv4Addr::new(100, 100, 100, 200)];
 
 /// The whole ruleset of a VPC's router.
 pub(crate) fn ruleset(state: &State, vpc: &str) -> String {
@@ -143,9 +140,11 @@ fn dropped_destinations(state: &State, name: &str, vm: &Machine) -> BTreeSet<IpA
             BlockedPath::Public => dropped.extend(to.public_addresses()),
         }
     }
-    if matches!(vm.place, Place::Vpc { metadata: MetadataService::None, .. }) {
-        dropped.extend(METADATA_ADDRESSES.map(IpAddr::V4));
-    }
+    let answers = match vm.place {
+        Place::Vpc { metadata: MetadataService::Provider, .. } => provider_of(state, vm).and_then(metadata::address),
+        _ => None,
+    };
+    dropped.extend(metadata::ADDRESSES.into_iter().filter(|address| Some(*address) != answers).map(IpAddr::V4));
     dropped
 }
 

@@ -264,6 +264,14 @@ impl Machine {
         }
     }
 
+    /// Whether the public address is its own, rather than that of a NAT gateway.
+    pub(crate) fn has_public_address(&self) -> bool {
+        match self.place {
+            Place::Vpc { nat, .. } => nat == NatKind::OneToOne,
+            Place::Internet { .. } => true,
+        }
+    }
+
     /// Every address it is reached at over the WAN.
     pub(crate) fn public_addresses(&self) -> Vec<IpAddr> {
         let v4 = self.public_address().map(IpAddr::V4);

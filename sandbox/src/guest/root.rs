@@ -9,7 +9,7 @@ use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sys::stat::{Mode, SFlag, makedev, mknod};
 
 use crate::error::{Doing, Error, Result};
-use crate::rules::METADATA_ADDRESSES;
+use crate::metadata;
 use crate::state::{Machine, State, provider_of};
 use crate::topology::Provider;
 
@@ -167,7 +167,7 @@ fn identity(root: &Path, state: &State, name: &str, vm: &Machine) -> Result<()> 
     replace(&root.join("etc/resolv.conf"), "# There is no name service in a sandbox.\n", 0o644)?;
     let mut hosts = format!("127.0.0.1 localhost\n::1 localhost\n127.0.1.1 {name}\n");
     if provider_of(state, vm) == Some(Provider::Gcp) {
-        hosts += &format!("{} metadata.google.internal metadata\n", METADATA_ADDRESSES[0]);
+        hosts += &format!("{} metadata.google.internal metadata\n", metadata::ADDRESSES[0]);
     }
     replace(&root.join("etc/hosts"), &hosts, 0o644)?;
     for parent in ["etc", "var/lib", "var/log"] {
