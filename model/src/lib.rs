@@ -2,6 +2,7 @@
 //! Nothing here does I/O, reads a clock, draws randomness or knows a generated type; time and random bytes are parameters.
 
 pub mod access;
+pub mod advise;
 pub mod command;
 mod credential;
 pub mod digest;

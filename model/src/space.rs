@@ -56,12 +56,17 @@ pub fn overlap(one: Ipv4Net, other: Ipv4Net) -> bool {
     one.contains(&other.network()) || other.contains(&one.network())
 }
 
-/// The first of a host's own routes that an address space would take from it or lose to it. A default route claims no address.
+/// The first of a host's own routes that an address space would take from it or lose to it.
 pub fn conflicting_route(space: Ipv4Net, routes: &[IpNet]) -> Option<Ipv4Net> {
-    routes.iter().find_map(|route| match route {
-        IpNet::V4(route) if route.prefix_len() > 0 && overlap(space, *route) => Some(route.trunc()),
+    routes.iter().filter_map(claimed_by_route).find(|route| overlap(space, *route))
+}
+
+/// The IPv4 addresses that a route claims. A default route claims none, also one in two halves as some VPNs set it.
+pub fn claimed_by_route(route: &IpNet) -> Option<Ipv4Net> {
+    match route {
+        IpNet::V4(route) if route.prefix_len() > 1 => Some(route.trunc()),
         _ => None,
-    })
+    }
 }
 
 #[cfg(test)]
@@ -103,7 +108,7 @@ mod tests {
 
     #[test]
     fn a_route_conflicts_when_it_shares_an_address_and_is_no_default_route() {
-        let routes = ["0.0.0.0/0", "fd00::/8", "10.0.0.5/16"].map(|text| text.parse().unwrap());
+        let routes = ["0.0.0.0/0", "0.0.0.0/1", "fd00::/8", "10.0.0.5/16"].map(|text| text.parse().unwrap());
         assert_eq!(conflicting_route(net("10.0.7.0/24"), &routes), Some(net("10.0.0.0/16")));
         assert_eq!(conflicting_route(net("10.0.0.0/8"), &routes), Some(net("10.0.0.0/16")));
         assert_eq!(conflicting_route(net("10.1.0.0/16"), &routes), None);
