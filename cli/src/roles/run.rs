@@ -3,7 +3,7 @@
 use std::{
     fs,
     io::{self, Write as _},
-    path::Path,
+    path::{Path, PathBuf},
     process::ExitCode,
 };
 
@@ -34,8 +34,10 @@ async fn serve(plan: Plan) -> Result<ExitCode, Failure> {
     let service = async {
         match plan.service {
             Some(config) => {
+                let announcement =
+                    Announcement { ca_file: plan.ca_file, key_is_in_a_file: config.admin_key_file.is_some() };
                 let server = Server::bind(config, store.clone()).await?;
-                announce(&server, plan.ca_file.as_deref())?;
+                announce(&server, &announcement)?;
                 server.run(shutdown.clone()).await;
             }
             None => shutdown.cancelled().await,
@@ -46,26 +48,36 @@ async fn serve(plan: Plan) -> Result<ExitCode, Failure> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Tells on standard output where the service is and, on the very first start, the first key: it is nowhere else.
-fn announce(server: &Server, ca_file: Option<&Path>) -> Result<(), Failure> {
-    if let Some(path) = ca_file {
-        write_certificate(path, server.ca_pem())
-            .map_err(|error| Failure::failed(format!("cannot write {}: {error}", path.display())))?;
-    }
-    let mut stdout = io::stdout().lock();
+/// What is told at the start, and where.
+struct Announcement {
+    ca_file: Option<PathBuf>,
+    key_is_in_a_file: bool,
+}
+
+/// Writes the authority's certificate, and tells on standard output where the service is and, on the very first start,
+/// the first key.
+fn announce(server: &Server, plan: &Announcement) -> Result<(), Failure> {
+    let mut text = String::new();
     if let Ok(address) = server.local_addr() {
-        writeln!(stdout, "service: https://{address}")?;
+        text += &format!("service: https://{address}\n");
     }
     if let Some(address) = server.insecure_addr() {
-        writeln!(stdout, "cbnet.v1 without TLS: http://{address}")?;
+        text += &format!("cbnet.v1 without TLS: http://{address}\n");
     }
-    if let Some(path) = ca_file {
-        writeln!(stdout, "authority: {}", path.display())?;
+    if let Some(path) = &plan.ca_file {
+        write_certificate(path, server.ca_pem())
+            .map_err(|error| Failure::failed(format!("cannot write {}: {error}", path.display())))?;
+        text += &format!("authority: {}\n", path.display());
     }
     if let Some(key) = server.first_key() {
-        writeln!(stdout, "first admin key, shown this once: {key}")?;
+        text += &format!("first admin key, shown this once: {key}\n");
     }
-    Ok(stdout.flush()?)
+    let mut stdout = io::stdout().lock();
+    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+        // Whoever started us may have stopped reading; only a key that is nowhere else must not get lost.
+        Err(error) if server.first_key().is_some() && !plan.key_is_in_a_file => Err(error.into()),
+        _ => Ok(()),
+    }
 }
 
 /// In one step, so that no client reads half of it.

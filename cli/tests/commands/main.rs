@@ -1,0 +1,9 @@
+//! The binary `cladnet` as people and scripts use it: a real server on an embedded store, real arguments, real exit
+//! codes.
+
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
+
+mod connection;
+mod harness;
+
+mod roles;
