@@ -53,23 +53,53 @@ pub struct CloudLocation {
 }
 
 impl CloudLocation {
+    /// The names of the fields, as in JSON and on the wire.
+    pub const FIELDS: [&'static str; 7] = ["provider", "account", "region", "zone", "vpc", "subnet", "instance"];
+
+    /// A field by its name; absent also if there is no such field.
+    pub fn get(&self, field: &str) -> Option<&Located> {
+        match field {
+            "provider" => self.provider.as_ref(),
+            "account" => self.account.as_ref(),
+            "region" => self.region.as_ref(),
+            "zone" => self.zone.as_ref(),
+            "vpc" => self.vpc.as_ref(),
+            "subnet" => self.subnet.as_ref(),
+            "instance" => self.instance.as_ref(),
+            _ => None,
+        }
+    }
+
+    /// Where a field is kept; none if there is no such field.
+    pub fn slot(&mut self, field: &str) -> Option<&mut Option<Located>> {
+        Some(match field {
+            "provider" => &mut self.provider,
+            "account" => &mut self.account,
+            "region" => &mut self.region,
+            "zone" => &mut self.zone,
+            "vpc" => &mut self.vpc,
+            "subnet" => &mut self.subnet,
+            "instance" => &mut self.instance,
+            _ => return None,
+        })
+    }
+
+    /// What is known, by name.
+    pub fn known(&self) -> impl Iterator<Item = (&'static str, &Located)> {
+        Self::FIELDS.into_iter().filter_map(|field| Some((field, self.get(field)?)))
+    }
+
     /// Both together; where both know a field, the source that is trusted more wins, else `self`.
     #[must_use]
     pub fn merged(&self, other: &Self) -> Self {
-        let pick = |ours: &Option<Located>, theirs: &Option<Located>| match (ours, theirs) {
-            (Some(ours), Some(theirs)) if theirs.source > ours.source => Some(theirs.clone()),
-            (Some(known), _) | (None, Some(known)) => Some(known.clone()),
-            (None, None) => None,
-        };
-        Self {
-            provider: pick(&self.provider, &other.provider),
-            account: pick(&self.account, &other.account),
-            region: pick(&self.region, &other.region),
-            zone: pick(&self.zone, &other.zone),
-            vpc: pick(&self.vpc, &other.vpc),
-            subnet: pick(&self.subnet, &other.subnet),
-            instance: pick(&self.instance, &other.instance),
+        let mut merged = self.clone();
+        for (field, theirs) in other.known() {
+            let is_better = merged.get(field).is_none_or(|ours| theirs.source > ours.source);
+            if let Some(slot) = merged.slot(field).filter(|_| is_better) {
+                *slot = Some(theirs.clone());
+            }
         }
+        merged
     }
 }
 
@@ -99,5 +129,23 @@ mod tests {
         };
         assert_eq!(metadata.merged(&injected), both);
         assert_eq!(injected.merged(&metadata), both);
+    }
+
+    #[test]
+    fn every_field_has_its_name() {
+        let mut location = CloudLocation::default();
+        for field in CloudLocation::FIELDS {
+            let slot = location.slot(field).expect("a field");
+            *slot = Some(Located { value: field.to_owned(), source: LocationSource::Injected });
+        }
+        assert!(
+            location
+                .known()
+                .map(|(field, located)| (field, located.value.as_str()))
+                .eq(CloudLocation::FIELDS.map(|field| (field, field)))
+        );
+        let json = serde_json::to_value(&location).unwrap();
+        assert!(CloudLocation::FIELDS.iter().all(|field| json[field]["value"] == *field), "{json}");
+        assert!(location.get("rack").is_none() && location.slot("rack").is_none());
     }
 }

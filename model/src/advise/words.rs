@@ -15,9 +15,13 @@ const SHOWN: usize = 5;
 pub(super) fn proposal(found: Found, question: &Question<'_>, taken: &[Avoid]) -> Proposal {
     let Found { space, merit } = found;
     let capacity = space::capacity(space);
-    let known = taken.len();
-    let mut reason =
-        format!("room for {capacity} hosts where {} are wanted; overlaps none of {known} known ranges", question.hosts);
+    let mut reason = format!("room for {capacity} hosts where {} are wanted; ", question.hosts);
+    // Link-local space is always among them, and says nothing.
+    match taken.len().saturating_sub(1) {
+        0 => reason.push_str("no range to avoid is known"),
+        1 => reason.push_str("clear of the one range to avoid"),
+        more => reason.push_str(&format!("clear of all {more} ranges to avoid")),
+    }
     match MAX_DOUBLINGS - merit.cramped {
         0 => reason.push_str("; cannot grow in place"),
         1 => reason.push_str("; can double in place"),

@@ -1,0 +1,65 @@
+//! Figures over the round trips of a test.
+
+/// What a series of round trips says, in microseconds. Loss is told elsewhere: here are those that came back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RoundTrips {
+    pub count: usize,
+    pub min_us: u32,
+    pub avg_us: u32,
+    pub max_us: u32,
+    /// Of the whole series, not an estimate from a sample.
+    pub stddev_us: u32,
+    pub p50_us: u32,
+    pub p90_us: u32,
+    pub p99_us: u32,
+}
+
+impl RoundTrips {
+    /// The figures of a series in any order; none of an empty one. Percentiles are nearest-rank: always one of the series.
+    pub fn of(series_us: &[u32]) -> Option<Self> {
+        let mut sorted = series_us.to_vec();
+        sorted.sort_unstable();
+        let (min_us, max_us) = (*sorted.first()?, *sorted.last()?);
+        let count = sorted.len() as f64;
+        let mean = sorted.iter().copied().map(f64::from).sum::<f64>() / count;
+        let variance = sorted.iter().map(|rtt| (f64::from(*rtt) - mean).powi(2)).sum::<f64>() / count;
+        let percentile = |percent: usize| {
+            let rank = (sorted.len() * percent).div_ceil(100).max(1);
+            sorted.get(rank - 1).copied().unwrap_or(max_us)
+        };
+        Some(Self {
+            count: sorted.len(),
+            min_us,
+            // Between two values of the series, so it fits.
+            avg_us: mean.round() as u32,
+            max_us,
+            stddev_us: variance.sqrt().round() as u32,
+            p50_us: percentile(50),
+            p90_us: percentile(90),
+            p99_us: percentile(99),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_figures_are_those_of_the_textbook() {
+        let trips = RoundTrips::of(&[9000, 2000, 4000, 4000, 4000, 5000, 5000, 7000]).unwrap();
+        assert_eq!((trips.min_us, trips.avg_us, trips.max_us, trips.stddev_us), (2000, 5000, 9000, 2000));
+        assert_eq!((trips.p50_us, trips.p90_us, trips.p99_us), (4000, 9000, 9000));
+        let hundred: Vec<u32> = (1..=100).rev().collect();
+        let trips = RoundTrips::of(&hundred).unwrap();
+        assert_eq!((trips.count, trips.p50_us, trips.p90_us, trips.p99_us), (100, 50, 90, 99));
+    }
+
+    #[test]
+    fn the_ends_hold() {
+        assert_eq!(RoundTrips::of(&[]), None);
+        let one = RoundTrips::of(&[u32::MAX]).unwrap();
+        assert_eq!((one.avg_us, one.stddev_us, one.p50_us, one.p99_us), (u32::MAX, 0, u32::MAX, u32::MAX));
+        assert_eq!(RoundTrips::of(&[0, u32::MAX]).unwrap().avg_us, 2_147_483_648);
+    }
+}
