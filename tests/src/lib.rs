@@ -1,3 +1,4 @@
 //! What the demo, the stories and the benchmarks share: a world to run in, and ways to ask it.
 
+pub mod report;
 pub mod wait;
