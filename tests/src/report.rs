@@ -55,7 +55,14 @@ impl Report {
     }
 
     /// Adds a figure, judged against its target if it has one.
-    pub fn add(&mut self, name: impl Into<String>, value: f64, unit: &'static str, better: Better, target: Option<f64>) {
+    pub fn add(
+        &mut self,
+        name: impl Into<String>,
+        value: f64,
+        unit: &'static str,
+        better: Better,
+        target: Option<f64>,
+    ) {
         let pass = target.map(|target| match better {
             Better::Higher => value >= target,
             Better::Lower => value <= target,
@@ -101,7 +108,8 @@ impl Machine {
             cpus: thread::available_parallelism().map_or(1, usize::from),
             model: field(&read("/proc/cpuinfo"), "model name").unwrap_or_default(),
             kernel: read("/proc/sys/kernel/osrelease").trim().to_owned(),
-            memory_mib: memory_kib.and_then(|text| text.trim_end_matches(" kB").parse::<u64>().ok()).unwrap_or(0) / 1024,
+            memory_mib: memory_kib.and_then(|text| text.trim_end_matches(" kB").parse::<u64>().ok()).unwrap_or(0)
+                / 1024,
             load: read("/proc/loadavg").split(' ').next().and_then(|load| load.parse().ok()).unwrap_or(0.0),
         }
     }
