@@ -238,7 +238,7 @@ impl Story<'_> {
         let overlay = self.world.address(NETWORK, SLEEPER)?;
         let before = sleeper.public_address()?;
         sleeper.suspend()?;
-        let after = sleeper.resume(PublicAddress::New)?.context("the VM has no public address")?;
+        let after = sleeper.resume(PublicAddress::Change)?.context("the VM has no public address")?;
         let pause = self.world.first_reply("aws-1", overlay, RETURN)?;
         println!("{SLEEPER} was {before} and is {after}; the ping from aws-1 paused for {:.2} s", pause.as_secs_f64());
         ensure!(before != after, "the public address did not change");
