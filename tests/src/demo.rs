@@ -5,7 +5,7 @@ mod footprint;
 mod rest;
 
 use std::{
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::Command,
     sync::{
         Arc,
@@ -116,7 +116,7 @@ impl Story<'_> {
         Ok(())
     }
 
-    fn compat(&self, program: &PathBuf) -> Result<()> {
+    fn compat(&self, program: &Path) -> Result<()> {
         let admin = self.world.admin();
         let status = Command::new(program.canonicalize().with_context(|| format!("no {}", program.display()))?)
             .env("CLADNET_SERVICE", self.world.admin_url(0)?)
