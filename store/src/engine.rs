@@ -14,7 +14,7 @@ use crate::{
 
 pub(crate) enum Engine {
     Embedded(Embedded),
-    Etcd(Box<Etcd>),
+    Etcd(Etcd),
 }
 
 macro_rules! either {

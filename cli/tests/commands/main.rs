@@ -5,7 +5,5 @@
 
 mod connection;
 mod harness;
-mod keys;
-mod networks;
+
 mod roles;
-mod tokens;

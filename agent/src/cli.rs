@@ -1,0 +1,185 @@
+//! The command line of `cladnet-agent`. `run` and `static` work themselves; everything else asks the daemon over its control socket.
+
+mod ask;
+mod render;
+
+use std::{
+    io::{self, IsTerminal as _, Write as _},
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
+
+use cladnet_model::NetworkId;
+use clap::{CommandFactory as _, Parser, Subcommand, ValueEnum};
+use tracing_subscriber::EnvFilter;
+
+use crate::{
+    config::{Config, LogFilter, Overrides},
+    daemon,
+    failure::{Failure, Kind},
+    static_tunnel::{self, StaticTunnelError},
+};
+
+/// Joins this machine to cladnet networks.
+#[derive(Debug, Parser)]
+#[command(name = "cladnet-agent", version, arg_required_else_help = true)]
+pub struct Arguments {
+    #[command(flatten)]
+    overrides: Overrides,
+    /// How answers are printed
+    #[arg(long, value_enum, default_value_t, global = true)]
+    output: Output,
+    /// Check the configuration, say what is wrong with it, and do nothing else
+    #[arg(long, global = true)]
+    check_config: bool,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+/// How answers are printed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+enum Output {
+    #[default]
+    Text,
+    Json,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the daemon in the foreground (what the service manager starts)
+    Run,
+    /// Join a network with a token; enrols this host if it is new
+    Join(Join),
+    /// Raise a network's interface
+    Up { network: Option<NetworkId> },
+    /// Remove a network's interface, and stay a member
+    Down { network: Option<NetworkId> },
+    /// End a membership; with --all give up this host's identity too
+    Leave {
+        #[arg(conflicts_with = "all")]
+        network: Option<NetworkId>,
+        /// Leave every network and forget who this host was
+        #[arg(long)]
+        all: bool,
+    },
+    /// Show this host, its networks and its link to the service
+    Status,
+    /// List the remote peers
+    Peers { network: Option<NetworkId> },
+    /// List the path to every remote peer, and what it was chosen from
+    Paths {
+        network: Option<NetworkId>,
+        /// Measure the round trip of each path first
+        #[arg(long)]
+        probe: bool,
+    },
+    /// Ping a peer over the overlay, by name, host id or address
+    Ping(Ping),
+    /// Check what this host needs: service, NAT, metadata, MTU, /dev/net/tun, privilege, port
+    Netcheck,
+    /// Run the tunnel of a file without any service
+    Static { file: PathBuf },
+    /// Print a completion script
+    Completions { shell: clap_complete::Shell },
+}
+
+#[derive(Debug, clap::Args)]
+struct Join {
+    /// https://HOST:PORT of the service; several replicas separated by commas
+    #[arg(value_name = "URL", value_delimiter = ',', required = true)]
+    services: Vec<String>,
+    /// The token; --token-file keeps it out of the process list
+    #[arg(required_unless_present = "token_file", conflicts_with = "token_file")]
+    token: Option<String>,
+    /// Read the token from a file, or with `-` from standard input
+    #[arg(long, value_name = "FILE")]
+    token_file: Option<PathBuf>,
+    /// How long to wait for the interface, in seconds
+    #[arg(long, value_name = "SECONDS", default_value_t = 30)]
+    wait: u64,
+}
+
+#[derive(Debug, clap::Args)]
+struct Ping {
+    peer: String,
+    #[arg(long)]
+    network: Option<NetworkId>,
+    /// Number of echo requests
+    #[arg(short, long, default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    count: u32,
+    /// Milliseconds between two of them
+    #[arg(short, long, default_value_t = 1000, value_parser = clap::value_parser!(u64).range(10..=60_000))]
+    interval: u64,
+}
+
+/// Parses the command line, does what it says, and gives the exit code.
+pub fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let output = arguments.output;
+    match execute(arguments) {
+        Ok(code) => code,
+        Err(failure) => {
+            report(output, &failure);
+            ExitCode::from(failure.kind.exit_code())
+        }
+    }
+}
+
+fn execute(arguments: Arguments) -> Result<ExitCode, Failure> {
+    if let Some(Command::Completions { shell }) = arguments.command {
+        clap_complete::generate(shell, &mut Arguments::command(), "cladnet-agent", &mut io::stdout());
+        return Ok(ExitCode::SUCCESS);
+    }
+    let config = Config::load(&arguments.overrides).map_err(|error| Failure::caused(Kind::Configuration, &error))?;
+    if arguments.check_config {
+        crate::facts::location_file::read(&config.location_file)
+            .map_err(|error| Failure::caused(Kind::Configuration, &error))?;
+        render::line("configuration is good")?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    match arguments.command {
+        Some(Command::Run) => {
+            log(&config.log);
+            daemon::run(config).map(|()| ExitCode::SUCCESS)
+        }
+        Some(Command::Static { file }) => {
+            log(&config.log);
+            static_tunnel(&file)
+        }
+        Some(command) => ask::run(&config, command, arguments.output),
+        None => {
+            let _ = Arguments::command().print_help();
+            Ok(ExitCode::from(Kind::Usage.exit_code()))
+        }
+    }
+}
+
+/// Runs until a signal; the file is the whole configuration.
+fn static_tunnel(file: &Path) -> Result<ExitCode, Failure> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::new(Kind::Failed, format!("cannot start: {error}")))?;
+    match runtime.block_on(static_tunnel::run(file)) {
+        Ok(()) => Ok(ExitCode::SUCCESS),
+        Err(error @ StaticTunnelError::File(_)) => Err(Failure::caused(Kind::Configuration, &error)),
+        Err(error) => Err(Failure::caused(Kind::Failed, &error)),
+    }
+}
+
+/// The daemon's log goes to standard error: the service manager keeps it.
+fn log(filter: &LogFilter) {
+    tracing_subscriber::fmt()
+        .with_env_filter(EnvFilter::new(filter.to_string()))
+        .with_writer(io::stderr)
+        .with_ansi(io::stderr().is_terminal())
+        .init();
+}
+
+fn report(output: Output, failure: &Failure) {
+    let mut stderr = io::stderr().lock();
+    let _ = match output {
+        Output::Text => writeln!(stderr, "cladnet-agent: {failure}"),
+        Output::Json => writeln!(stderr, "{}", serde_json::json!({ "error": failure })),
+    };
+}

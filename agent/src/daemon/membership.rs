@@ -1,0 +1,128 @@
+//! One membership while the daemon runs, and what should be done about it. Pure.
+
+use std::time::{Duration, Instant};
+
+use cladnet_model::{DesiredState, MembershipStatus, PeerState};
+use cladnet_tunnel::{PeerConfig, PublicKey};
+use ipnet::{IpNet, Ipv4Net};
+
+use crate::{
+    configuration::{Configuration, Remote},
+    device::{DEFAULT_MTU, InterfaceConfig},
+    facts::Facts,
+    paths::{self, Local},
+    state::MembershipRecord,
+};
+
+/// Keeps a NAT's mapping open (WireGuard's customary value; the shortest UDP timeouts in use are 30 s).
+const PERSISTENT_KEEPALIVE: Duration = Duration::from_secs(25);
+/// Headers of IPv6, UDP and WireGuard around a packet.
+const OVERHEAD: u32 = 80;
+/// Every IPv6 path carries 1280; IPv4 inside needs no less.
+const MIN_MTU: u32 = 1280;
+/// A membership that no service has confirmed yet may be missing from an answer that was under way when it was made.
+const UNCONFIRMED: Duration = Duration::from_secs(60);
+
+/// A membership.
+pub(crate) struct Membership {
+    pub record: MembershipRecord,
+    pub configuration: Option<Configuration>,
+    /// The device has its interface.
+    pub running: bool,
+    pub state: PeerState,
+    pub reason: String,
+    /// The record is newer than the disk.
+    pub unsaved: bool,
+    /// The next stream must bring a whole snapshot.
+    pub resync: bool,
+    pub since: Instant,
+}
+
+/// What an interface should be.
+#[derive(Debug)]
+pub(crate) enum Target {
+    Up(Box<InterfaceConfig>),
+    Down(PeerState, &'static str),
+}
+
+impl Membership {
+    pub(super) fn new(record: MembershipRecord, configuration: Option<Configuration>) -> Self {
+        Self {
+            record,
+            configuration,
+            running: false,
+            state: PeerState::Configuring,
+            reason: String::new(),
+            unsaved: false,
+            resync: false,
+            since: Instant::now(),
+        }
+    }
+
+    /// What should be, from what was wished here, what the service says, and where we are.
+    pub(super) fn target(&self, facts: &Facts) -> Target {
+        let Some(configuration) = &self.configuration else {
+            return Target::Down(PeerState::Configuring, "waiting for the service's configuration");
+        };
+        let settings = configuration.settings();
+        let Some(address) = settings.address else {
+            return Target::Down(PeerState::Configuring, "waiting for an address");
+        };
+        let Ok(address) = Ipv4Net::new(address, settings.address_space.prefix_len()) else {
+            return Target::Down(PeerState::Failed, "the service gave an impossible address space");
+        };
+        match (self.record.wish, settings.desired_state) {
+            (DesiredState::Down, _) => Target::Down(PeerState::Released, "taken down on this machine"),
+            (_, DesiredState::Down) => Target::Down(PeerState::Released, "taken down by an admin"),
+            (DesiredState::Up, DesiredState::Up) => Target::Up(Box::new(InterfaceConfig {
+                name: self.record.interface.clone(),
+                private_key: self.record.private_key.clone(),
+                address: IpNet::V4(address),
+                mtu: mtu(facts),
+                peers: self.peers(configuration, facts),
+            })),
+        }
+    }
+
+    /// Our side of its paths.
+    pub(super) fn local<'a>(configuration: &'a Configuration, facts: &'a Facts) -> Local<'a> {
+        let settings = configuration.settings();
+        Local { location: &settings.location, endpoints: &facts.host.endpoints, rule_type: settings.rule_type }
+    }
+
+    fn peers(&self, configuration: &Configuration, facts: &Facts) -> Vec<PeerConfig> {
+        let local = Self::local(configuration, facts);
+        let persistent_keepalive = facts.nat().translates().then_some(PERSISTENT_KEEPALIVE);
+        let up = |remote: &&Remote| remote.desired_state == DesiredState::Up;
+        let peer = |remote: &Remote| PeerConfig {
+            public_key: PublicKey::from_bytes(remote.public_key.0),
+            preshared_key: None,
+            allowed_ips: vec![IpNet::from(std::net::IpAddr::V4(remote.address))],
+            endpoint: paths::choose(local, remote).map(|endpoint| endpoint.address),
+            persistent_keepalive,
+        };
+        configuration.remotes().values().filter(up).map(peer).collect()
+    }
+
+    /// What the service is told.
+    pub(super) fn status(&self) -> MembershipStatus {
+        MembershipStatus {
+            state: self.state,
+            reason: self.reason.clone(),
+            interface: self.record.interface.clone(),
+            revision: self.configuration.as_ref().map_or(0, Configuration::revision),
+        }
+    }
+
+    /// Whether a list of memberships without this one ends it.
+    pub(super) fn ends_by_absence(&self) -> bool {
+        self.configuration.is_some() || self.since.elapsed() > UNCONFIRMED
+    }
+}
+
+/// As large as the default route's interface carries; never more than usual, because the other side has an interface too.
+fn mtu(facts: &Facts) -> u16 {
+    let usual = u32::from(DEFAULT_MTU);
+    let carried = facts.underlay.as_ref().map_or(usual, |underlay| underlay.mtu.saturating_sub(OVERHEAD));
+    u16::try_from(carried.clamp(MIN_MTU, usual)).unwrap_or(DEFAULT_MTU)
+}

@@ -1,0 +1,72 @@
+//! What is told of the daemon's state. Pure.
+
+use cladnet_model::{Scope, path::Measurements};
+use cladnet_tunnel::PeerStats;
+
+use super::membership::Membership;
+use crate::{
+    configuration::{Configuration, Remote},
+    control::protocol::{NetworkStatus, PathStatus, PeerStatus},
+    facts::{Facts, endpoints::scope_of},
+    paths,
+};
+
+/// One membership.
+pub(super) fn network(membership: &Membership) -> NetworkStatus {
+    let configuration = membership.configuration.as_ref();
+    let settings = configuration.map(Configuration::settings);
+    NetworkStatus {
+        network: membership.record.network.clone(),
+        name: settings.map(|settings| settings.name.clone()).unwrap_or_default(),
+        state: membership.state,
+        reason: membership.reason.clone(),
+        wish: membership.record.wish,
+        desired_state: settings.map(|settings| settings.desired_state),
+        interface: membership.record.interface.clone(),
+        address: settings.and_then(|settings| settings.address),
+        address_space: settings.map(|settings| settings.address_space),
+        public_key: membership.record.public_key(),
+        peers: configuration.map_or(0, |configuration| configuration.remotes().len()),
+        epoch: configuration.map(|configuration| configuration.epoch().to_owned()).unwrap_or_default(),
+        revision: configuration.map_or(0, Configuration::revision),
+    }
+}
+
+/// The remote peers of a membership, with what the device says of them.
+pub(super) fn peers(membership: &Membership, stats: &[PeerStats]) -> Vec<PeerStatus> {
+    let remotes = membership.configuration.iter().flat_map(|configuration| configuration.remotes().values());
+    remotes.map(|remote| peer(membership, remote, stats)).collect()
+}
+
+fn peer(membership: &Membership, remote: &Remote, stats: &[PeerStats]) -> PeerStatus {
+    let stats = stats.iter().find(|stats| stats.public_key.as_bytes() == &remote.public_key.0);
+    let endpoint = stats.and_then(|stats| stats.endpoint);
+    let known = |address| remote.endpoints.iter().find(|e| e.address == address).map(|e| e.scope);
+    let scope: Option<Scope> = endpoint.and_then(|address| known(address).or_else(|| scope_of(address.ip())));
+    PeerStatus {
+        network: membership.record.network.clone(),
+        host: remote.host.clone(),
+        name: remote.name.clone(),
+        address: Some(remote.address),
+        endpoint,
+        scope,
+        handshake_age_s: stats.and_then(|stats| stats.last_handshake).map(|age| age.as_secs()),
+        sent_bytes: stats.map_or(0, |stats| stats.tx_bytes),
+        received_bytes: stats.map_or(0, |stats| stats.rx_bytes),
+        state: remote.desired_state,
+        plain: remote.plain,
+    }
+}
+
+/// The path to every remote peer, without round trips.
+pub(super) fn paths(membership: &Membership, stats: &[PeerStats], facts: &Facts) -> Vec<PathStatus> {
+    let Some(configuration) = &membership.configuration else { return Vec::new() };
+    let local = Membership::local(configuration, facts);
+    let path = |remote: &Remote| {
+        let peer = peer(membership, remote, stats);
+        let seen = Measurements { in_use: peer.endpoint, ..Measurements::default() };
+        let detail = paths::explain(local, remote, &seen);
+        PathStatus { peer, rtt_us: None, candidates: remote.endpoints.clone(), detail }
+    };
+    configuration.remotes().values().map(path).collect()
+}

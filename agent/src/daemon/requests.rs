@@ -1,0 +1,222 @@
+//! Answering the control socket.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use cladnet_model::{DesiredState, NetworkId};
+use cladnet_pki::Credentials;
+
+use super::{Agent, core::Core, report};
+use crate::{
+    configuration::Remote,
+    control::{
+        Reply, Request, Response,
+        protocol::{HostStatus, PathStatus, PeerStatus, PingReport, Status},
+    },
+    failure::{Failure, Kind, chain},
+    netcheck,
+    ping::{Plan, Source},
+    state::Identity,
+    sync::credentials,
+};
+
+/// After the last echo of a ping.
+const GRACE: Duration = Duration::from_secs(3);
+
+impl Agent {
+    pub(super) async fn answer(self: Arc<Self>, request: Request) -> Response {
+        let reply = match request {
+            Request::Join { services, token, wait_ms } => {
+                self.join(&services, &token, Duration::from_millis(wait_ms)).await
+            }
+            Request::Up { network } => self.wish(network, DesiredState::Up).await,
+            Request::Down { network } => self.wish(network, DesiredState::Down).await,
+            Request::Leave { network, all } => self.leave(network, all).await,
+            Request::Status => Ok(Reply::Status(Box::new(self.status().await))),
+            Request::Peers { network } => self.peers(network).await.map(Reply::Peers),
+            Request::Paths { network, probe } => self.paths(network, probe).await.map(Reply::Paths),
+            Request::Ping { peer, network, count, interval_ms } => {
+                self.ping(&peer, network, count, Duration::from_millis(interval_ms)).await.map(Reply::Ping)
+            }
+            Request::Netcheck => Ok(Reply::Netcheck(self.netcheck().await)),
+        };
+        match reply {
+            Ok(reply) => Response::Ok(Box::new(reply)),
+            Err(failure) => Response::Error(failure),
+        }
+    }
+
+    async fn wish(&self, network: Option<NetworkId>, wish: DesiredState) -> Result<Reply, Failure> {
+        let mut core = self.core.lock().await;
+        let network = pick(&core, network)?;
+        let membership = core.memberships.get_mut(&network).ok_or_else(|| unknown(&network))?;
+        if membership.record.wish != wish {
+            membership.record.wish = wish;
+            membership.unsaved = true;
+        }
+        self.reconcile(membership).await;
+        let status = report::network(membership);
+        self.publish(&core);
+        self.save(&mut core);
+        self.unsaved.notify_one();
+        Ok(Reply::Network(status))
+    }
+
+    async fn status(&self) -> Status {
+        let facts = self.facts.borrow().clone();
+        let core = self.core.lock().await;
+        let problems = core.blocked.iter().chain(&facts.problems).chain(core.problems.values()).cloned().collect();
+        Status {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            pid: std::process::id(),
+            host: core.identity.as_deref().map(host),
+            service: core.link.clone(),
+            endpoints: facts.host.endpoints.clone(),
+            location: facts.host.location.clone(),
+            networks: core.memberships.values().map(report::network).collect(),
+            problems,
+        }
+    }
+
+    pub(super) async fn peers(&self, network: Option<NetworkId>) -> Result<Vec<PeerStatus>, Failure> {
+        let core = self.core.lock().await;
+        let mut peers = Vec::new();
+        for membership in selected(&core, network.as_ref())? {
+            let stats = self.device.peer_stats(&membership.record.interface).await;
+            peers.extend(report::peers(membership, &stats));
+        }
+        Ok(peers)
+    }
+
+    pub(super) async fn paths(&self, network: Option<NetworkId>, probe: bool) -> Result<Vec<PathStatus>, Failure> {
+        let facts = self.facts.borrow().clone();
+        let mut paths = Vec::new();
+        {
+            let core = self.core.lock().await;
+            for membership in selected(&core, network.as_ref())? {
+                let stats = self.device.peer_stats(&membership.record.interface).await;
+                paths.extend(report::paths(membership, &stats, &facts));
+            }
+        }
+        if probe {
+            self.measure(&mut paths, Instant::now() + GRACE).await;
+        }
+        Ok(paths)
+    }
+
+    async fn ping(
+        &self,
+        peer: &str,
+        network: Option<NetworkId>,
+        count: u32,
+        interval: Duration,
+    ) -> Result<PingReport, Failure> {
+        let (network, remote, source) = {
+            let core = self.core.lock().await;
+            let (network, remote) = find(&core, network.as_ref(), peer)?;
+            (network.clone(), remote.clone(), source(&core, &network)?)
+        };
+        let plan = Plan { count, interval, deadline: Instant::now() + interval * count + GRACE };
+        let outcome = source.ping(remote.address, plan).await;
+        Ok(PingReport {
+            network,
+            host: remote.host,
+            name: remote.name,
+            address: remote.address.into(),
+            sent: outcome.sent,
+            rtts_us: outcome.rtts_us,
+            error: outcome.error,
+        })
+    }
+
+    async fn netcheck(&self) -> Vec<crate::control::protocol::Check> {
+        let identity = self.core.lock().await.identity.clone();
+        let facts = self.facts.borrow().clone();
+        netcheck::within_daemon(&self.config, &facts, identity.as_deref()).await
+    }
+}
+
+fn host(identity: &Identity) -> HostStatus {
+    let expires = |credentials: Credentials| credentials.validity().ok().map(|(_, until)| until);
+    HostStatus {
+        id: identity.host.clone(),
+        services: identity.services.clone(),
+        certificate_expires_at: credentials(identity).ok().and_then(|(_, credentials)| expires(credentials)),
+    }
+}
+
+/// The named network, or the only one.
+pub(super) fn pick(core: &Core, network: Option<NetworkId>) -> Result<NetworkId, Failure> {
+    match (network, core.memberships.len()) {
+        (Some(network), _) if core.memberships.contains_key(&network) => Ok(network),
+        (Some(network), _) => Err(unknown(&network)),
+        (None, 0) => Err(Failure::new(
+            Kind::NotFound,
+            "this host is in no network; join one with `cladnet-agent join URL TOKEN`",
+        )),
+        (None, 1) => Ok(core.memberships.keys().next().expect("there is one").clone()),
+        (None, _) => {
+            let all: Vec<_> = core.memberships.keys().map(NetworkId::as_str).collect();
+            Err(Failure::new(Kind::Usage, format!("this host is in several networks, name one: {}", all.join(", "))))
+        }
+    }
+}
+
+fn selected<'a>(
+    core: &'a Core,
+    network: Option<&'a NetworkId>,
+) -> Result<impl Iterator<Item = &'a super::membership::Membership>, Failure> {
+    if let Some(network) = network
+        && !core.memberships.contains_key(network)
+    {
+        return Err(unknown(network));
+    }
+    Ok(core.memberships.values().filter(move |m| network.is_none_or(|network| m.record.network == *network)))
+}
+
+/// A remote peer by host id, address or name; names need not be unique, so a second one is told.
+fn find<'a>(core: &'a Core, network: Option<&'a NetworkId>, text: &str) -> Result<(NetworkId, &'a Remote), Failure> {
+    let remotes = || {
+        selected(core, network).into_iter().flatten().flat_map(|m| {
+            let remotes = m.configuration.iter().flat_map(|configuration| configuration.remotes().values());
+            remotes.map(|remote| (m.record.network.clone(), remote))
+        })
+    };
+    selected(core, network).map(drop)?;
+    let exact = |remote: &Remote| remote.host.as_str() == text || remote.address.to_string() == text;
+    if let Some(found) = remotes().find(|(_, remote)| exact(remote)) {
+        return Ok(found);
+    }
+    let mut named = remotes().filter(|(_, remote)| remote.name == text);
+    match (named.next(), named.next()) {
+        (Some(found), None) => Ok(found),
+        (Some((_, a)), Some((_, b))) => Err(Failure::new(
+            Kind::Conflict,
+            format!("several peers are named {text}: {} and {}; use the host id or the address", a.host, b.host),
+        )),
+        (None, _) => Err(Failure::new(Kind::NotFound, format!("no peer {text}; `cladnet-agent peers` lists them"))),
+    }
+}
+
+/// A socket to ping from.
+pub(super) fn source(core: &Core, network: &NetworkId) -> Result<Source, Failure> {
+    let membership = core.memberships.get(network).ok_or_else(|| unknown(network))?;
+    let address = membership.configuration.as_ref().and_then(|c| c.settings().address).filter(|_| membership.running);
+    let address = address
+        .ok_or_else(|| Failure::new(Kind::Conflict, format!("{network} is not up; see `cladnet-agent status`")))?;
+    Source::open(address).map_err(|error| {
+        Failure::new(
+            Kind::Failed,
+            format!("cannot open an ICMP socket ({}); the agent needs CAP_NET_RAW", chain(&error)),
+        )
+    })
+}
+
+fn unknown(network: &NetworkId) -> Failure {
+    Failure::new(
+        Kind::NotFound,
+        format!("this host is not in network {network}; `cladnet-agent status` lists those it is in"),
+    )
+}

@@ -1,0 +1,159 @@
+//! What the agent keeps on disk: who this host is, its memberships with their keys, and the last configuration it applied.
+//! Files are replaced whole; the generation before is kept and used when the newest cannot be read.
+//!
+//! `identity.json`, `pending.json`, `metadata.json`, `networks/<network>.json`, `lock`; directory 0700, files 0600.
+
+mod file;
+mod identity;
+mod lock;
+mod membership;
+mod metadata;
+mod secret;
+
+use std::{
+    fs, io,
+    os::unix::fs::{DirBuilderExt as _, PermissionsExt as _},
+    path::{Path, PathBuf},
+};
+
+use cladnet_model::NetworkId;
+
+pub(crate) use file::{Defect, StateError};
+pub(crate) use identity::{Identity, Pending, PendingEnrolment};
+pub(crate) use lock::{Lock, LockError};
+pub(crate) use membership::MembershipRecord;
+
+use crate::facts::metadata::Instance;
+use file::{Document, sync_directory};
+
+const IDENTITY: &str = "identity.json";
+const PENDING: &str = "pending.json";
+const METADATA: &str = "metadata.json";
+const NETWORKS: &str = "networks";
+
+/// The state directory, made if it was missing. Whoever holds it holds the [`Lock`] too.
+#[derive(Debug, Clone)]
+pub(crate) struct StateDir {
+    path: PathBuf,
+}
+
+/// Memberships that were read, and what could not be.
+#[derive(Debug, Default)]
+pub(crate) struct Memberships {
+    pub records: Vec<MembershipRecord>,
+    pub errors: Vec<StateError>,
+}
+
+impl StateDir {
+    /// Makes the directories, closed to everyone but their owner.
+    pub(crate) fn open(path: &Path) -> Result<Self, StateError> {
+        for directory in [path.to_owned(), path.join(NETWORKS)] {
+            fs::DirBuilder::new()
+                .recursive(true)
+                .mode(0o700)
+                .create(&directory)
+                .and_then(|()| fs::set_permissions(&directory, fs::Permissions::from_mode(0o700)))
+                .map_err(|source| StateError::io("create directory", &directory, source))?;
+        }
+        Ok(Self { path: path.to_owned() })
+    }
+
+    /// Takes the lock of this directory, or tells whose it is.
+    pub(crate) fn lock(&self) -> Result<Lock, LockError> {
+        Lock::take(&self.path.join("lock"))
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    pub(crate) fn identity(&self) -> Result<Option<Identity>, StateError> {
+        file::load(&self.path.join(IDENTITY))
+    }
+
+    pub(crate) fn save_identity(&self, identity: &Identity) -> Result<(), StateError> {
+        self.save(IDENTITY, identity)
+    }
+
+    /// An enrolment or join whose answer was never seen.
+    pub(crate) fn pending(&self) -> Result<Option<Pending>, StateError> {
+        file::load(&self.path.join(PENDING))
+    }
+
+    pub(crate) fn save_pending(&self, pending: &Pending) -> Result<(), StateError> {
+        self.save(PENDING, pending)
+    }
+
+    pub(crate) fn forget_pending(&self) -> Result<(), StateError> {
+        file::remove(&self.path.join(PENDING))
+    }
+
+    /// What the metadata service said of this machine before a restart; nothing, if that was another machine.
+    pub(crate) fn metadata(&self, machine_id: &str) -> Result<Option<Instance>, StateError> {
+        let found: Option<metadata::Remembered> = file::load(&self.path.join(METADATA))?;
+        Ok(found.filter(|found| found.machine_id == machine_id).map(|found| found.instance))
+    }
+
+    pub(crate) fn save_metadata(&self, machine_id: &str, instance: &Instance) -> Result<(), StateError> {
+        self.save(METADATA, &metadata::Remembered { machine_id: machine_id.to_owned(), instance: instance.clone() })
+    }
+
+    /// Every membership that can be read; one bad file never hides the others.
+    pub(crate) fn memberships(&self) -> Result<Memberships, StateError> {
+        let directory = self.path.join(NETWORKS);
+        let mut found = Memberships::default();
+        for name in file::names(&directory)? {
+            match file::load::<MembershipRecord>(&directory.join(&name)) {
+                Ok(Some(record)) if name == file_name(&record.network) => found.records.push(record),
+                Ok(Some(record)) => {
+                    let path = directory.join(&name);
+                    found
+                        .errors
+                        .push(StateError::Unusable { path, defect: Defect::Misplaced(record.network.to_string()) });
+                }
+                Ok(None) => {}
+                Err(error) => found.errors.push(error),
+            }
+        }
+        Ok(found)
+    }
+
+    pub(crate) fn save_membership(&self, record: &MembershipRecord) -> Result<(), StateError> {
+        self.save(&format!("{NETWORKS}/{}", file_name(&record.network)), record)
+    }
+
+    pub(crate) fn forget_membership(&self, network: &NetworkId) -> Result<(), StateError> {
+        file::remove(&self.path.join(NETWORKS).join(file_name(network)))
+    }
+
+    /// Forgets who this host was: every file but the lock, whatever its condition.
+    pub(crate) fn forget_all(&self) -> Result<(), StateError> {
+        for directory in [self.path.join(NETWORKS), self.path.clone()] {
+            let entries = fs::read_dir(&directory).map_err(|source| StateError::io("list", &directory, source))?;
+            for entry in entries.filter_map(Result::ok) {
+                let path = entry.path();
+                if path.is_file() && entry.file_name() != "lock" {
+                    match fs::remove_file(&path) {
+                        Err(source) if source.kind() != io::ErrorKind::NotFound => {
+                            return Err(StateError::io("remove", &path, source));
+                        }
+                        _ => {}
+                    }
+                }
+            }
+            sync_directory(&directory)?;
+        }
+        Ok(())
+    }
+
+    fn save<D: Document>(&self, name: &str, document: &D) -> Result<(), StateError> {
+        file::save(&self.path.join(name), document)
+    }
+}
+
+fn file_name(network: &NetworkId) -> String {
+    format!("{network}.json")
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,229 @@
+//! One stream, from connecting to its end.
+
+use std::{sync::Arc, time::Duration};
+
+use cladnet_model::{MembershipStatus, NetworkId};
+use cladnet_pki::{Credentials, channel::connect, client_config};
+use cladnet_proto::cladnet::v1::{
+    self as wire, AgentMessage, Hello, agent_message, agent_service_client::AgentServiceClient,
+    service_message::Message,
+};
+use jiff::Timestamp;
+use tokio::{
+    sync::{mpsc, watch},
+    time::{Instant, MissedTickBehavior, interval, sleep_until, timeout, timeout_at},
+};
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Streaming, transport::Channel};
+use tracing::{debug, info, warn};
+
+use super::{Backoff, End, Inputs, Statuses, Subject, SyncError, credentials, renewal};
+use crate::{control::protocol::ServiceStatus, facts::Facts, state::Identity};
+
+/// Either side says something at least this often.
+const PING_INTERVAL: Duration = Duration::from_secs(5);
+/// Whoever hears nothing for so long closes the stream.
+const SILENCE: Duration = Duration::from_secs(15);
+/// After a change of address the connection is probably dead; TCP would take minutes to notice.
+const SILENCE_AFTER_MOVE: Duration = Duration::from_secs(3);
+/// Messages waiting for the wire; more means that the connection does not carry anything.
+const BACKLOG: usize = 64;
+/// A snapshot of 1,000 peers is a megabyte.
+const MAX_MESSAGE: usize = 64 << 20;
+/// How long hello waits for the first answer of a STUN server, which is asked meanwhile: a public address that comes at once spares
+/// every peer an update.
+const STUN_GRACE: Duration = Duration::from_millis(300);
+
+/// A stream that is up.
+pub(super) struct Session<'a, S> {
+    subject: &'a S,
+    outgoing: mpsc::Sender<AgentMessage>,
+    /// Facts and statuses as they were reported on this stream.
+    told_facts: wire::HostFacts,
+    told_statuses: Statuses,
+    /// When the service has been silent for too long.
+    deadline: Instant,
+}
+
+impl<'a, S: Subject> Session<'a, S> {
+    pub(super) async fn run(
+        inputs: &mut Inputs,
+        subject: &'a S,
+        identity: &Arc<Identity>,
+        backoff: &mut Backoff,
+    ) -> Result<End, SyncError> {
+        let service = identity.services.join(", ");
+        subject.link(ServiceStatus::Connecting { service: service.clone() }).await;
+        let (services, credentials) = credentials(identity)?;
+        let tls = client_config(&identity.authority, Some(&credentials))?;
+        let mut client = client(connect(&services, tls).await?);
+        let renew_in = renewal::due_in(&credentials, Timestamp::now());
+        let expired = credentials.validity().is_ok_and(|(_, until)| until <= Timestamp::now());
+        if expired {
+            // An expired certificate opens this and nothing else; the next stream shows the new one.
+            renew(&mut client, subject, identity).await?;
+            return Ok(End::Identity);
+        }
+        let (session, stream) = Self::open(inputs, subject, &mut client).await?;
+        session
+            .converse(
+                inputs,
+                stream,
+                Renewal { client, identity, credentials, due: Instant::now() + renew_in },
+                service,
+                backoff,
+            )
+            .await
+    }
+
+    async fn open(
+        inputs: &mut Inputs,
+        subject: &'a S,
+        client: &mut AgentServiceClient<Channel>,
+    ) -> Result<(Self, Streaming<wire::ServiceMessage>), SyncError> {
+        let grace = Instant::now() + STUN_GRACE;
+        let seen = |facts: &Arc<Facts>| !facts.observed.addresses().is_empty();
+        let _ = timeout_at(grace, inputs.facts.wait_for(seen)).await;
+        let facts = wire::HostFacts::from(&inputs.facts.borrow_and_update().host);
+        let hello = Hello { facts: Some(facts.clone()), applied: subject.applied().await };
+        let (outgoing, queue) = mpsc::channel(BACKLOG);
+        let mut session = Self {
+            subject,
+            outgoing,
+            told_facts: facts,
+            told_statuses: Statuses::new(),
+            deadline: Instant::now() + SILENCE,
+        };
+        session.say(agent_message::Message::Hello(hello))?;
+        session.tell_statuses(&mut inputs.statuses)?;
+        let stream = timeout(SILENCE, client.sync(ReceiverStream::new(queue))).await;
+        Ok((session, stream.map_err(|_| SyncError::Silent)??.into_inner()))
+    }
+
+    async fn converse(
+        mut self,
+        inputs: &mut Inputs,
+        mut stream: Streaming<wire::ServiceMessage>,
+        mut renewal: Renewal<'_>,
+        service: String,
+        backoff: &mut Backoff,
+    ) -> Result<End, SyncError> {
+        let mut ping = interval(PING_INTERVAL);
+        ping.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                message = stream.message() => {
+                    let message = message?.ok_or(SyncError::Closed)?;
+                    self.deadline = Instant::now() + SILENCE;
+                    match message.message {
+                        Some(Message::Pong(())) => {}
+                        Some(Message::Welcome(welcome)) => {
+                            backoff.reset();
+                            info!(service, "linked to the service");
+                            let since = Timestamp::now();
+                            self.subject.link(ServiceStatus::Connected { service: service.clone(), since }).await;
+                            self.subject.take(Message::Welcome(welcome)).await?;
+                        }
+                        Some(message) => self.subject.take(message).await?,
+                        None => debug!("a message of a kind that this release does not know"),
+                    }
+                }
+                Ok(()) = inputs.facts.changed() => {
+                    let facts = wire::HostFacts::from(&inputs.facts.borrow_and_update().host);
+                    if facts != self.told_facts {
+                        self.told_facts = facts.clone();
+                        self.say(agent_message::Message::Facts(facts))?;
+                    }
+                }
+                Ok(()) = inputs.statuses.changed() => self.tell_statuses(&mut inputs.statuses)?,
+                Some(result) = inputs.results.recv() => self.say(agent_message::Message::Result(result))?,
+                _ = ping.tick() => self.say(agent_message::Message::Ping(()))?,
+                Ok(()) = inputs.moved.changed() => {
+                    self.deadline = self.deadline.min(Instant::now() + SILENCE_AFTER_MOVE);
+                    self.say(agent_message::Message::Ping(()))?;
+                }
+                () = sleep_until(self.deadline) => return Err(SyncError::Silent),
+                () = sleep_until(renewal.due) => renewal.renew(self.subject).await,
+                Ok(()) = inputs.identity.changed() => {
+                    let same = inputs.identity.borrow().as_ref().is_some_and(|now| now.host == renewal.identity.host && now.services == renewal.identity.services);
+                    if !same {
+                        inputs.identity.mark_changed();
+                        return Ok(End::Identity);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Reports the memberships whose state is not what was reported last.
+    fn tell_statuses(&mut self, statuses: &mut watch::Receiver<Statuses>) -> Result<(), SyncError> {
+        let now = statuses.borrow_and_update().clone();
+        for (network, status) in &now {
+            if self.told_statuses.get(network) != Some(status) {
+                self.say(agent_message::Message::Status(to_wire(network, status)))?;
+            }
+        }
+        self.told_statuses = now;
+        Ok(())
+    }
+
+    /// Never waits: what the connection does not carry off ends it.
+    fn say(&self, message: agent_message::Message) -> Result<(), SyncError> {
+        self.outgoing.try_send(AgentMessage { message: Some(message) }).map_err(|error| match error {
+            mpsc::error::TrySendError::Full(_) => SyncError::Silent,
+            mpsc::error::TrySendError::Closed(_) => SyncError::Closed,
+        })
+    }
+}
+
+/// What renewing takes.
+struct Renewal<'a> {
+    client: AgentServiceClient<Channel>,
+    identity: &'a Arc<Identity>,
+    credentials: Credentials,
+    due: Instant,
+}
+
+impl Renewal<'_> {
+    async fn renew(&mut self, subject: &impl Subject) {
+        if !renewal::due_in(&self.credentials, Timestamp::now()).is_zero() {
+            self.due = Instant::now() + renewal::due_in(&self.credentials, Timestamp::now());
+            return;
+        }
+        self.due = Instant::now() + renewal::RETRY;
+        match renew(&mut self.client, subject, self.identity).await {
+            Ok(credentials) => {
+                self.due = Instant::now() + renewal::due_in(&credentials, Timestamp::now());
+                self.credentials = credentials;
+            }
+            Err(error) => warn!(error = crate::failure::chain(&error), "certificate not renewed; trying again later"),
+        }
+    }
+}
+
+async fn renew(
+    client: &mut AgentServiceClient<Channel>,
+    subject: &impl Subject,
+    identity: &Identity,
+) -> Result<Credentials, SyncError> {
+    let certificate = timeout(SILENCE, renewal::renew(client, identity)).await.map_err(|_| SyncError::Silent)??;
+    let key = cladnet_pki::HostKey::from_pem(&identity.key)?;
+    let credentials = Credentials::of_host(&certificate, &key)?;
+    subject.renewed(certificate).await;
+    info!("certificate renewed");
+    Ok(credentials)
+}
+
+fn client(channel: Channel) -> AgentServiceClient<Channel> {
+    AgentServiceClient::new(channel).max_decoding_message_size(MAX_MESSAGE).max_encoding_message_size(MAX_MESSAGE)
+}
+
+fn to_wire(network: &NetworkId, status: &MembershipStatus) -> wire::MembershipStatus {
+    wire::MembershipStatus {
+        network_id: network.to_string(),
+        state: status.state.to_string(),
+        reason: status.reason.clone(),
+        interface: status.interface.clone(),
+        revision: status.revision,
+    }
+}
