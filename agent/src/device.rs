@@ -15,7 +15,7 @@ use tokio::sync::{Mutex, broadcast, mpsc};
 use tokio::task::JoinHandle;
 use tracing::{info, warn};
 
-use crate::netlink::{Netlink, NetlinkError};
+use crate::netlink::{Monitor, Netlink, NetlinkError};
 use crate::tun::{Tun, TunError};
 use crate::udp::{UdpError, UdpSocket};
 
@@ -95,7 +95,7 @@ impl Device {
             interfaces: interfaces.clone(),
             lost: lost.clone(),
         };
-        let keeper = tokio::spawn(keeper.run(reports));
+        let keeper = tokio::spawn(keeper.run(reports, Monitor::open()?));
         Ok(Self { shared, netlink, interfaces, commands, lost, keeper })
     }
 

@@ -17,6 +17,14 @@ impl Netlink {
         set.map_err(|error| failed(format!("bring up the interface {name} with MTU {mtu}"), &error))
     }
 
+    /// Whether an interface is as [`Netlink::configure`] leaves it; false if there is none.
+    pub async fn is_configured(&self, name: &str, address: IpNet, mtu: u16) -> Result<bool, NetlinkError> {
+        let Some(link) = self.link(name).await? else { return Ok(false) };
+        let addresses = self.addresses().await?;
+        let has_address = addresses.iter().any(|found| found.interface == link.index && found.address == address);
+        Ok(link.up && link.mtu == u32::from(mtu) && has_address)
+    }
+
     /// Deletes an interface; content if there is none.
     pub async fn remove(&self, name: &str) -> Result<(), NetlinkError> {
         let Some(link) = self.link(name).await? else { return Ok(()) };

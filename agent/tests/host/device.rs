@@ -81,6 +81,27 @@ fn interfaces_come_and_go_and_leave_nothing_behind() {
 }
 
 #[test]
+fn an_interface_that_somebody_changed_is_set_up_again() {
+    isolated(|| async {
+        let device = Device::open(0).unwrap();
+        let netlink = Netlink::connect().unwrap();
+        let config = interface("cbnet0", &PrivateKey::generate(&mut rand::rng()), 0, vec![]);
+        device.add_interface(config.clone()).await.unwrap();
+        for meddling in [
+            &["address", "flush", "dev", "cbnet0"][..],
+            &["link", "set", "cbnet0", "down"],
+            &["link", "set", "cbnet0", "mtu", "1000"],
+            &["link", "del", "cbnet0"],
+        ] {
+            ip(meddling);
+            let is_whole = async || netlink.is_configured("cbnet0", config.address, config.mtu).await.unwrap();
+            eventually(&format!("whole again after {meddling:?}"), is_whole).await;
+        }
+        device.close().await;
+    });
+}
+
+#[test]
 fn a_refused_interface_is_not_left_half_made() {
     isolated(|| async {
         let device = Device::open(0).unwrap();

@@ -61,7 +61,8 @@ impl Pair {
         let name = format!("{side:?}").to_lowercase();
         fs::write(lab.path(&format!("{name}.key")), &*self.private_key(side).reveal()).unwrap();
         let mut text = format!(
-            "private_key_file = '{name}.key'\naddress = '{}/24'\n[[peers]]\npublic_key = '{}'\nallowed_ips = ['{}/32']\n",
+            "private_key_file = '{name}.key'\naddress = '{}/24'\n\
+             [[peers]]\npublic_key = '{}'\nallowed_ips = ['{}/32']\n",
             side.overlay(),
             peer.public_key,
             side.other().overlay()

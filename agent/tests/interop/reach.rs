@@ -34,6 +34,16 @@ fn two_of_ours_ping_over_ipv6() {
 }
 
 #[test]
+fn a_host_without_ipv6_is_a_host() {
+    let Some(lab) = Lab::new() else { return };
+    let pair = Pair::new();
+    assert!(lab.run(Side::A, "sysctl", &["-q", "net.ipv6.conf.all.disable_ipv6=1"]).status.success());
+    let _a = pair.start_ours(&lab, Side::A, &pair.peer(Side::B));
+    let _b = pair.start_ours(&lab, Side::B, &pair.peer(Side::A));
+    assert!(lab.pings(Side::A));
+}
+
+#[test]
 fn ours_calls_wireguard_go() {
     let Some(lab) = Lab::new() else { return };
     let pair = Pair::new();
