@@ -134,7 +134,7 @@ impl Device {
         let applied = self
             .shared
             .tunnel
-            .update_peers(Instant::now(), running.id, &config.peers, &mut rand::rng())
+            .update_interface(Instant::now(), running.id, config.address.trunc(), &config.peers, &mut rand::rng())
             .map_err(|source| DeviceError::Config { name: config.name.clone(), source })?;
         let id = running.id;
         running.config = config;
@@ -199,8 +199,11 @@ impl Device {
     async fn bring_up(&self, config: InterfaceConfig) -> Result<Running, DeviceError> {
         let tun = Arc::new(Tun::open(&config.name)?);
         self.netlink.configure(&config.name, config.address, config.mtu).await?;
-        let identity =
-            cladnet_tunnel::InterfaceConfig { private_key: config.private_key.clone(), peers: config.peers.clone() };
+        let identity = cladnet_tunnel::InterfaceConfig {
+            private_key: config.private_key.clone(),
+            network: config.address.trunc(),
+            peers: config.peers.clone(),
+        };
         let (id, applied) = self
             .shared
             .tunnel

@@ -59,7 +59,7 @@ impl UdpSocket {
     /// Waits for a datagram; what is longer than `buffer` is cut.
     pub fn receive(&self, buffer: &mut [u8]) -> io::Result<(usize, SocketAddr)> {
         let (len, from) = self.socket.recv_from(buffer)?;
-        Ok((len, SocketAddr::new(from.ip().to_canonical(), from.port())))
+        Ok((len, inward(from)))
     }
 
     /// Makes one pending [`UdpSocket::receive`] return: an empty datagram to ourselves.
@@ -72,6 +72,14 @@ impl UdpSocket {
             IpAddr::V4(address) if self.dual_stack => SocketAddr::from((address.to_ipv6_mapped(), to.port())),
             _ => to,
         }
+    }
+}
+
+/// Keeps the scope of a link-local address.
+fn inward(from: SocketAddr) -> SocketAddr {
+    match from.ip().to_canonical() {
+        IpAddr::V4(address) => SocketAddr::from((address, from.port())),
+        IpAddr::V6(_) => from,
     }
 }
 

@@ -13,6 +13,7 @@ pub(crate) mod token;
 
 use std::{
     io::{self, BufRead as _, IsTerminal as _, Write as _},
+    path::Path,
     process::ExitCode,
 };
 
@@ -82,8 +83,18 @@ fn confirm(yes: bool, question: &str) -> Result<(), Failure> {
     }
 }
 
+/// Refuses a file that is there before the service makes what would be written to it.
+fn must_be_new(flag: &str, file: Option<&Path>) -> Result<(), Failure> {
+    match file.filter(|file| file.exists()) {
+        Some(file) => {
+            Err(Failure::usage(format!("{flag}: {} exists already; remove it or name another", file.display())))
+        }
+        None => Ok(()),
+    }
+}
+
 /// A secret that is shown once goes to standard output alone, so that a script can catch it, or into a file.
-fn hand_over(secret: &str, file: Option<&std::path::Path>, remark: &str) -> Result<(), Failure> {
+fn hand_over(secret: &str, file: Option<&Path>, remark: &str) -> Result<(), Failure> {
     match file {
         Some(file) => crate::file::create_private(file, &format!("{secret}\n"))?,
         None => {

@@ -77,10 +77,16 @@ impl From<Status> for Failure {
             Code::NotFound => Exit::NotFound,
             Code::AlreadyExists | Code::FailedPrecondition | Code::Aborted => Exit::Conflict,
             Code::Unauthenticated | Code::PermissionDenied => Exit::Denied,
-            Code::Unavailable => Exit::Unreachable,
+            Code::Unavailable | Code::DeadlineExceeded | Code::Cancelled => Exit::Unreachable,
             _ => Exit::Failed,
         };
-        Self::new(exit, told(&status))
+        match status.code() {
+            Code::DeadlineExceeded | Code::Cancelled => Self::new(exit, "the service did not answer in time"),
+            Code::Unimplemented => {
+                Self::new(exit, "the service does not know this command; it is older than this binary")
+            }
+            _ => Self::new(exit, told(&status)),
+        }
     }
 }
 

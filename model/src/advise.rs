@@ -15,7 +15,7 @@ use std::{collections::BTreeSet, fmt};
 use ipnet::{IpNet, Ipv4Net};
 
 use crate::{
-    NetworkId,
+    Host, Network, NetworkId,
     space::{self, PRIVATE_BLOCKS},
 };
 use ranges::Ranges;
@@ -67,10 +67,23 @@ impl fmt::Display for Avoid {
 }
 
 impl Avoid {
-    /// The ranges that a host's own routes take. Its default route takes none.
+    /// The ranges that a host's own routes take; its default route takes none.
     pub fn host_routes<'a>(host: &'a str, routes: &'a [IpNet]) -> impl Iterator<Item = Self> + 'a {
         let claimed = routes.iter().filter_map(space::claimed_by_route);
         claimed.map(|range| Self { range, origin: Origin::HostRoute(host.to_owned()) })
+    }
+
+    /// Everything that a host is known to need: its routes, and the subnet it stands in.
+    pub fn of_host(host: &Host) -> impl Iterator<Item = Self> {
+        let name = host.facts.name.as_str();
+        let subnet = host.facts.private_address.and_then(|subnet| space::claimed_by_route(&subnet.into()));
+        let subnet = subnet.map(|range| Self { range, origin: Origin::Cloud(format!("subnet of {name}")) });
+        Self::host_routes(name, &host.facts.routes).chain(subnet)
+    }
+
+    /// The address space of another network.
+    pub fn of_network(network: &Network) -> Self {
+        Self { range: network.address_space, origin: Origin::Network(network.id.clone()) }
     }
 }
 

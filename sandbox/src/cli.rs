@@ -98,13 +98,18 @@ type Change = fn(&Sandbox, &str, &str, BlockedPath, Direction) -> cladnet_sandbo
 fn block(block: &Block, change: Change) -> Result<()> {
     let sandbox = Sandbox::open(&block.id)?;
     let direction = if block.one_way { Direction::OneWay } else { Direction::BothWays };
-    let paths = match block.path {
-        PathChoice::Private => vec![BlockedPath::Private],
-        PathChoice::Public => vec![BlockedPath::Public],
-        PathChoice::All => vec![BlockedPath::Public, BlockedPath::Private],
-    };
-    for path in paths {
-        change(&sandbox, &block.from, &block.to, path, direction)?;
+    let change = |path| change(&sandbox, &block.from, &block.to, path, direction);
+    match block.path {
+        PathChoice::Private => change(BlockedPath::Private)?,
+        PathChoice::Public => change(BlockedPath::Public)?,
+        PathChoice::All => {
+            change(BlockedPath::Public)?;
+            // Most pairs have no private path, and then there is none to block.
+            match change(BlockedPath::Private) {
+                Err(cladnet_sandbox::Error::Conflict(_)) => {}
+                changed => changed?,
+            }
+        }
     }
     Ok(())
 }

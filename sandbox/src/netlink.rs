@@ -6,9 +6,9 @@ use std::os::fd::AsRawFd;
 use futures_util::TryStreamExt as _;
 use ipnet::IpNet;
 use rtnetlink::packet_route::address::{AddressAttribute, AddressFlags, AddressHeaderFlags};
-use rtnetlink::packet_route::link::{BridgePortState, InfoData, InfoVeth, LinkMessage};
+use rtnetlink::packet_route::link::{InfoData, InfoVeth, LinkMessage};
 use rtnetlink::packet_route::route::RouteMessage;
-use rtnetlink::{Handle, LinkBridge, LinkBridgePort, LinkMessageBuilder, LinkUnspec, LinkVeth, RouteMessageBuilder};
+use rtnetlink::{Handle, LinkBridge, LinkMessageBuilder, LinkUnspec, LinkVeth, RouteMessageBuilder};
 
 use crate::error::{Doing, Result};
 
@@ -68,14 +68,6 @@ impl Links {
         let (port_index, bridge_index) = (self.index(port).await?, self.index(bridge).await?);
         let change = LinkUnspec::new_with_index(port_index).controller(bridge_index).up().build();
         self.handle.link().change(change).execute().await.doing(|| format!("plug {port} into {bridge}"))
-    }
-
-    /// Lets a bridge's port pass packets or swallow them; whoever is behind it sees no change of its link.
-    pub(crate) async fn set_port_open(&self, port: &str, open: bool) -> Result<()> {
-        let index = self.index(port).await?;
-        let state = if open { BridgePortState::Forwarding } else { BridgePortState::Disabled };
-        let change = LinkBridgePort::new(index).state(state).build();
-        self.handle.link().set_port(change).execute().await.doing(|| format!("open or close port {port}"))
     }
 
     pub(crate) async fn set_up(&self, name: &str) -> Result<()> {

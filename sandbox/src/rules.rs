@@ -1,8 +1,9 @@
 //! The nftables ruleset of a VPC's router, as text for `nft -f -`. Pure: equal records give equal text.
 //!
-//! The text deletes and makes the tables in one transaction, so there is no moment without rules. Three tables:
+//! The text deletes and makes the tables in one transaction, so there is no moment without rules. Four tables:
 //! `inet sandbox` filters what is forwarded (security groups), `ip sandbox_nat` translates, `netdev sandbox_port`
-//! drops what a machine sends into a black hole, before bridging and translation.
+//! drops what a machine sends into a black hole, before bridging and translation. A suspended machine is cut off by the
+//! latter and, the other way, by `bridge sandbox_port`.
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -18,13 +19,14 @@ pub(crate) const WAN: &str = "wan0";
 /// The whole ruleset of a VPC's router.
 pub(crate) fn ruleset(state: &State, vpc: &str) -> String {
     let mut text = String::new();
-    for table in ["inet sandbox", "ip sandbox_nat", "netdev sandbox_port"] {
+    for table in ["inet sandbox", "ip sandbox_nat", "netdev sandbox_port", "bridge sandbox_port"] {
         // Declaring it first makes the deletion succeed when there is none yet.
         line(&mut text, format_args!("table {table}\ndelete table {table}"));
     }
     filter_table(&mut text, state, vpc);
     nat_table(&mut text, state, vpc);
     port_table(&mut text, state, vpc);
+    suspension_table(&mut text, state, vpc);
     text
 }
 
@@ -118,12 +120,28 @@ fn port_table(text: &mut String, state: &State, vpc: &str) {
         let targets = dropped_destinations(state, name, vm);
         let port = vm.port();
         line(text, format_args!("  chain {port} {{"));
-        line(text, format_args!("    type filter hook ingress device \"{port}\" priority 0; policy accept;"));
+        let policy = if vm.suspended { "drop" } else { "accept" };
+        line(text, format_args!("    type filter hook ingress device \"{port}\" priority 0; policy {policy};"));
         let (v4, v6): (Vec<IpAddr>, Vec<IpAddr>) = targets.into_iter().partition(IpAddr::is_ipv4);
         for (family, targets) in [("ip", v4), ("ip6", v6)] {
             if !targets.is_empty() {
                 line(text, format_args!("    {family} daddr {} drop", set(targets)));
             }
+        }
+        line(text, format_args!("  }}"));
+    }
+    line(text, format_args!("}}"));
+}
+
+fn suspension_table(text: &mut String, state: &State, vpc: &str) {
+    let suspended: Vec<String> =
+        state.vms_of(vpc).filter(|(_, vm)| vm.suspended).map(|(_, vm)| format!("\"{}\"", vm.port())).collect();
+    line(text, format_args!("table bridge sandbox_port {{"));
+    for hook in ["forward", "output"] {
+        line(text, format_args!("  chain {hook} {{"));
+        line(text, format_args!("    type filter hook {hook} priority filter; policy accept;"));
+        if !suspended.is_empty() {
+            line(text, format_args!("    oifname {} drop", set(&suspended)));
         }
         line(text, format_args!("  }}"));
     }

@@ -184,7 +184,6 @@ impl<'a> Vm<'a> {
             true => Err(Error::Conflict(format!("{} is suspended already", self.name))),
             false => Ok(()),
         })?;
-        self.set_connected(false)?;
         self.freezer().freeze(&self.init()?)
     }
 
@@ -200,7 +199,6 @@ impl<'a> Vm<'a> {
             state.vm_mut(&self.name)?.suspended = false;
             Ok(())
         })?;
-        self.set_connected(true)?;
         self.freezer().thaw(&self.init()?)?;
         Ok(self.machine()?.public_address())
     }
@@ -261,14 +259,6 @@ impl<'a> Vm<'a> {
             return Err(Error::Conflict(format!("{} is suspended", self.name)));
         }
         enter::run(&self.init()?, &self.freezer(), program)
-    }
-
-    fn set_connected(&self, connected: bool) -> Result<()> {
-        let machine = self.machine()?;
-        // A machine on the internet is silenced by the WAN.
-        let Place::Vpc { vpc, .. } = &machine.place else { return Ok(()) };
-        let router = self.sandbox.router(vpc)?;
-        namespace::configure(&router, async |links| links.set_port_open(&machine.port(), connected).await)
     }
 
     fn forget_flows(&self) -> Result<()> {

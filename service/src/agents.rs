@@ -1,6 +1,133 @@
 //! The agents' side of the service: enrolment, sync streams, presence, the live view, commands.
+//!
+//! [`Agents`] is what the rest of the replica holds. It runs two loops: one keeps the [`view::View`] current and wakes
+//! whom a change concerns, the other keeps the presence of this replica's streams in the store.
 
+mod enrol;
+mod follow;
+mod identity;
+mod presence;
+mod removal;
+mod reports;
+mod rpc;
 mod session;
+mod stream;
+mod streams;
 #[cfg(test)]
 mod testing;
+mod turns;
 mod view;
+
+use std::{
+    sync::{Arc, RwLock, RwLockReadGuard},
+    time::Duration,
+};
+
+use cladnet_model::{Event, EventId, HostId, NetworkId, TokenId};
+use cladnet_pki::Authority;
+use cladnet_store::{Key, Store, key};
+use tokio::{sync::watch, time::timeout};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    Clock,
+    error::CallError,
+    rate::{Limiter, RateLimit},
+};
+use streams::Streams;
+use turns::Turns;
+use view::View;
+
+/// A host's certificate is valid for this long; agents renew it half-way.
+const CERTIFICATE_LIFETIME: Duration = Duration::from_secs(7 * 86_400);
+
+/// Wrong secrets that may be shown for one token before everybody who shows it has to wait.
+const WRONG_SECRETS: RateLimit = RateLimit { burst: 5, every: Duration::from_secs(12) };
+
+/// A replica whose view is further behind the store than this has lost it: the caller should try another one.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// The agents' side of one replica. Cheap to clone.
+#[derive(Clone)]
+pub struct Agents {
+    shared: Arc<Shared>,
+}
+
+/// What the agents' side needs of its replica.
+pub(crate) struct Parts {
+    pub(crate) store: Store,
+    pub(crate) authority: Arc<Authority>,
+    pub(crate) epoch: String,
+    pub(crate) replica: String,
+    pub(crate) clock: Clock,
+    /// Ends every stream.
+    pub(crate) shutdown: CancellationToken,
+}
+
+struct Shared {
+    parts: Parts,
+    view: RwLock<View>,
+    /// Revision of the view; [`i64::MIN`] before it has seen the store.
+    revision: watch::Sender<i64>,
+    streams: Streams,
+    turns: Turns<TokenId>,
+    wrong_secrets: Limiter<TokenId>,
+}
+
+impl Agents {
+    /// Nothing runs before [`Agents::run`].
+    pub(crate) fn new(parts: Parts) -> Self {
+        let shared = Shared {
+            parts,
+            view: RwLock::default(),
+            revision: watch::Sender::new(i64::MIN),
+            streams: Streams::default(),
+            turns: Turns::default(),
+            wrong_secrets: WRONG_SECRETS.limiter(),
+        };
+        Self { shared: Arc::new(shared) }
+    }
+
+    /// Follows the store and keeps presence until the replica stops.
+    pub(crate) async fn run(&self) {
+        tokio::join!(follow::run(&self.shared), presence::run(&self.shared));
+    }
+}
+
+impl Shared {
+    /// The view; held for moments only, never across an `await`.
+    fn view(&self) -> RwLockReadGuard<'_, View> {
+        self.view.read().expect("no holder of this lock panics")
+    }
+
+    /// Waits until the view shows `revision`.
+    async fn reached(&self, revision: i64) -> Result<(), CallError> {
+        let mut revisions = self.revision.subscribe();
+        match timeout(PATIENCE, revisions.wait_for(|shown| *shown >= revision)).await {
+            Ok(Ok(_)) => Ok(()),
+            _ => Err(CallError::Unavailable("this replica is behind the store; try another one".to_owned())),
+        }
+    }
+
+    /// An event that happens now, and where to keep it.
+    fn event(
+        &self,
+        kind: &str,
+        network: Option<&NetworkId>,
+        host: &HostId,
+        actor: &str,
+        message: String,
+    ) -> (Key<Event>, Event) {
+        let at = self.parts.clock.now();
+        let event = Event {
+            id: EventId::at(at, rand::random()),
+            at,
+            kind: kind.to_owned(),
+            network: network.cloned(),
+            host: Some(host.clone()),
+            actor: actor.to_owned(),
+            message,
+        };
+        (key::event(&event.id), event)
+    }
+}

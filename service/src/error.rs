@@ -31,6 +31,9 @@ pub(crate) enum CallError {
     Denied(String),
     #[error("{0}")]
     TooMany(String),
+    /// Not now, or not here.
+    #[error("{0}")]
+    Unavailable(String),
     #[error(transparent)]
     Store(#[from] StoreError),
     #[error("{0}")]
@@ -53,6 +56,7 @@ impl CallError {
             Self::Unauthenticated(_) => Code::Unauthenticated,
             Self::Denied(_) => Code::PermissionDenied,
             Self::TooMany(_) => Code::ResourceExhausted,
+            Self::Unavailable(_) => Code::Unavailable,
             Self::Store(error) if error.is_transient() => Code::Unavailable,
             Self::Store(StoreError::Closed) => Code::Unavailable,
             Self::Store(_) | Self::Internal(_) => Code::Internal,

@@ -28,6 +28,7 @@ pub(crate) fn all(service: &Arc<Service>) -> Routes {
         SystemServiceServer, NetworkServiceServer, PeerServiceServer, HostServiceServer, TokenServiceServer,
         KeyServiceServer, EventServiceServer,
     );
+    routes.add_service(service.agents.server());
     add_reflection(&mut routes);
     routes.routes()
 }

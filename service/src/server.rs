@@ -15,6 +15,7 @@ use tracing::info;
 
 use crate::{
     Clock, Config, Service,
+    agents::{self, Agents},
     auth::Gates,
     bootstrap::{self, BootstrapError},
     events::EventCounter,
@@ -72,16 +73,27 @@ impl Server {
         let insecure = config.insecure_http.map(|address| tcp(address, "--insecure-http")).transpose()?;
         let stun = config.stun_addr.map(|address| udp(address, "--stun")).transpose()?;
         let installation = bootstrap::installation(&store, config.admin_key_file.as_deref(), clock.now()).await?;
+        let (authority, shutdown) = (Arc::new(installation.authority), CancellationToken::new());
+        let replica = format!("replica-{:016x}", rand::random::<u64>());
+        let agents = Agents::new(agents::Parts {
+            store: store.clone(),
+            authority: authority.clone(),
+            epoch: installation.epoch.clone(),
+            replica: replica.clone(),
+            clock: clock.clone(),
+            shutdown: shutdown.clone(),
+        });
         let service = Arc::new(Service {
             store,
-            authority: installation.authority,
+            authority,
             epoch: installation.epoch,
-            replica: format!("replica-{:016x}", rand::random::<u64>()),
+            replica,
             clock,
             config,
             gates: Gates::default(),
             events: EventCounter::default(),
-            shutdown: CancellationToken::new(),
+            agents,
+            shutdown,
         });
         let tls = Arc::new(ServerTls::new(&service)?);
         Ok(Self { service, tls, listener, insecure, stun, first_key: installation.first_key })
@@ -90,6 +102,11 @@ impl Server {
     /// Where gRPC and REST are served.
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
         self.listener.local_addr()
+    }
+
+    /// The agents' side of this replica.
+    pub fn agents(&self) -> &Agents {
+        &self.service.agents
     }
 
     /// Where `cbnet.v1` is served without TLS, if it is.
@@ -134,7 +151,7 @@ impl Server {
                     None => std::future::pending().await,
                 }
             };
-            tokio::join!(tls.renew(&service), stun)
+            tokio::join!(tls.renew(&service), stun, service.agents.run())
         };
         let stopping = async {
             shutdown.cancelled().await;

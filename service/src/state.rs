@@ -7,7 +7,7 @@ use cladnet_store::Store;
 use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 
-use crate::{Config, auth::Gates, events::EventCounter};
+use crate::{Config, agents::Agents, auth::Gates, events::EventCounter};
 
 /// The current time; tests hand in their own.
 #[derive(Clone)]
@@ -41,7 +41,7 @@ impl fmt::Debug for Clock {
 pub struct Service {
     pub(crate) store: Store,
     /// Names servers and hosts; equal in all replicas.
-    pub(crate) authority: Authority,
+    pub(crate) authority: Arc<Authority>,
     /// Changes when the store is restored from a backup.
     pub(crate) epoch: String,
     /// Random name of this run of this replica; presence records carry it.
@@ -52,6 +52,8 @@ pub struct Service {
     pub(crate) gates: Gates,
     /// When to look how many events there are.
     pub(crate) events: EventCounter,
+    /// The agents' side: their RPCs, commands to them, what they are told.
+    pub(crate) agents: Agents,
     /// Cancelled when the replica stops: whoever holds a stream open ends it then.
     pub(crate) shutdown: CancellationToken,
 }

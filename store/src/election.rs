@@ -48,14 +48,15 @@ pub struct Fence {
 }
 
 impl Leadership {
-    pub(crate) async fn campaign(store: &Store, name: &str, candidate: &str) -> Self {
+    pub(crate) async fn campaign(store: &Store, name: &str, candidate: &str) -> Result<Self, StoreError> {
         loop {
             match attempt(store, name, candidate).await {
                 Ok(leadership) => {
                     info!(election = name, candidate, term = %leadership.fence.created, "elected");
-                    return leadership;
+                    return Ok(leadership);
                 }
                 Err(StoreError::Conflict { .. }) => debug!(election = name, candidate, "another one leads"),
+                Err(StoreError::Closed) => return Err(StoreError::Closed),
                 Err(error) => warn!(election = name, %error, "campaign failed; will try again"),
             }
             let key = key::election(name);

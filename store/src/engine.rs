@@ -14,7 +14,7 @@ use crate::{
 
 pub(crate) enum Engine {
     Embedded(Embedded),
-    Etcd(Etcd),
+    Etcd(Box<Etcd>),
 }
 
 macro_rules! either {

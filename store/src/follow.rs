@@ -60,6 +60,11 @@ impl<T: Record> Follow<T> {
         self.updates.recv().await
     }
 
+    /// The next update if it is here already.
+    pub fn try_next(&mut self) -> Option<Update<T>> {
+        self.updates.try_recv().ok()
+    }
+
     /// Since when the followed state may be out of date; `None` while a watch stands.
     pub fn stale_since(&self) -> watch::Receiver<Option<Instant>> {
         self.stale.clone()

@@ -32,7 +32,7 @@ impl Store {
     /// Connects to an etcd cluster; fails when no endpoint answers in time.
     pub async fn connect_etcd(mut options: EtcdOptions) -> Result<Self, StoreError> {
         let sealing_key = options.sealing_key.take().map(Arc::new);
-        Ok(Self { engine: Arc::new(Engine::Etcd(Etcd::connect(options).await?)), sealing_key })
+        Ok(Self { engine: Arc::new(Engine::Etcd(Box::new(Etcd::connect(options).await?))), sealing_key })
     }
 
     /// Reads one record; never a stale one.
@@ -94,8 +94,9 @@ impl Store {
         Lease::grant(self.engine.clone(), ttl).await
     }
 
-    /// Waits until `candidate` leads the election `name` (`[a-z0-9-]`). Gives up only when dropped.
-    pub async fn campaign(&self, name: &str, candidate: &str) -> Leadership {
+    /// Waits until `candidate` leads the election `name` (`[a-z0-9-]`), through any trouble; fails only with
+    /// [`StoreError::Closed`].
+    pub async fn campaign(&self, name: &str, candidate: &str) -> Result<Leadership, StoreError> {
         Leadership::campaign(self, name, candidate).await
     }
 

@@ -12,6 +12,8 @@ use crate::key::{PresharedKey, PrivateKey, PublicKey};
 #[derive(Debug, Clone)]
 pub struct InterfaceConfig {
     pub private_key: PrivateKey,
+    /// The network's address space. No peer is reached at an address inside: the tunnel would travel through itself.
+    pub network: IpNet,
     pub peers: Vec<PeerConfig>,
 }
 

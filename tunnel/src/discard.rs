@@ -44,10 +44,12 @@ pub enum Discard {
     NotDelivered,
     #[error("interface is gone")]
     UnknownInterface,
+    #[error("endpoint lies inside a tunnel of ours")]
+    InsideTunnel,
 }
 
 impl Discard {
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 20] = [
         Self::Malformed,
         Self::WrongMac,
         Self::UnknownPeer,
@@ -67,6 +69,7 @@ impl Discard {
         Self::NotSent,
         Self::NotDelivered,
         Self::UnknownInterface,
+        Self::InsideTunnel,
     ];
 
     /// The value of the `reason` label.
@@ -91,6 +94,7 @@ impl Discard {
             Self::NotSent => "not_sent",
             Self::NotDelivered => "not_delivered",
             Self::UnknownInterface => "unknown_interface",
+            Self::InsideTunnel => "inside_tunnel",
         }
     }
 }

@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
 
+use ipnet::IpNet;
+
 use crate::allowed_ips::AllowedIps;
 use crate::config::PeerConfig;
 use crate::engine::{Engine, PeerParameters};
@@ -33,16 +35,22 @@ pub struct Applied {
     pub refused: Vec<PublicKey>,
 }
 
+#[derive(Clone)]
 pub(crate) struct Interface {
     pub(crate) id: InterfaceId,
     pub(crate) engine: Arc<dyn Engine>,
+    pub(crate) network: IpNet,
     pub(crate) peers: BTreeMap<PublicKey, Arc<Peer>>,
     pub(crate) allowed_ips: AllowedIps<Arc<Peer>>,
 }
 
 impl Interface {
-    pub(crate) fn empty(id: InterfaceId, engine: Arc<dyn Engine>) -> Self {
-        Self { id, engine, peers: BTreeMap::new(), allowed_ips: AllowedIps::new() }
+    pub(crate) fn empty(id: InterfaceId, engine: Arc<dyn Engine>, network: IpNet) -> Self {
+        Self { id, engine, network, peers: BTreeMap::new(), allowed_ips: AllowedIps::new() }
+    }
+
+    pub(crate) fn in_network(&self, network: IpNet) -> Self {
+        Self { network, ..self.clone() }
     }
 
     /// The interface as `configs` wants it. `fresh_index` yields an unused 24-bit index for each new peer.
@@ -52,7 +60,7 @@ impl Interface {
         configs: &[PeerConfig],
         mut fresh_index: impl FnMut() -> u32,
     ) -> (Self, Applied) {
-        let mut next = Self::empty(self.id, self.engine.clone());
+        let mut next = Self::empty(self.id, self.engine.clone(), self.network);
         let mut applied = Applied::default();
         for config in configs {
             let peer = match next.peers.get(&config.public_key) {

@@ -34,6 +34,11 @@ impl Message {
     }
 }
 
+/// Our own index in a handshake message that we wrote.
+pub(crate) fn sender_index(message: &[u8]) -> Option<u32> {
+    u32_at(message, 4)
+}
+
 fn u32_at(bytes: &[u8], offset: usize) -> Option<u32> {
     let word = bytes.get(offset..offset + 4)?;
     Some(u32::from_le_bytes(word.try_into().ok()?))

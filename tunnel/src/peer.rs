@@ -43,6 +43,14 @@ struct State {
     configured_endpoint: Option<SocketAddr>,
 }
 
+/// A message from the wire.
+pub(crate) struct Received<'a> {
+    pub(crate) now: Instant,
+    pub(crate) from: SocketAddr,
+    pub(crate) kind: Message,
+    pub(crate) bytes: &'a [u8],
+}
+
 /// Bytes for the wire, in the caller's buffer.
 pub(crate) struct Transmit {
     pub(crate) to: SocketAddr,
@@ -96,19 +104,13 @@ impl Peer {
         Ok(self.transmit(to, step))
     }
 
-    pub(crate) fn open(
-        &self,
-        now: Instant,
-        from: SocketAddr,
-        message: &[u8],
-        buffer: &mut [u8],
-    ) -> Result<Opened, Discard> {
+    pub(crate) fn open(&self, received: &Received<'_>, buffer: &mut [u8]) -> Result<Opened, Discard> {
         let mut state = self.lock();
-        let step = state.engine.open(now, message, buffer)?;
-        if !matches!(Message::parse(message), Ok(Message::CookieReply { .. })) && state.endpoint != Some(from) {
-            state.endpoint = Some(from);
+        let step = state.engine.open(received.now, received.bytes, buffer)?;
+        if !matches!(received.kind, Message::CookieReply { .. }) && state.endpoint != Some(received.from) {
+            state.endpoint = Some(received.from);
         }
-        self.rx_bytes.fetch_add(message.len() as u64, Ordering::Relaxed);
+        self.rx_bytes.fetch_add(received.bytes.len() as u64, Ordering::Relaxed);
         if let Step::Datagram(len) = step {
             self.tx_bytes.fetch_add(len as u64, Ordering::Relaxed);
         }

@@ -1,7 +1,9 @@
 //! Setting up an interface of ours: address, MTU, up; and taking it away.
 
 use ipnet::IpNet;
+use rtnetlink::packet_route::link::{AfSpecInet6, AfSpecUnspec, In6AddrGenMode, LinkAttribute};
 use rtnetlink::{LinkMessageBuilder, LinkUnspec};
+use tracing::debug;
 
 use super::{InterfaceAddress, Netlink, NetlinkError, errno, failed};
 
@@ -12,6 +14,7 @@ impl Netlink {
         let link = self.link(name).await?.ok_or_else(|| NetlinkError::NoInterface(name.to_owned()))?;
         self.add_address(name, link.index, address).await?;
         self.remove_other_addresses(name, link.index, address).await?;
+        self.forgo_link_local(link.index).await;
         let message = LinkMessageBuilder::<LinkUnspec>::new().index(link.index).mtu(mtu.into()).up().build();
         let set = self.handle.link().set(message).execute().await;
         set.map_err(|error| failed(format!("bring up the interface {name} with MTU {mtu}"), &error))
@@ -33,6 +36,19 @@ impl Netlink {
                 Err(failed(format!("delete the interface {name}"), &error))
             }
             _ => Ok(()),
+        }
+    }
+
+    /// A tunnel has no neighbours: without a link-local address the kernel does not look for any. A kernel without IPv6
+    /// refuses this, and needs it not.
+    async fn forgo_link_local(&self, index: u32) {
+        let none = AfSpecUnspec::Inet6(vec![AfSpecInet6::AddrGenMode(In6AddrGenMode::None)]);
+        let message = LinkMessageBuilder::<LinkUnspec>::new()
+            .index(index)
+            .append_extra_attribute(LinkAttribute::AfSpecUnspec(vec![none]))
+            .build();
+        if let Err(error) = self.handle.link().set(message).execute().await {
+            debug!(index, %error, "link-local addresses not turned off");
         }
     }
 

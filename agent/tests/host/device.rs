@@ -38,6 +38,11 @@ fn peers_greet_each_other_as_soon_as_they_are_configured() {
         a.add_interface(knows_b.clone()).await.unwrap();
         b.add_interface(interface("cbnet1", &key_b, 1, vec![peer(key_a.public_key(), &a)])).await.unwrap();
         eventually("a session", async || has_session(&a, "cbnet0").await && has_session(&b, "cbnet1").await).await;
+        let netlink = Netlink::connect().unwrap();
+        let index = netlink.link("cbnet0").await.unwrap().unwrap().index;
+        let addresses = netlink.addresses().await.unwrap();
+        let own: Vec<_> = addresses.iter().filter(|address| address.interface == index).collect();
+        assert_eq!(own.len(), 1, "no link-local address: {own:?}");
         let before = a.peer_stats("cbnet0").await;
         assert!(before[0].tx_bytes > 0 && before[0].rx_bytes > 0);
 
@@ -45,7 +50,7 @@ fn peers_greet_each_other_as_soon_as_they_are_configured() {
         a.update_interface(knows_b.clone()).await.unwrap();
         a.update_interface(InterfaceConfig { mtu: 1380, ..knows_b.clone() }).await.unwrap();
         assert!(has_session(&a, "cbnet0").await);
-        assert_eq!(Netlink::connect().unwrap().link("cbnet0").await.unwrap().unwrap().mtu, 1380);
+        assert_eq!(netlink.link("cbnet0").await.unwrap().unwrap().mtu, 1380);
 
         // A new identity under the old name.
         let key_c = PrivateKey::generate(&mut rng);

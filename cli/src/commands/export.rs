@@ -7,7 +7,7 @@ use cladnet_proto::cladnet::v1::{CreatePlainPeerRequest, CreatePlainPeerResponse
 use x25519_dalek::{PublicKey, StaticSecret};
 use zeroize::Zeroizing;
 
-use super::peer::ExportArgs;
+use super::{must_be_new, peer::ExportArgs};
 use crate::{
     api::{Api, request},
     failure::Failure,
@@ -20,9 +20,7 @@ const ADDRESS_DEADLINE: Duration = Duration::from_secs(20);
 const LOOK: Duration = Duration::from_millis(200);
 
 pub(super) async fn run(api: &Api, args: ExportArgs) -> Result<(), Failure> {
-    if let Some(file) = args.file.as_deref().filter(|file| file.exists()) {
-        return Err(Failure::usage(format!("--file: {} exists already; remove it or name another", file.display())));
-    }
+    must_be_new("--file", args.file.as_deref())?;
     let (own, public_key) = match args.public_key {
         Some(key) => (OwnKey::KeptElsewhere(key.clone()), key),
         None => generate(),

@@ -6,7 +6,7 @@ use cladnet_proto::cladnet::v1::{CreateKeyRequest, ListKeysRequest, RevokeKeyReq
 use clap::{Args, Subcommand};
 use jiff::Timestamp;
 
-use super::hand_over;
+use super::{hand_over, must_be_new};
 use crate::{
     api::{Api, all_pages, request},
     failure::Failure,
@@ -36,9 +36,9 @@ pub(crate) struct CreateArgs {
     /// tokens, hosts).
     #[arg(long)]
     role: String,
-    /// Name for people.
-    #[arg(long, default_value = "", hide_default_value = true)]
-    name: String,
+    /// Name for people [default: the role].
+    #[arg(long)]
+    name: Option<String>,
     /// How long it is good for [default: until revoked].
     #[arg(long, value_name = "DURATION", value_parser = parse::duration)]
     ttl: Option<Duration>,
@@ -59,7 +59,9 @@ pub(super) async fn run(api: &Api, out: Output, command: KeyCommand) -> Result<(
 }
 
 async fn create(api: &Api, out: Output, args: CreateArgs) -> Result<(), Failure> {
-    let ask = CreateKeyRequest { name: args.name, role: args.role, ttl: args.ttl.map(parse::to_proto).transpose()? };
+    must_be_new("--file", args.file.as_deref())?;
+    let name = args.name.unwrap_or_else(|| args.role.clone());
+    let ask = CreateKeyRequest { name, role: args.role, ttl: args.ttl.map(parse::to_proto).transpose()? };
     let created = api.keys().create_key(request(ask)).await?.into_inner();
     if out.format() != Format::Table && args.file.is_none() {
         return out.show_text(&created, |_| String::new());

@@ -6,7 +6,7 @@ use cladnet_proto::cladnet::v1::{CreateTokenRequest, ListTokensRequest, RevokeTo
 use clap::{Args, Subcommand};
 use jiff::Timestamp;
 
-use super::hand_over;
+use super::{hand_over, must_be_new};
 use crate::{
     api::{Api, all_pages, request},
     failure::Failure,
@@ -66,6 +66,7 @@ pub(super) async fn run(api: &Api, out: Output, command: TokenCommand) -> Result
 }
 
 async fn create(api: &Api, out: Output, args: CreateArgs) -> Result<(), Failure> {
+    must_be_new("--file", args.file.as_deref())?;
     let ask = CreateTokenRequest {
         network_id: args.network.clone(),
         uses: args.uses,

@@ -109,6 +109,11 @@ impl Server {
         serde_json::from_str(&self.run(&[&["--output", "json"], arguments].concat()).ok().stdout).unwrap()
     }
 
+    /// Makes a network.
+    pub(crate) fn network(&self, id: &str, address_space: &str) {
+        self.run(&["network", "create", id, "--address-space", address_space]).ok();
+    }
+
     /// A new key of a role, in a file.
     pub(crate) fn key_of(&self, role: &str) -> PathBuf {
         let file = self.directory.path().join(format!("{role}.key"));

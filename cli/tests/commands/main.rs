@@ -5,5 +5,7 @@
 
 mod connection;
 mod harness;
-
+mod keys;
+mod networks;
 mod roles;
+mod tokens;

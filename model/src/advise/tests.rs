@@ -6,6 +6,7 @@ use super::{
     search::{Found, MAX_DOUBLINGS, Merit, Search, Seed},
     *,
 };
+use crate::{CloudLocation, HostFacts};
 
 fn net(text: &str) -> Ipv4Net {
     text.parse().unwrap()
@@ -119,6 +120,25 @@ fn routes_are_avoided_but_not_default_routes() {
     let advice = advise(&question(5000, &avoid));
     assert!(!advice.proposals.is_empty());
     assert_clear(&advice, &avoid);
+}
+
+#[test]
+fn a_host_needs_its_subnet_and_its_routes() {
+    let facts = HostFacts {
+        name: "vm-1".to_owned(),
+        private_address: Some("10.3.4.5/20".parse().unwrap()),
+        routes: vec!["0.0.0.0/0".parse().unwrap(), "10.9.0.0/16".parse().unwrap()],
+        ..HostFacts::default()
+    };
+    let host = Host {
+        id: "host-1".parse().unwrap(),
+        facts,
+        injected: CloudLocation::default(),
+        identity: String::new(),
+        enrolled_at: jiff::Timestamp::UNIX_EPOCH,
+    };
+    let needed: Vec<String> = Avoid::of_host(&host).map(|avoid| avoid.to_string()).collect();
+    assert_eq!(needed, ["10.9.0.0/16 (route of vm-1)", "10.3.0.0/20 (subnet of vm-1)"]);
 }
 
 #[test]

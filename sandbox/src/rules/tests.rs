@@ -80,3 +80,12 @@ fn a_vpc_without_machines_has_a_ruleset_too() {
     let text = ruleset(&state, "aws-seoul");
     assert!(!text.contains("map") && !text.contains("{  }"), "{text}");
 }
+
+#[test]
+fn a_suspended_machine_neither_sends_nor_receives() {
+    let mut state = demo();
+    state.vms.get_mut("aws-2").expect("it exists").suspended = true;
+    let text = ruleset(&state, "aws-seoul");
+    assert!(text.contains("device \"vm1\" priority 0; policy drop;"), "{text}");
+    assert_eq!(text.matches("oifname { \"vm1\" } drop").count(), 2, "{text}");
+}

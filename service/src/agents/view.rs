@@ -6,8 +6,9 @@ mod network;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use cladnet_model::{CommandRecord, Host, HostId, MembershipStatus, NetworkId, Presence};
+use cladnet_model::{CommandRecord, Host, HostId, Membership, MembershipStatus, NetworkId, Presence};
 use cladnet_store::{AnyKey, AnyRecord, Batch, Change, Key, Listing, Revision, Undecodable, Update, Versioned};
+use ipnet::Ipv4Net;
 use tracing::{error, warn};
 
 pub(crate) use network::{NetworkState, fingerprint};
@@ -82,6 +83,17 @@ impl View {
     pub(crate) fn networks_of(&self, host: &HostId) -> impl Iterator<Item = (&NetworkId, &NetworkState)> {
         let networks = self.hosts.get(host).and_then(|_| self.networks_of.get(host));
         networks.into_iter().flatten().filter_map(|id| Some((id, self.network(id)?)))
+    }
+
+    /// Every membership of a host, also in a network that is gone.
+    pub(crate) fn memberships_of(&self, host: &HostId) -> impl Iterator<Item = &Membership> {
+        let networks = self.networks_of.get(host).into_iter().flatten();
+        networks.filter_map(|network| self.networks.get(network)?.membership(host))
+    }
+
+    /// The address spaces of all networks.
+    pub(crate) fn address_spaces(&self) -> Vec<Ipv4Net> {
+        self.networks.values().filter_map(|state| Some(state.record()?.address_space)).collect()
     }
 
     /// Every host that a change of this network concerns.

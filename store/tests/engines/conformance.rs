@@ -20,7 +20,7 @@ macro_rules! on_both_engines {
         mod etcd {
             $(#[tokio::test(flavor = "multi_thread")]
             async fn $promise() {
-                let fixture = crate::support::etcd::EtcdFixture::start().await;
+                let fixture = crate::support::EtcdFixture::start().await;
                 super::$promise(&fixture.store).await;
             })+
         }
@@ -365,25 +365,25 @@ async fn an_ended_lease_admits_no_key(store: &Store) {
 }
 
 async fn one_of_two_candidates_leads_and_the_other_follows(store: &Store) {
-    let first = soon("the first leader", store.campaign("test", "one")).await;
+    let first = soon("the first leader", store.campaign("test", "one")).await.unwrap();
     let waiting = {
         let store = store.clone();
         tokio::spawn(async move { store.campaign("test", "two").await })
     };
-    let other = soon("another election", store.campaign("other", "two")).await;
+    let other = soon("another election", store.campaign("other", "two")).await.unwrap();
     assert!(first.is_held() && other.is_held() && !waiting.is_finished());
     first.resign().await.unwrap();
-    let second = soon("the second leader", waiting).await.unwrap();
+    let second = soon("the second leader", waiting).await.unwrap().unwrap();
     assert!(second.is_held());
 }
 
 async fn a_fence_holds_only_for_its_term(store: &Store) {
-    let first = soon("the first leader", store.campaign("test", "one")).await;
+    let first = soon("the first leader", store.campaign("test", "one")).await.unwrap();
     let fence = first.fence().clone();
     let revision = store.transaction().fence(&fence).put(&prod(), &network("prod", "one")).commit().await.unwrap();
     let late = store.transaction().fence(&fence).unchanged(&prod(), revision).delete(&prod());
     first.resign().await.unwrap();
-    let second = soon("the second leader", store.campaign("test", "two")).await;
+    let second = soon("the second leader", store.campaign("test", "two")).await.unwrap();
     let outcome = late.commit().await;
     assert!(matches!(&outcome, Err(StoreError::NotLeader { election }) if election == "test"), "{outcome:?}");
     assert!(fence.created() < second.fence().created());

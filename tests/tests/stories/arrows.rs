@@ -16,7 +16,11 @@ const ARROWS: &[(&str, &[&str], &str)] = &[
     ("model", &[], "the domain is pure"),
     ("pki", &["model"], "certificates name hosts by their ids; plumbing knows no other room"),
     ("proto", &["model"], "the wire converts to and from the domain and does nothing else"),
-    ("provisioner", &["model", "pki", "proto", "sandbox", "store"], "networks, tokens and cloud facts go through the API"),
+    (
+        "provisioner",
+        &["model", "pki", "proto", "sandbox", "store"],
+        "networks, tokens and cloud facts go through the API",
+    ),
     ("sandbox", &[], "the test clouds know nothing of what runs in them"),
     ("service", &["model", "pki", "proto", "store", "stun"], "the service neither plans nor provisions"),
     ("store", &["model"], "the store has no business rules"),

@@ -17,13 +17,16 @@ use boringtun::x25519::{PublicKey as NoisePublicKey, StaticSecret};
 use super::{Engine, PeerEngine, PeerParameters, Refusal, Step, WeakKey};
 use crate::discard::Discard;
 use crate::key::{PrivateKey, PublicKey};
-use crate::message::{DATA_OVERHEAD, Message};
+use crate::message::{DATA_OVERHEAD, Message, sender_index};
 
 /// Handshake messages per second that are worked on without asking for a cookie. One costs about 0.1 ms, so a flood
 /// takes a fifth of a core at most, and a thousand peers that return at once need no second round trip.
 const HANDSHAKES_PER_SECOND: u64 = 2_000;
 /// A handshake started within this time is still under way, even around the world.
 const MIN_INITIATION_INTERVAL: Duration = Duration::from_millis(250);
+/// How long the first initiations of a handshake stand unanswered. One lost datagram, or one that came before the other
+/// side knew us or its NAT let us in, must not cost a whole [`REKEY_TIMEOUT`].
+const FIRST_RETRIES: [Duration; 3] = [Duration::from_millis(500), Duration::from_secs(1), Duration::from_secs(2)];
 /// How long an unanswered initiation stands before the next (whitepaper §6.1).
 const REKEY_TIMEOUT: Duration = Duration::from_secs(5);
 /// Counters from here on are refused (whitepaper §6.1, `REJECT_AFTER_MESSAGES`).
@@ -96,9 +99,10 @@ impl Engine for BoringtunEngine {
         Ok(Box::new(BoringtunPeer {
             tunn,
             queued: false,
-            unconfirmed: false,
+            unconfirmed: None,
             last_handshake: None,
             last_initiation: None,
+            attempts: 0,
             last_sent: now,
             persistent_keepalive: parameters.persistent_keepalive,
         }))
@@ -113,10 +117,12 @@ struct BoringtunPeer {
     tunn: Tunn,
     /// Packets may wait inside `tunn` for a session.
     queued: bool,
-    /// We answered an initiation; the first packet of the new session confirms it.
-    unconfirmed: bool,
+    /// We answered an initiation; the first packet to this index of ours confirms the new session.
+    unconfirmed: Option<u32>,
     last_handshake: Option<Instant>,
     last_initiation: Option<Instant>,
+    /// Initiations since a handshake was last completed.
+    attempts: usize,
     last_sent: Instant,
     persistent_keepalive: Option<Duration>,
 }
@@ -126,16 +132,9 @@ impl PeerEngine for BoringtunPeer {
         if datagram.len() < (packet.len() + DATA_OVERHEAD).max(HANDSHAKE_LEN) {
             return Err(Discard::Oversized);
         }
-        let had_session = self.has_session();
+        self.queued |= !self.has_session();
         let step = written(self.tunn.encapsulate(packet, datagram));
-        let step = self.sent(now, step);
-        if !had_session {
-            self.queued = true;
-            if step != Step::Nothing {
-                self.last_initiation = Some(now);
-            }
-        }
-        Ok(step)
+        Ok(self.sent(now, step, datagram))
     }
 
     fn open(&mut self, now: Instant, message: &[u8], out: &mut [u8]) -> Result<Step, Discard> {
@@ -148,18 +147,15 @@ impl PeerEngine for BoringtunPeer {
         }
         let step = match self.tunn.decapsulate(None, message, out) {
             TunnResult::Err(error) => return Err(discard(&error)),
-            TunnResult::WriteToTunnelV4(packet, _) | TunnResult::WriteToTunnelV6(packet, _) => {
-                Step::Packet(packet.len())
-            }
-            result => self.sent(now, written(result)),
+            result => written(result),
         };
         match kind {
-            Message::HandshakeInitiation => self.unconfirmed = true,
-            Message::HandshakeResponse { .. } => self.last_handshake = Some(now),
-            Message::Data { .. } if std::mem::take(&mut self.unconfirmed) => self.last_handshake = Some(now),
+            Message::HandshakeInitiation => self.unconfirmed = sender_index(out),
+            Message::HandshakeResponse { .. } => self.completed(now),
+            Message::Data { receiver_index, .. } if self.unconfirmed == Some(receiver_index) => self.completed(now),
             Message::Data { .. } | Message::CookieReply { .. } => {}
         }
-        Ok(step)
+        Ok(self.sent(now, step, out))
     }
 
     fn has_queued(&self) -> bool {
@@ -170,16 +166,15 @@ impl PeerEngine for BoringtunPeer {
         // An empty datagram asks `Tunn` for what waits.
         let step = written(self.tunn.decapsulate(None, &[], datagram));
         self.queued = step != Step::Nothing;
-        self.sent(now, step)
+        self.sent(now, step, datagram)
     }
 
     fn initiate(&mut self, now: Instant, datagram: &mut [u8]) -> Step {
         if self.since_initiation(now) < MIN_INITIATION_INTERVAL {
             return Step::Nothing;
         }
-        self.last_initiation = Some(now);
-        let step = written(self.tunn.format_handshake_initiation(datagram, true));
-        self.sent(now, step)
+        self.attempts = 0;
+        self.start_handshake(now, datagram)
     }
 
     fn keepalive(&mut self, now: Instant, datagram: &mut [u8]) -> Step {
@@ -187,20 +182,23 @@ impl PeerEngine for BoringtunPeer {
             return Step::Nothing;
         }
         let step = written(self.tunn.encapsulate(&[], datagram));
-        self.sent(now, step)
+        self.sent(now, step, datagram)
     }
 
     fn handle_timeout(&mut self, now: Instant, datagram: &mut [u8]) -> Step {
         let step = written(self.tunn.update_timers(datagram));
         if step != Step::Nothing {
-            return self.sent(now, step);
+            return self.sent(now, step, datagram);
+        }
+        if self.is_retry_due(now) {
+            return self.start_handshake(now, datagram);
         }
         if self.persistent_keepalive.is_none_or(|interval| now.saturating_duration_since(self.last_sent) < interval) {
             return Step::Nothing;
         }
         match self.keepalive(now, datagram) {
             // A peer that must stay reachable is never given up: `Tunn` stops after 90 s, this starts it again.
-            Step::Nothing if self.since_initiation(now) >= REKEY_TIMEOUT => self.initiate(now, datagram),
+            Step::Nothing if self.since_initiation(now) >= REKEY_TIMEOUT => self.start_handshake(now, datagram),
             step => step,
         }
     }
@@ -219,13 +217,35 @@ impl BoringtunPeer {
         self.tunn.time_since_last_handshake().is_some()
     }
 
+    fn start_handshake(&mut self, now: Instant, datagram: &mut [u8]) -> Step {
+        let step = written(self.tunn.format_handshake_initiation(datagram, true));
+        self.sent(now, step, datagram)
+    }
+
+    fn completed(&mut self, now: Instant) {
+        self.last_handshake = Some(now);
+        self.unconfirmed = None;
+        self.attempts = 0;
+    }
+
+    fn is_retry_due(&self, now: Instant) -> bool {
+        let stands = self.attempts.checked_sub(1).and_then(|first| FIRST_RETRIES.get(first));
+        stands.is_some_and(|stands| self.since_initiation(now) >= *stands)
+    }
+
     fn since_initiation(&self, now: Instant) -> Duration {
         self.last_initiation.map_or(Duration::MAX, |last| now.saturating_duration_since(last))
     }
 
-    fn sent(&mut self, now: Instant, step: Step) -> Step {
-        if matches!(step, Step::Datagram(_)) {
-            self.last_sent = now;
+    /// Notes what is about to be sent: `Tunn` starts handshakes of its own accord.
+    fn sent(&mut self, now: Instant, step: Step, datagram: &[u8]) -> Step {
+        let Step::Datagram(len) = step else { return step };
+        self.last_sent = now;
+        if Message::parse(&datagram[..len]) == Ok(Message::HandshakeInitiation) {
+            // After a longer silence it is another handshake than the one before.
+            let continued = self.since_initiation(now) <= 2 * REKEY_TIMEOUT;
+            self.attempts = if continued { self.attempts + 1 } else { 1 };
+            self.last_initiation = Some(now);
         }
         step
     }

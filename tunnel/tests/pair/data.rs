@@ -1,6 +1,7 @@
 //! What passes through a session, and where the peer is believed to be.
 
 use std::net::Ipv4Addr;
+use std::time::Duration;
 
 use cladnet_tunnel::{Discard, PeerConfig};
 use proptest::prelude::*;
@@ -84,10 +85,25 @@ fn an_authentic_packet_moves_the_endpoint_and_a_forged_one_does_not() {
 #[test]
 fn announcing_moves_the_endpoint_without_data() {
     let (a, b) = friends();
-    let greeting = a.announce();
-    let output = b.open(endpoint(77), greeting.datagram()).unwrap();
-    assert!(output.packets.is_empty());
+    for (to, greeting) in a.announce().datagrams {
+        assert_eq!(to, b.endpoint());
+        assert!(b.open(endpoint(77), &greeting).unwrap().packets.is_empty());
+        assert_eq!(b.stats_of(&a).endpoint, Some(endpoint(77)), "the first packet will do");
+    }
     assert_eq!(b.stats_of(&a).endpoint, Some(endpoint(77)));
+}
+
+#[test]
+fn a_tunnel_never_travels_through_itself() {
+    let (mut a, b) = friends();
+    let inside = "10.9.0.2:8055".parse().unwrap();
+    let sealed = b.seal(&between(2, 1, b"from within")).unwrap();
+    assert_eq!(a.open(inside, sealed.datagram()).unwrap_err(), Discard::InsideTunnel);
+    assert_eq!(a.stats_of(&b).endpoint, Some(b.endpoint()));
+
+    a.set_peers(&[PeerConfig { endpoint: Some(inside), ..b.as_peer() }]);
+    assert_eq!(a.seal(&between(1, 2, b"again and again")).unwrap_err(), Discard::InsideTunnel);
+    assert!(a.announce().datagrams.is_empty() && a.pass(Duration::from_secs(600)).datagrams.is_empty());
 }
 
 #[test]

@@ -113,6 +113,34 @@ fn handshakes_are_not_started_faster_than_they_can_end() {
 }
 
 #[test]
+fn a_lost_initiation_is_repeated_soon_but_not_for_long() {
+    let (mut a, b) = strangers();
+    assert_eq!(a.initiate(&[b.public_key()]).datagrams.len(), 1);
+    let answers = [250, 250, 500, 500, 1000, 1000, 1000, 1000]
+        .map(|milliseconds| a.pass(Duration::from_millis(milliseconds)).datagrams.len());
+    assert_eq!(answers, [0, 1, 0, 1, 0, 1, 0, 0]);
+}
+
+#[test]
+fn an_answered_initiation_is_not_repeated() {
+    let (mut a, mut b) = friends();
+    for _ in 0..8 {
+        assert_eq!(a.pass(Duration::from_millis(500)).datagrams.len(), 0);
+        assert_eq!(b.pass(Duration::from_millis(500)).datagrams.len(), 0);
+    }
+}
+
+#[test]
+fn an_old_session_does_not_confirm_a_new_handshake() {
+    let (mut a, b) = friends();
+    let before = b.stats_of(&a).last_handshake;
+    a.now += Duration::from_secs(1);
+    b.open(a.endpoint(), a.initiate(&[b.public_key()]).datagram()).unwrap();
+    b.open(a.endpoint(), a.seal(&between(1, 2, b"on the old one")).unwrap().datagram()).unwrap();
+    assert_eq!(b.stats_of(&a).last_handshake, before);
+}
+
+#[test]
 fn under_load_only_an_address_that_answers_gets_a_handshake() {
     let (mut a, b) = strangers();
     let first = a.initiate(&[b.public_key()]);

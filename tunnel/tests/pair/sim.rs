@@ -7,6 +7,7 @@ use cladnet_tunnel::{
     BUFFER_SIZE, Discard, InterfaceConfig, InterfaceId, Outbox, PeerConfig, PeerStats, PresharedKey, PrivateKey,
     PublicKey, Tunnel,
 };
+use ipnet::IpNet;
 
 /// What a call put out.
 #[derive(Debug, Default, PartialEq)]
@@ -50,7 +51,7 @@ impl Host {
     pub(crate) fn with_key(number: u8, private_key: PrivateKey, peers: Vec<PeerConfig>) -> Self {
         let tunnel = Tunnel::new();
         let now = Instant::now();
-        let config = InterfaceConfig { private_key: private_key.clone(), peers };
+        let config = InterfaceConfig { private_key: private_key.clone(), network: network(), peers };
         let (interface, _) = tunnel.add_interface(now, &config, &mut rand::rng()).unwrap();
         Self { tunnel, number, interface, private_key, now }
     }
@@ -69,7 +70,7 @@ impl Host {
     }
 
     pub(crate) fn set_peers(&self, peers: &[PeerConfig]) -> cladnet_tunnel::Applied {
-        self.tunnel.update_peers(self.now, self.interface, peers, &mut rand::rng()).unwrap()
+        self.tunnel.update_interface(self.now, self.interface, network(), peers, &mut rand::rng()).unwrap()
     }
 
     pub(crate) fn seal(&self, packet: &[u8]) -> Result<Output, Discard> {
@@ -112,6 +113,11 @@ impl Host {
         let stats = self.tunnel.peer_stats(self.now, self.interface);
         stats.into_iter().find(|stats| stats.public_key == peer.public_key()).unwrap()
     }
+}
+
+/// Where the overlay addresses of all hosts are.
+pub(crate) fn network() -> IpNet {
+    "10.9.0.0/24".parse().unwrap()
 }
 
 pub(crate) fn endpoint(number: u8) -> SocketAddr {

@@ -9,19 +9,7 @@ use std::{
 use cladnet_store::{EtcdOptions, SealingKey, Store};
 use tempfile::TempDir;
 
-/// One member with a store connected to it.
-pub(crate) struct EtcdFixture {
-    pub(crate) store: Store,
-    pub(crate) cluster: Cluster,
-}
-
-impl EtcdFixture {
-    pub(crate) async fn start() -> Self {
-        let cluster = Cluster::start(1);
-        let store = cluster.connect().await;
-        Self { store, cluster }
-    }
-}
+use crate::support::soon;
 
 /// Members of one cluster.
 pub(crate) struct Cluster {
@@ -97,7 +85,7 @@ impl Cluster {
 
     /// Connects as soon as the cluster answers.
     pub(crate) async fn connect(&self) -> Store {
-        super::soon("etcd to answer", async {
+        soon("etcd to answer", async {
             loop {
                 match Store::connect_etcd(self.options()).await {
                     Ok(store) => return store,

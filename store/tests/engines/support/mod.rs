@@ -8,6 +8,8 @@ use cladnet_model::{Network, NetworkId, Peer, Token};
 use cladnet_store::{Batch, EmbeddedOptions, Follow, Listing, Record, Store, Update, Watch};
 use tempfile::TempDir;
 
+use etcd::Cluster;
+
 /// A store in a directory of its own.
 pub(crate) struct EmbeddedFixture {
     pub(crate) store: Store,
@@ -19,6 +21,20 @@ impl EmbeddedFixture {
         let directory = tempfile::tempdir().expect("a temporary directory");
         let store = Store::open_embedded(EmbeddedOptions::new(directory.path())).await.expect("an embedded store");
         Self { store, directory }
+    }
+}
+
+/// One member with a store connected to it.
+pub(crate) struct EtcdFixture {
+    pub(crate) store: Store,
+    pub(crate) cluster: Cluster,
+}
+
+impl EtcdFixture {
+    pub(crate) async fn start() -> Self {
+        let cluster = Cluster::start(1);
+        let store = cluster.connect().await;
+        Self { store, cluster }
     }
 }
 

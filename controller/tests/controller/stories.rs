@@ -1,0 +1,339 @@
+//! Memberships and their addresses, on both engines.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::Ipv4Addr,
+    time::{Duration, Instant},
+};
+
+use cladnet_model::{Allocation, Hold, HostId, NetworkId, Peer};
+use cladnet_store::{AnyKey, AnyRecord, Change, Store, Update, key};
+
+use crate::{
+    etcd::Cluster,
+    support::{
+        Running, address, allocations, create_network, embedded, eventually, host_id, join, join_asking_for, leave,
+        network, network_id, peer, peers, soon,
+    },
+};
+
+macro_rules! on_both_engines {
+    ($($story:ident)+) => {
+        mod on_embedded {
+            $(#[tokio::test(flavor = "multi_thread")]
+            async fn $story() {
+                let (store, _directory) = crate::support::embedded().await;
+                super::$story(&store).await;
+            })+
+        }
+
+        mod on_etcd {
+            $(#[tokio::test(flavor = "multi_thread")]
+            async fn $story() {
+                let cluster = crate::etcd::Cluster::start(1);
+                super::$story(&cluster.connect().await).await;
+            })+
+        }
+    };
+}
+
+on_both_engines! {
+    members_get_the_lowest_free_addresses
+    a_member_that_leaves_and_comes_back_keeps_its_address
+    a_removed_host_loses_its_peers
+    nothing_stays_of_a_removed_network
+    a_full_network_says_so_and_growing_it_helps
+    a_wished_address_is_given_or_the_reason_told
+    a_restart_changes_nothing
+    a_second_controller_takes_over_at_once_when_the_first_stops
+    no_two_hosts_ever_share_an_address
+}
+
+fn ip(text: &str) -> Ipv4Addr {
+    text.parse().unwrap()
+}
+
+async fn members_get_the_lowest_free_addresses(store: &Store) {
+    let controller = Running::start(store, "one");
+    let (prod, prefixed) =
+        (create_network(store, "prod", "10.0.0.0/24").await, create_network(store, "prod-2", "10.0.1.0/24").await);
+    for number in 0..3 {
+        join(store, &prod, number).await;
+        assert_eq!(address(store, &prod, number).await, Ipv4Addr::new(10, 0, 0, number as u8 + 1));
+    }
+    join(store, &prefixed, 0).await;
+    assert_eq!(address(store, &prefixed, 0).await, ip("10.0.1.1"));
+    assert_eq!(peers(store, &prod).await.len(), 3);
+    controller.stop().await;
+}
+
+async fn a_member_that_leaves_and_comes_back_keeps_its_address(store: &Store) {
+    let controller = Running::start(store, "one");
+    let prod = create_network(store, "prod", "10.0.0.0/24").await;
+    join(store, &prod, 0).await;
+    let first = address(store, &prod, 0).await;
+    leave(store, &prod, 0).await;
+    eventually("the peer to go", async || peer(store, &prod, 0).await.is_none()).await;
+    let held = allocations(store, &prod).await;
+    assert!(matches!(&held[..], [Allocation { hold: Hold::Quarantined { .. }, .. }]), "{held:?}");
+    join(store, &prod, 1).await;
+    assert_eq!(address(store, &prod, 1).await, ip("10.0.0.2"), "an address in quarantine is not given to another host");
+    join(store, &prod, 0).await;
+    assert_eq!(address(store, &prod, 0).await, first);
+    controller.stop().await;
+}
+
+async fn a_removed_host_loses_its_peers(store: &Store) {
+    let controller = Running::start(store, "one");
+    let prod = create_network(store, "prod", "10.0.0.0/24").await;
+    join(store, &prod, 0).await;
+    address(store, &prod, 0).await;
+    // The host goes first, its membership stays a moment longer.
+    store.transaction().delete(&key::host(&host_id(0))).commit().await.unwrap();
+    eventually("the peer to go", async || peer(store, &prod, 0).await.is_none()).await;
+    leave(store, &prod, 0).await;
+    controller.stop().await;
+}
+
+async fn nothing_stays_of_a_removed_network(store: &Store) {
+    let controller = Running::start(store, "one");
+    let (prod, other) =
+        (create_network(store, "prod", "10.0.0.0/24").await, create_network(store, "prod-2", "10.0.1.0/24").await);
+    for number in 0..3 {
+        join(store, &prod, number).await;
+        join(store, &other, number).await;
+        address(store, &prod, number).await;
+        address(store, &other, number).await;
+    }
+    leave(store, &prod, 0).await;
+    store.transaction().delete(&key::network(&prod)).commit().await.unwrap();
+    eventually("peers and allocations to go", async || {
+        peers(store, &prod).await.is_empty() && allocations(store, &prod).await.is_empty()
+    })
+    .await;
+    assert_eq!((peers(store, &other).await.len(), allocations(store, &other).await.len()), (3, 3));
+    controller.stop().await;
+}
+
+async fn a_full_network_says_so_and_growing_it_helps(store: &Store) {
+    let controller = Running::start(store, "one");
+    let prod = create_network(store, "prod", "10.0.0.0/30").await;
+    for number in 0..2 {
+        join(store, &prod, number).await;
+        address(store, &prod, number).await;
+    }
+    join(store, &prod, 2).await;
+    eventually("the problem to be told", async || {
+        peer(store, &prod, 2).await.is_some_and(|peer| peer.problem.contains("is full"))
+    })
+    .await;
+    store.put(&key::network(&prod), &network("prod", "10.0.0.0/29")).await.unwrap();
+    assert_eq!(address(store, &prod, 2).await, ip("10.0.0.3"));
+    assert_eq!(peer(store, &prod, 2).await.unwrap().problem, "");
+    assert_eq!(address(store, &prod, 0).await, ip("10.0.0.1"), "nobody moves when the network grows");
+    controller.stop().await;
+}
+
+async fn a_wished_address_is_given_or_the_reason_told(store: &Store) {
+    let controller = Running::start(store, "one");
+    let prod = create_network(store, "prod", "10.0.0.0/24").await;
+    join_asking_for(store, &prod, 0, Some(ip("10.0.0.77"))).await;
+    assert_eq!(address(store, &prod, 0).await, ip("10.0.0.77"));
+    for (number, wish) in [(1, "10.0.0.77"), (2, "10.9.0.1"), (3, "10.0.0.255")] {
+        join_asking_for(store, &prod, number, Some(ip(wish))).await;
+        eventually("the reason to be told", async || {
+            peer(store, &prod, number).await.is_some_and(|peer| peer.problem.contains(wish))
+        })
+        .await;
+    }
+    controller.stop().await;
+}
+
+async fn a_restart_changes_nothing(store: &Store) {
+    let controller = Running::start(store, "one");
+    let prod = create_network(store, "prod", "10.0.0.0/24").await;
+    for number in 0..20 {
+        join(store, &prod, number).await;
+    }
+    leave(store, &prod, 3).await;
+    eventually("all to be settled", async || {
+        let held = allocations(store, &prod).await;
+        peers(store, &prod).await.len() == 19 && held.iter().filter(|held| held.hold == Hold::Held).count() == 19
+    })
+    .await;
+    controller.stop().await;
+    let before = (
+        store.list(&key::peers(&prod)).await.unwrap().items,
+        store.list(&key::allocations(&prod)).await.unwrap().items,
+    );
+    let again = Running::start(store, "two");
+    join(store, &prod, 50).await;
+    address(store, &prod, 50).await;
+    again.stop().await;
+    let mut after = (
+        store.list(&key::peers(&prod)).await.unwrap().items,
+        store.list(&key::allocations(&prod)).await.unwrap().items,
+    );
+    after.0.retain(|peer| peer.value.host != host_id(50));
+    after.1.retain(|held| held.value.host != host_id(50));
+    assert_eq!(before, after);
+}
+
+async fn a_second_controller_takes_over_at_once_when_the_first_stops(store: &Store) {
+    let first = Running::start(store, "one");
+    let prod = create_network(store, "prod", "10.0.0.0/24").await;
+    join(store, &prod, 0).await;
+    address(store, &prod, 0).await;
+    let second = Running::start(store, "two");
+    first.stop().await;
+    let began = Instant::now();
+    join(store, &prod, 1).await;
+    address(store, &prod, 1).await;
+    assert!(began.elapsed() < Duration::from_secs(3), "a clean stop frees the office: {:?}", began.elapsed());
+    second.stop().await;
+}
+
+/// Watches every change of the store for two peers with one address, or a peer without its allocation.
+#[derive(Default)]
+struct Auditor {
+    peers: BTreeMap<(NetworkId, HostId), Peer>,
+    allocations: BTreeMap<(NetworkId, Ipv4Addr), Allocation>,
+    given: usize,
+}
+
+impl Auditor {
+    fn apply(&mut self, update: Update<AnyRecord>) {
+        let changes = match update {
+            Update::Listing(listing) => listing.items.into_iter().map(Change::Put).collect(),
+            Update::Batch(batch) => batch.changes,
+        };
+        for change in changes {
+            match change {
+                Change::Put(item) => match (item.key.parse(), item.value) {
+                    (AnyKey::Peer(network, host), AnyRecord::Peer(peer)) => {
+                        self.given += 1;
+                        self.peers.insert((network, host), peer);
+                    }
+                    (AnyKey::Allocation(network, address), AnyRecord::Allocation(held)) => {
+                        self.allocations.insert((network, address), held);
+                    }
+                    _ => {}
+                },
+                Change::Deleted(key) => match key.parse() {
+                    AnyKey::Peer(network, host) => drop(self.peers.remove(&(network, host))),
+                    AnyKey::Allocation(network, address) => drop(self.allocations.remove(&(network, address))),
+                    _ => {}
+                },
+                Change::Undecodable(bad) => panic!("{bad}"),
+            }
+        }
+        self.audit();
+    }
+
+    fn audit(&self) {
+        let mut owners = BTreeSet::new();
+        for ((network, host), peer) in &self.peers {
+            let Some(address) = peer.address else { continue };
+            assert!(owners.insert((network, address)), "{address} of {network} has two owners, one is {host}");
+            let held = self.allocations.get(&(network.clone(), address));
+            let owner = held.map(|held| &held.host);
+            assert_eq!(owner, Some(host), "{host} uses {address} of {network}, which belongs to {owner:?}");
+        }
+    }
+}
+
+async fn no_two_hosts_ever_share_an_address(store: &Store) {
+    let controllers = [Running::start(store, "one"), Running::start(store, "two")];
+    let networks =
+        [create_network(store, "prod", "10.0.0.0/27").await, create_network(store, "prod-2", "10.0.1.0/24").await];
+    let auditing = tokio::spawn({
+        let mut follow = store.follow(&key::everything());
+        async move {
+            let mut auditor = Auditor::default();
+            while let Some(update) = follow.next().await {
+                auditor.apply(update);
+                if auditor.peers.contains_key(&(network_id("prod-2"), host_id(9999))) {
+                    return auditor;
+                }
+            }
+            panic!("the store was closed")
+        }
+    });
+    let tasks: Vec<_> = (0..12)
+        .map(|task| {
+            let (store, networks) = (store.clone(), networks.clone());
+            tokio::spawn(async move {
+                for step in 0..24 {
+                    let (number, network) = (task * 4 + step % 4, &networks[(task + step) % 2]);
+                    match rand::random_bool(0.6) {
+                        true => join(&store, network, number).await,
+                        false => leave(&store, network, number).await,
+                    }
+                }
+            })
+        })
+        .collect();
+    for task in tasks {
+        task.await.unwrap();
+    }
+    join(store, &networks[1], 9999).await;
+    let auditor = soon("the last peer", auditing).await.expect("no two hosts share an address");
+    assert!(auditor.given > 20, "only {} peers were ever written", auditor.given);
+    let [one, two] = controllers;
+    one.stop().await;
+    two.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_killed_leader_is_followed_within_5_5_seconds() {
+    let cluster = Cluster::start(1);
+    let store = cluster.connect().await;
+    // A process of its own, as far as the store can tell: its runtime stops, its lease stays.
+    let doomed = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let options = cluster.options();
+    doomed.spawn(async move {
+        let store = Store::connect_etcd(options).await.expect("a connection");
+        cladnet_controller::Controller::run(store, "doomed", Default::default()).await;
+    });
+    let prod = create_network(&store, "prod", "10.0.0.0/24").await;
+    join(&store, &prod, 0).await;
+    address(&store, &prod, 0).await;
+    let heir = Running::start(&store, "heir");
+    doomed.shutdown_background();
+    let killed = Instant::now();
+    join(&store, &prod, 1).await;
+    address(&store, &prod, 1).await;
+    assert!(killed.elapsed() < Duration::from_millis(5500), "took {:?}", killed.elapsed());
+    assert!(killed.elapsed() > Duration::from_millis(500), "the leader was not killed: its office was free at once");
+    heir.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_unreadable_membership_keeps_its_peer() {
+    let cluster = Cluster::start(1);
+    let store = cluster.connect().await;
+    let controller = Running::start(&store, "one");
+    let prod = create_network(&store, "prod", "10.0.0.0/24").await;
+    for number in 0..2 {
+        join(&store, &prod, number).await;
+        address(&store, &prod, number).await;
+    }
+    cluster.etcdctl(0, &["put", key::membership(&prod, &host_id(0)).path(), "garbage"]);
+    leave(&store, &prod, 1).await;
+    eventually("the other peer to go", async || peer(&store, &prod, 1).await.is_none()).await;
+    join(&store, &prod, 2).await;
+    assert_eq!(address(&store, &prod, 2).await, ip("10.0.0.3"));
+    assert_eq!(address(&store, &prod, 0).await, ip("10.0.0.1"));
+    controller.stop().await;
+}
+
+#[tokio::test]
+async fn a_closed_store_ends_the_controller() {
+    let (store, _directory) = embedded().await;
+    let controller = Running::start(&store, "one");
+    let prod = create_network(&store, "prod", "10.0.0.0/24").await;
+    join(&store, &prod, 0).await;
+    address(&store, &prod, 0).await;
+    store.close().await.unwrap();
+    controller.stop().await;
+}

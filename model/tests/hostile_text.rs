@@ -1,0 +1,47 @@
+//! Text from outside: nothing that anybody can type makes a reader panic, and what is read is written as it was.
+
+use cladnet_model::{
+    ApiKeyText, EndpointSource, HostId, JoinToken, NetworkDraft, PublicKey, RuleType, advise::parse_avoid, space,
+    validate,
+};
+use proptest::prelude::*;
+
+proptest! {
+    #[test]
+    fn no_text_makes_a_reader_panic(text in any::<String>(), pattern in "(cladnet1_|cladnet_key_|[0-9./:a-f-]{0,12}).{0,160}") {
+        for text in [text, pattern] {
+            let _ = text.parse::<JoinToken>();
+            let _ = text.parse::<ApiKeyText>();
+            let _ = text.parse::<PublicKey>();
+            let _ = text.parse::<RuleType>();
+            let _ = text.parse::<EndpointSource>();
+            let _ = parse_avoid(&text);
+            let _ = validate::check_name(&text);
+            let _ = validate::check_description(&text);
+            if let Ok(space) = space::parse(&text) {
+                prop_assert_eq!(space.to_string(), text.as_str());
+            }
+            if let Ok(id) = text.parse::<HostId>() {
+                prop_assert_eq!(id.as_str(), text.as_str());
+            }
+            let draft = NetworkDraft {
+                id: Some(&text), name: Some(&text), address_space: Some(&text), description: &text,
+                rule_type: Some(&text), encryption_policy: Some(&text),
+            };
+            let told = draft.check().unwrap_err().to_string();
+            prop_assert!(!told.chars().any(char::is_control), "an error repeats control characters: {:?}", told);
+        }
+    }
+
+    #[test]
+    fn every_cidr_is_read_or_refused_for_one_reason(address in any::<[u8; 4]>(), prefix in 0..=32u8) {
+        let [a, b, c, d] = address;
+        let text = format!("{a}.{b}.{c}.{d}/{prefix}");
+        let bits = u32::from_be_bytes(address);
+        let host_bits = if prefix == 32 { 0 } else { u32::MAX >> prefix };
+        let private = matches!((a, b), (10, _) | (172, 16..=31) | (192, 168));
+        let wide_enough = prefix >= match a { 10 => 8, 172 => 12, _ => 16 };
+        let right = bits & host_bits == 0 && private && wide_enough && prefix <= 30;
+        prop_assert_eq!(space::parse(&text).is_ok(), right, "{}", text);
+    }
+}

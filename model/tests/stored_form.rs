@@ -1,0 +1,162 @@
+//! The records as they stand in a store. A change here is a change of what running installations hold: add fields with defaults,
+//! rename and remove none.
+#![expect(clippy::unwrap_used, reason = "a helper of tests may just fail, as a test may")]
+
+use cladnet_model::*;
+use jiff::Timestamp;
+use serde::{Serialize, de::DeserializeOwned};
+use serde_json::{Value, json};
+
+/// The record is written as `stored`, and read from it again.
+fn assert_stored<T>(record: T, stored: Value)
+where
+    T: Serialize + DeserializeOwned + PartialEq + std::fmt::Debug,
+{
+    assert_eq!(serde_json::to_value(&record).unwrap(), stored);
+    assert_eq!(serde_json::from_value::<T>(stored).unwrap(), record);
+}
+
+fn at(second: i64) -> Timestamp {
+    Timestamp::from_second(second).unwrap()
+}
+
+#[test]
+fn a_network() {
+    let network = Network {
+        id: "prod".parse().unwrap(),
+        name: "Production".into(),
+        address_space: "10.77.0.0/16".parse().unwrap(),
+        description: String::new(),
+        rule_type: RuleType::LatencyPrioritized,
+        encryption_policy: EncryptionPolicy::Public,
+        generation: 3,
+        created_at: at(0),
+    };
+    let stored = json!({
+        "id": "prod", "name": "Production", "address_space": "10.77.0.0/16", "description": "",
+        "rule_type": "latency-prioritized", "encryption_policy": "public", "generation": 3,
+        "created_at": "1970-01-01T00:00:00Z",
+    });
+    assert_stored(network, stored);
+}
+
+#[test]
+fn a_membership_and_its_status() {
+    let membership = Membership {
+        network: "prod".parse().unwrap(),
+        host: "host-1".parse().unwrap(),
+        public_key: PublicKey([1; 32]),
+        labels: Labels::from([("tier".into(), "db".into())]),
+        desired_state: DesiredState::Down,
+        static_address: Some([10, 77, 0, 9].into()),
+        plain: false,
+        joined_at: at(1),
+    };
+    let stored = json!({
+        "network": "prod", "host": "host-1", "public_key": "AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE=",
+        "labels": {"tier": "db"}, "desired_state": "down", "static_address": "10.77.0.9", "plain": false,
+        "joined_at": "1970-01-01T00:00:01Z",
+    });
+    assert_stored(membership, stored);
+    let status = MembershipStatus {
+        state: PeerState::Tunneling,
+        reason: String::new(),
+        interface: "cbnet0".into(),
+        revision: 42,
+    };
+    assert_stored(status, json!({"state": "tunneling", "reason": "", "interface": "cbnet0", "revision": 42}));
+}
+
+#[test]
+fn a_peer_and_its_allocation() {
+    let (network, host): (NetworkId, HostId) = ("prod".parse().unwrap(), "host-1".parse().unwrap());
+    let address = [10, 77, 0, 1].into();
+    let peer = Peer { network: network.clone(), host: host.clone(), address: Some(address), problem: String::new() };
+    assert_stored(peer, json!({"network": "prod", "host": "host-1", "address": "10.77.0.1", "problem": ""}));
+    let held = Allocation { network, address, host, hold: Hold::Held };
+    let stored = json!({"network": "prod", "address": "10.77.0.1", "host": "host-1", "hold": {"state": "held"}});
+    assert_stored(held.clone(), stored);
+    let quarantined = Allocation { hold: Hold::Quarantined { since: at(2) }, ..held };
+    let stored = json!({
+        "network": "prod", "address": "10.77.0.1", "host": "host-1",
+        "hold": {"state": "quarantined", "since": "1970-01-01T00:00:02Z"},
+    });
+    assert_stored(quarantined, stored);
+}
+
+#[test]
+fn a_host() {
+    let vpc = Located { value: "vpc-1".into(), source: LocationSource::Metadata };
+    let endpoint =
+        Endpoint { address: "203.0.113.9:8055".parse().unwrap(), scope: Scope::Public, source: EndpointSource::Stun };
+    let host = Host {
+        id: "host-1".parse().unwrap(),
+        facts: HostFacts {
+            name: "vm".into(),
+            machine_id: "m".into(),
+            agent_version: "0.1.0".into(),
+            endpoints: vec![endpoint],
+            routes: vec!["10.0.0.0/16".parse().unwrap()],
+            private_address: Some("10.0.0.4/24".parse().unwrap()),
+            location: CloudLocation { vpc: Some(vpc), ..CloudLocation::default() },
+        },
+        injected: CloudLocation::default(),
+        identity: "ab".into(),
+        enrolled_at: at(0),
+    };
+    let stored = json!({
+        "id": "host-1",
+        "facts": {
+            "name": "vm", "machine_id": "m", "agent_version": "0.1.0",
+            "endpoints": [{"address": "203.0.113.9:8055", "scope": "public", "source": "stun"}],
+            "routes": ["10.0.0.0/16"], "private_address": "10.0.0.4/24",
+            "location": {"vpc": {"value": "vpc-1", "source": "metadata"}},
+        },
+        "injected": {}, "identity": "ab", "enrolled_at": "1970-01-01T00:00:00Z",
+    });
+    assert_stored(host, stored);
+}
+
+#[test]
+fn a_token_and_a_key() {
+    let token = Token {
+        id: "token-1".parse().unwrap(),
+        network: "prod".parse().unwrap(),
+        secret_hash: "00".into(),
+        uses_left: 1,
+        expires_at: at(3600),
+        labels: Labels::new(),
+        revoked: false,
+        created_at: at(0),
+        created_by: "key-1".into(),
+    };
+    let stored = json!({
+        "id": "token-1", "network": "prod", "secret_hash": "00", "uses_left": 1, "expires_at": "1970-01-01T01:00:00Z",
+        "labels": {}, "revoked": false, "created_at": "1970-01-01T00:00:00Z", "created_by": "key-1",
+    });
+    assert_stored(token, stored);
+    let key = ApiKey {
+        id: "key-1".parse().unwrap(),
+        name: "laptop".into(),
+        role: Role::Provisioner,
+        secret_hash: "00".into(),
+        created_at: at(0),
+        expires_at: None,
+    };
+    let stored = json!({
+        "id": "key-1", "name": "laptop", "role": "provisioner", "secret_hash": "00",
+        "created_at": "1970-01-01T00:00:00Z", "expires_at": null,
+    });
+    assert_stored(key, stored);
+}
+
+#[test]
+fn a_record_of_an_older_release_is_read_with_defaults() {
+    let network: Network = serde_json::from_value(json!({
+        "id": "prod", "name": "prod", "address_space": "10.77.0.0/16", "generation": 1, "created_at": "1970-01-01T00:00:00Z",
+    }))
+    .unwrap();
+    assert_eq!((network.rule_type, network.encryption_policy), (RuleType::CostPrioritized, EncryptionPolicy::Always));
+    let wrong = json!({"id": "a/b", "name": "", "address_space": "10.77.0.0/16", "generation": 1, "created_at": "1970-01-01T00:00:00Z"});
+    assert!(serde_json::from_value::<Network>(wrong).is_err(), "an id that is none is refused on the way in, too");
+}

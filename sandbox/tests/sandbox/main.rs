@@ -1,0 +1,9 @@
+//! Sandboxes for real: every test makes one in the kernel, and needs root. Nothing here is skipped: without root it fails.
+
+mod command_line;
+mod guest;
+mod lifecycle;
+mod metadata;
+mod network;
+mod support;
+mod wan;

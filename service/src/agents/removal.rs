@@ -1,0 +1,102 @@
+//! How a membership ends, and a host: in one transaction with everything that hangs on it, so that no key of a gone
+//! member stays taken. What the controller wrote of it, the controller clears.
+
+use cladnet_model::{HostId, Membership, NetworkId};
+use cladnet_store::{StoreError, Transaction, key};
+use tracing::info;
+
+use super::{Agents, Shared};
+use crate::error::CallError;
+
+/// Tries against somebody who keeps changing the same host.
+const ATTEMPTS: usize = 16;
+
+impl Agents {
+    /// Ends a host's membership. `actor` is who asked for it, as in events.
+    pub(crate) async fn remove_membership(
+        &self,
+        network: &NetworkId,
+        host: &HostId,
+        actor: &str,
+    ) -> Result<(), CallError> {
+        self.shared.remove_membership(network, host, actor).await
+    }
+
+    /// Ends every membership of a host and the host itself: its certificate admits to nothing from now on.
+    pub(crate) async fn remove_host(&self, host: &HostId, actor: &str) -> Result<(), CallError> {
+        self.shared.remove_host(host, actor).await
+    }
+}
+
+impl Shared {
+    pub(super) async fn remove_membership(
+        &self,
+        network: &NetworkId,
+        host: &HostId,
+        actor: &str,
+    ) -> Result<(), CallError> {
+        let membership_key = key::membership(network, host);
+        for _ in 0..ATTEMPTS {
+            let found = self.parts.store.get(&membership_key).await?;
+            let membership =
+                found.ok_or_else(|| CallError::NotFound(format!("{host} is no member of network {network}")))?;
+            let transaction = self.parts.store.transaction().unchanged(&membership_key, membership.modified);
+            match self.ending(transaction, &membership.value, actor).commit().await {
+                Ok(_) => {
+                    info!(%host, %network, actor, "membership ended");
+                    return Ok(());
+                }
+                Err(StoreError::Conflict { .. }) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Err(CallError::Conflict(format!("the membership of {host} keeps changing; try again")))
+    }
+
+    pub(super) async fn remove_host(&self, host: &HostId, actor: &str) -> Result<(), CallError> {
+        let host_key = key::host(host);
+        for _ in 0..ATTEMPTS {
+            let found = self.parts.store.get(&host_key).await?;
+            let record = found.ok_or_else(|| CallError::NotFound(format!("there is no host {host}")))?;
+            // Every join rewrites the host's record: at its revision the view knows all memberships.
+            self.reached(record.modified.get()).await?;
+            let memberships: Vec<Membership> = {
+                let view = self.view();
+                view.memberships_of(host).cloned().collect()
+            };
+            let (event_key, event) = self.event(
+                "host.removed",
+                None,
+                host,
+                actor,
+                format!("{} ({host}) was removed", record.value.facts.name),
+            );
+            let transaction = self.parts.store.transaction().unchanged(&host_key, record.modified);
+            let transaction = memberships
+                .iter()
+                .fold(transaction, |transaction, membership| self.ending(transaction, membership, actor))
+                .delete(&host_key)
+                .put(&event_key, &event);
+            match transaction.commit().await {
+                Ok(_) => {
+                    info!(%host, actor, memberships = memberships.len(), "host removed");
+                    return Ok(());
+                }
+                Err(StoreError::Conflict { .. }) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Err(CallError::Conflict(format!("{host} keeps changing; try again")))
+    }
+
+    fn ending(&self, transaction: Transaction, membership: &Membership, actor: &str) -> Transaction {
+        let Membership { network, host, .. } = membership;
+        let (event_key, event) =
+            self.event("peer.removed", Some(network), host, actor, format!("{host} left network {network}"));
+        transaction
+            .delete(&key::membership(network, host))
+            .delete(&key::status(network, host))
+            .delete(&key::public_key(&membership.public_key))
+            .put(&event_key, &event)
+    }
+}

@@ -1,0 +1,70 @@
+//! The RPCs of `agent.proto`: who calls, then the work of the other files.
+
+use std::{pin::Pin, sync::Arc};
+
+use cladnet_model::HostId;
+use cladnet_proto::{
+    cladnet::v1::{
+        AgentMessage, EnrolRequest, EnrolResponse, JoinRequest, JoinResponse, LeaveRequest, RenewCertificateRequest,
+        RenewCertificateResponse, ServiceMessage,
+        agent_service_server::{AgentService, AgentServiceServer},
+    },
+    convert,
+};
+use futures_util::Stream;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Request, Response, Status, Streaming};
+
+use super::{Agents, Shared, identity::Expired, stream};
+use crate::Connection;
+
+/// The largest message of an agent: a command's result and what is around it.
+const MESSAGE_LIMIT: usize = 256 * 1024;
+
+impl Agents {
+    /// The gRPC service.
+    pub(crate) fn server(&self) -> AgentServiceServer<Self> {
+        AgentServiceServer::new(self.clone()).max_decoding_message_size(MESSAGE_LIMIT)
+    }
+}
+
+#[tonic::async_trait]
+impl AgentService for Agents {
+    type SyncStream = Pin<Box<dyn Stream<Item = Result<ServiceMessage, Status>> + Send>>;
+
+    async fn enrol(&self, request: Request<EnrolRequest>) -> Result<Response<EnrolResponse>, Status> {
+        Ok(Response::new(self.shared.enrol(request.into_inner()).await?))
+    }
+
+    async fn join(&self, request: Request<JoinRequest>) -> Result<Response<JoinResponse>, Status> {
+        let caller = self.shared.caller(request.extensions(), Expired::Refused).await?;
+        Ok(Response::new(self.shared.join(caller, request.into_inner()).await?))
+    }
+
+    async fn renew_certificate(
+        &self,
+        request: Request<RenewCertificateRequest>,
+    ) -> Result<Response<RenewCertificateResponse>, Status> {
+        let caller = self.shared.caller(request.extensions(), Expired::Admitted).await?;
+        Ok(Response::new(self.shared.renew(&caller, request.get_ref())?))
+    }
+
+    async fn leave(&self, request: Request<LeaveRequest>) -> Result<Response<()>, Status> {
+        let caller = self.shared.caller(request.extensions(), Expired::Refused).await?;
+        let network = convert::optional("network_id", &request.get_ref().network_id)?;
+        let host: &HostId = &caller.host.id;
+        match network {
+            Some(network) => self.shared.remove_membership(&network, host, host.as_str()).await?,
+            None => self.shared.remove_host(host, host.as_str()).await?,
+        }
+        Ok(Response::new(()))
+    }
+
+    async fn sync(&self, request: Request<Streaming<AgentMessage>>) -> Result<Response<Self::SyncStream>, Status> {
+        let caller = self.shared.caller(request.extensions(), Expired::Refused).await?;
+        let from = request.extensions().get::<Connection>().map(|connection| connection.remote.ip());
+        let shared: Arc<Shared> = self.shared.clone();
+        let told = stream::start(shared, caller, from, request.into_inner());
+        Ok(Response::new(Box::pin(ReceiverStream::new(told))))
+    }
+}

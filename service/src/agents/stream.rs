@@ -1,0 +1,262 @@
+//! One agent's sync stream: a task that hears the agent and tells it what the view has new for it. What waits to be told
+//! is never a queue of messages: see [`super::session`]. Each stream has room for one message that the network has not
+//! taken yet, so a slow agent costs that and nothing more.
+
+use std::{collections::VecDeque, net::IpAddr, sync::Arc, time::Duration};
+
+use cladnet_model::Presence;
+use cladnet_proto::{
+    cladnet::v1::{
+        AgentMessage, Hello, ServiceMessage, Welcome, agent_message::Message as Heard, service_message::Message as Told,
+    },
+    convert,
+};
+use futures_util::{Stream, StreamExt as _};
+use tokio::{
+    sync::mpsc,
+    time::{Instant, sleep_until, timeout},
+};
+use tonic::Status;
+use tracing::{Instrument as _, debug, info, info_span, warn};
+
+use super::{
+    Shared,
+    identity::{Caller, removed},
+    reports::Reports,
+    session::Session,
+    streams::Handle,
+};
+
+/// An agent sends something at least every 5 s; one that does not for three times as long is gone.
+const SILENCE: Duration = Duration::from_secs(15);
+/// Whoever does not take a message for this long is cut off and may come back.
+const STALL: Duration = Duration::from_secs(30);
+/// Between two messages about networks: in a storm of changes each agent gets them in pieces of this length.
+const COALESCE: Duration = Duration::from_millis(50);
+/// Pongs that are owed to an agent beyond this are forgotten: one says as much as many.
+const MAX_PONGS: u8 = 1;
+
+/// Where a stream's messages go.
+pub(super) type Outbound = mpsc::Sender<Result<ServiceMessage, Status>>;
+
+/// Starts the task of a stream; what the agent is told comes out of the receiver.
+pub(super) fn start(
+    shared: Arc<Shared>,
+    caller: Caller,
+    from: Option<IpAddr>,
+    heard: impl Stream<Item = Result<AgentMessage, Status>> + Send + Unpin + 'static,
+) -> mpsc::Receiver<Result<ServiceMessage, Status>> {
+    let (outbound, receiver) = mpsc::channel(1);
+    let span = info_span!("stream", host = %caller.host.id);
+    let task = async move {
+        let reason = match Conversation::open(&shared, caller, from, heard, &outbound).await {
+            Ok(mut conversation) => {
+                info!(from = ?from, "agent connected");
+                let reason = conversation.run(&outbound).await;
+                info!(reason = reason.message(), "agent disconnected");
+                reason
+            }
+            Err(reason) => reason,
+        };
+        // An agent that does not read is not waited for.
+        let _ = outbound.try_send(Err(reason));
+    };
+    tokio::spawn(task.instrument(span));
+    receiver
+}
+
+struct Conversation<'a, I> {
+    shared: &'a Arc<Shared>,
+    caller: Caller,
+    heard: I,
+    handle: Arc<Handle>,
+    session: Session,
+    reports: Reports,
+    /// Messages that are not about a network: few, and bounded.
+    urgent: VecDeque<Told>,
+    pongs: u8,
+    /// There may be something new about a network.
+    stale: bool,
+    /// When the next message about a network may go.
+    next_told: Instant,
+    heard_at: Instant,
+    /// Since when a message waits for the agent to take the one before.
+    stalled_since: Option<Instant>,
+}
+
+impl<'a, I> Conversation<'a, I>
+where
+    I: Stream<Item = Result<AgentMessage, Status>> + Unpin,
+{
+    /// Hears the agent's hello, waits until the view knows at least what the host's record says, and welcomes it.
+    async fn open(
+        shared: &'a Arc<Shared>,
+        caller: Caller,
+        from: Option<IpAddr>,
+        mut heard: I,
+        outbound: &Outbound,
+    ) -> Result<Self, Status> {
+        let hello = hello(&mut heard).await?;
+        shared.reached(caller.revision.get()).await?;
+        let now = shared.parts.clock.now();
+        let presence = Presence { replica: shared.parts.replica.clone(), since: now, from };
+        let host = &caller.host.id;
+        let (session, welcome) = {
+            let view = shared.view();
+            let welcome = Welcome {
+                epoch: view.epoch().to_owned(),
+                time: Some(convert::timestamp(now)),
+                network_ids: view.networks_of(host).map(|(id, _)| id.to_string()).collect(),
+            };
+            (Session::new(host.clone(), view.epoch(), hello.applied), welcome)
+        };
+        outbound.try_send(Ok(ServiceMessage { message: Some(Told::Welcome(welcome)) })).map_err(|_| gone())?;
+        let reports = Reports::start(shared.clone(), host.clone());
+        let handle = shared.streams.open(host, presence);
+        let now = Instant::now();
+        let conversation = Self {
+            shared,
+            handle,
+            session,
+            reports,
+            heard,
+            urgent: VecDeque::new(),
+            pongs: 0,
+            stale: true,
+            next_told: now,
+            heard_at: now,
+            stalled_since: None,
+            caller,
+        };
+        conversation.hear_facts(hello.facts);
+        Ok(conversation)
+    }
+
+    /// Until one side ends it; says why.
+    async fn run(&mut self, outbound: &Outbound) -> Status {
+        match self.converse(outbound).await {
+            Ok(never) => match never {},
+            Err(reason) => reason,
+        }
+    }
+
+    async fn converse(&mut self, outbound: &Outbound) -> Result<std::convert::Infallible, Status> {
+        let handle = self.handle.clone();
+        let mut revisions = self.shared.revision.subscribe();
+        loop {
+            let now = Instant::now();
+            let ready = self.has_urgent() || (self.stale && now >= self.next_told);
+            if ready {
+                self.stalled_since.get_or_insert(now);
+            }
+            let waits_for = self.session.waits_for(&self.shared.view());
+            tokio::select! {
+                reason = handle.ended() => return Err(reason),
+                message = self.heard.next() => {
+                    self.heard_at = Instant::now();
+                    self.hear(message.ok_or_else(gone)??)?;
+                }
+                () = sleep_until(self.heard_at + SILENCE) => {
+                    return Err(Status::deadline_exceeded("nothing was heard of the agent for 15 s"));
+                }
+                () = handle.wake.notified() => {
+                    self.still_a_host()?;
+                    self.stale = true;
+                }
+                Ok(_) = revisions.wait_for(|shown| waits_for.is_some_and(|revision| *shown >= revision)),
+                    if waits_for.is_some() => self.stale = true,
+                permit = outbound.reserve(), if ready => {
+                    let permit = permit.map_err(|_| gone())?;
+                    self.stalled_since = None;
+                    if let Some(message) = self.next() {
+                        permit.send(Ok(ServiceMessage { message: Some(message) }));
+                    }
+                }
+                () = sleep_until(self.next_told), if self.stale && !ready => {}
+                () = sleep_until(self.stalled_since.unwrap_or(now) + STALL), if ready => {
+                    return Err(Status::resource_exhausted("the agent took no message for 30 s"));
+                }
+            }
+        }
+    }
+
+    fn has_urgent(&self) -> bool {
+        self.pongs > 0 || !self.urgent.is_empty()
+    }
+
+    /// The next message, the urgent ones first.
+    fn next(&mut self) -> Option<Told> {
+        if self.pongs > 0 {
+            self.pongs -= 1;
+            return Some(Told::Pong(()));
+        }
+        if let Some(message) = self.urgent.pop_front() {
+            return Some(message);
+        }
+        let message = self.session.next(&self.shared.view());
+        self.stale = message.is_some();
+        if message.is_some() {
+            self.next_told = Instant::now() + COALESCE;
+        }
+        message
+    }
+
+    fn hear(&mut self, message: AgentMessage) -> Result<(), Status> {
+        match message.message {
+            Some(Heard::Ping(())) => self.pongs = (self.pongs + 1).min(MAX_PONGS),
+            Some(Heard::Facts(facts)) => self.hear_facts(Some(facts)),
+            Some(Heard::Status(status)) => match convert::membership_status(status) {
+                Ok((network, status)) => self.reports.status(network, status),
+                Err(error) => warn!(%error, "status of an agent makes no sense"),
+            },
+            Some(Heard::Result(result)) => drop(result),
+            Some(Heard::Hello(_)) => return Err(Status::failed_precondition("hello comes once, first")),
+            None => debug!("message of a newer release left alone"),
+        }
+        Ok(())
+    }
+
+    fn hear_facts(&self, facts: Option<cladnet_proto::cladnet::v1::HostFacts>) {
+        match convert::host_facts("facts", facts) {
+            Ok(facts) => self.reports.facts(facts),
+            Err(error) => warn!(%error, "facts of an agent make no sense; what was known stays"),
+        }
+    }
+
+    /// A removed host is cut off at once.
+    fn still_a_host(&self) -> Result<(), Status> {
+        let view = self.shared.view();
+        let host = &self.caller.host;
+        match view.host(&host.id) {
+            Some((known, _)) if known.identity == host.identity => Ok(()),
+            None if view.revision() < Some(self.caller.revision.get()) => Ok(()),
+            _ => Err(Status::permission_denied(removed(&host.id))),
+        }
+    }
+}
+
+impl<I> Drop for Conversation<'_, I> {
+    fn drop(&mut self) {
+        self.shared.streams.close(&self.caller.host.id, self.handle.number);
+    }
+}
+
+async fn hello<I>(heard: &mut I) -> Result<Hello, Status>
+where
+    I: Stream<Item = Result<AgentMessage, Status>> + Unpin,
+{
+    match timeout(SILENCE, heard.next()).await {
+        Ok(Some(Ok(AgentMessage { message: Some(Heard::Hello(hello)) }))) => Ok(hello),
+        Ok(Some(Ok(_))) => Err(Status::failed_precondition("the first message must be hello")),
+        Ok(Some(Err(error))) => Err(error),
+        Ok(None) => Err(gone()),
+        Err(_) => Err(Status::deadline_exceeded("no hello came within 15 s")),
+    }
+}
+
+fn gone() -> Status {
+    Status::cancelled("the agent closed the stream")
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,279 @@
+//! The demo's story: three clouds, one network, every pair pings; a VM sleeps and wakes elsewhere; nothing stays behind.
+
+mod capture;
+mod footprint;
+mod rest;
+
+use std::{
+    path::{Path, PathBuf},
+    process::Command,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread,
+    time::Duration,
+};
+
+use anyhow::{Context, Result, bail, ensure};
+use cladnet_sandbox::{PublicAddress, Topology};
+use ipnet::Ipv4Net;
+
+use crate::world::{CONTROL, Servers, World};
+use footprint::Footprint;
+
+const NETWORK: &str = "demo";
+
+/// The VM that is put to sleep: the one in another continent.
+const SLEEPER: &str = "gcp-1";
+
+/// How long traffic may be away after the sleeper woke; what is printed is the measured time.
+const RETURN: Duration = Duration::from_secs(30);
+
+/// Raises three clouds on this machine, joins their VMs into one network and proves the mesh.
+#[derive(Debug, clap::Parser)]
+#[command(name = "scripts/demo")]
+pub struct Options {
+    /// Verify everything, then end: exit code 0, or what failed
+    #[arg(long)]
+    check: bool,
+    /// Run controller and service as replicas of their own on a real etcd, and kill the leading controller on the way
+    #[arg(long)]
+    etcd: bool,
+    /// Leave the clouds running at the end, and print how to enter a VM and how to destroy them
+    #[arg(long)]
+    keep: bool,
+    /// Raise only a control plane, run this program against it with CLADNET_SERVICE, CLADNET_KEY_FILE and CLADNET_CA_FILE, and end
+    #[arg(long, value_name = "PROGRAM", conflicts_with_all = ["check", "keep"])]
+    compat: Option<PathBuf>,
+}
+
+/// Tells the story; leaves nothing behind unless asked to.
+pub fn run(options: &Options) -> Result<()> {
+    let interrupted = Arc::new(AtomicBool::new(false));
+    let flag = Arc::clone(&interrupted);
+    ctrlc::set_handler(move || flag.store(true, Ordering::SeqCst)).context("could not handle Ctrl-C")?;
+    let before = Footprint::take()?;
+    let told = tell(options, &interrupted);
+    if interrupted.load(Ordering::SeqCst) {
+        say("interrupted: everything is taken back");
+    }
+    told?;
+    if options.check {
+        before.compare(&Footprint::take()?).context("something stayed behind")?;
+        say("checked: every pair pings, the WAN saw no plaintext, nothing stayed behind");
+    }
+    Ok(())
+}
+
+fn tell(options: &Options, interrupted: &AtomicBool) -> Result<()> {
+    let servers = if options.etcd { Servers::OnEtcd { controllers: 2, services: 2 } } else { Servers::One };
+    say("raising AWS ap-northeast-2, GCP us-central1 and Azure koreacentral on this machine");
+    let topology = Topology::demo();
+    let mut world = World::raise(&topology, servers)?;
+    let story = Story { world: &world, topology: &topology, options };
+    if let Some(program) = &options.compat {
+        return story.compat(program);
+    }
+    let outcome = story.all(interrupted);
+    if outcome.is_err() && !interrupted.load(Ordering::SeqCst) {
+        println!("logs: {}", world.save_logs()?.display());
+    }
+    outcome?;
+    if options.keep {
+        world.keep();
+        say("enter a VM as written below; the control plane is the machine `control`");
+    } else if !options.check {
+        say("running until Ctrl-C");
+        while !interrupted.load(Ordering::SeqCst) {
+            thread::park_timeout(Duration::from_millis(200));
+        }
+    }
+    Ok(())
+}
+
+struct Story<'a> {
+    world: &'a World,
+    topology: &'a Topology,
+    options: &'a Options,
+}
+
+impl Story<'_> {
+    fn all(&self, interrupted: &AtomicBool) -> Result<()> {
+        let steps: [fn(&Self) -> Result<()>; 7] = [
+            Self::create_network,
+            Self::join_everyone,
+            Self::show_mesh,
+            Self::prove_secrecy,
+            Self::sleep_and_wake,
+            Self::show_etcd,
+            Self::tell_how,
+        ];
+        for step in steps {
+            step(self)?;
+            ensure!(!interrupted.load(Ordering::SeqCst), "interrupted");
+        }
+        Ok(())
+    }
+
+    fn compat(&self, program: &Path) -> Result<()> {
+        let admin = self.world.admin();
+        let status = Command::new(program.canonicalize().with_context(|| format!("no {}", program.display()))?)
+            .env("CLADNET_SERVICE", self.world.admin_url(0)?)
+            .env("CLADNET_KEY_FILE", admin.key_file())
+            .env("CLADNET_CA_FILE", admin.ca_file())
+            .status()?;
+        ensure!(status.success(), "{} ended with {status}", program.display());
+        Ok(())
+    }
+
+    fn create_network(&self) -> Result<()> {
+        say("recommending an address space that overlaps no VPC, and creating the network in it");
+        let avoid: Vec<Ipv4Net> = self.topology.vpcs.iter().flat_map(|vpc| vpc.cidrs.clone()).collect();
+        let avoid_text = avoid.iter().map(ToString::to_string).collect::<Vec<_>>().join(",");
+        print!("{}", self.world.admin().run(["network", "recommend", "--hosts", "50", "--avoid", &avoid_text])?);
+        let spaces = self.world.admin().json(["network", "recommend", "--hosts", "50", "--avoid", &avoid_text])?;
+        let best = spaces["addressSpaces"][0]["cidr"].as_str().context("nothing was recommended")?.to_owned();
+        let space: Ipv4Net = best.parse()?;
+        if let Some(taken) = avoid.iter().find(|taken| taken.contains(&space) || space.contains(*taken)) {
+            bail!("the recommended {space} overlaps {taken}");
+        }
+        print!("{}", self.world.admin().run(["network", "create", NETWORK, "--address-space", &best])?);
+        Ok(())
+    }
+
+    fn join_everyone(&self) -> Result<()> {
+        say("joining each VM with a one-time token: cladnet-agent join URL TOKEN");
+        for (count, vm) in self.world.vm_names()?.iter().enumerate() {
+            if self.options.etcd && count == 3 {
+                self.kill_leader()?;
+            }
+            self.world.start_agent(vm)?;
+            // With two replicas, agents spread over both.
+            let replica = if self.options.etcd { count as u16 % 2 } else { 0 };
+            let took = self.world.join_at(vm, NETWORK, replica)?;
+            println!("{vm:<8} joined in {:.2} s", took.as_secs_f64());
+        }
+        Ok(())
+    }
+
+    fn kill_leader(&self) -> Result<()> {
+        let control = self.world.vm(CONTROL)?;
+        let leader = ["controller-0", "controller-1"]
+            .into_iter()
+            .find(|name| control.service_log(name).is_ok_and(|log| log.contains("elected")))
+            .context("no controller has been elected")?;
+        control.kill_service(leader, 9)?;
+        println!("killed the leading {leader}");
+        Ok(())
+    }
+
+    fn show_mesh(&self) -> Result<()> {
+        say("waiting until every pair pings");
+        let names = self.world.vm_names()?;
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        self.world.wait_mesh(NETWORK, &names)?;
+        say("peers");
+        print!("{}", self.world.admin().run(["peer", "list", NETWORK])?);
+        say("the path of every pair");
+        print!("{}", self.world.admin().run(["path", "list", NETWORK])?);
+        say("ping matrix");
+        print!("{}", self.world.admin().run(["test", "connectivity", NETWORK, "--count", "3"])?);
+        self.check_paths(&names)?;
+        self.check_matrix(names.len())
+    }
+
+    /// Private inside AWS's VPC, whatever the subnet and zone; public elsewhere.
+    fn check_paths(&self, names: &[&str]) -> Result<()> {
+        let paths = self.world.admin().json(["path", "list", NETWORK])?;
+        let paths = paths["paths"].as_array().context("no paths")?;
+        ensure!(paths.len() == names.len() * (names.len() - 1), "{} paths for {} peers", paths.len(), names.len());
+        let name_of = self.host_names()?;
+        for path in paths {
+            let end = |field: &str| {
+                let id = path[field].as_str().unwrap_or_default();
+                name_of.iter().find(|(host, _)| host == id).map_or(id.to_owned(), |(_, name)| name.clone())
+            };
+            let (source, destination) = (end("source"), end("destination"));
+            let wanted = if source.starts_with("aws") && destination.starts_with("aws") { "private" } else { "public" };
+            let scope = path["scope"].as_str().unwrap_or_default();
+            ensure!(scope == wanted, "the path from {source} to {destination} is {scope:?}, not {wanted}");
+        }
+        Ok(())
+    }
+
+    fn host_names(&self) -> Result<Vec<(String, String)>> {
+        let peers = self.world.admin().json(["peer", "list", NETWORK])?;
+        let peers = peers["peers"].as_array().cloned().unwrap_or_default();
+        let text = |value: &serde_json::Value| value.as_str().unwrap_or_default().to_owned();
+        Ok(peers.iter().map(|peer| (text(&peer["hostId"]), text(&peer["hostName"]))).collect())
+    }
+
+    fn check_matrix(&self, peers: usize) -> Result<()> {
+        let test = self.world.admin().json(["test", "connectivity", NETWORK, "--count", "3"])?;
+        let results = test["results"].as_array().context("no results")?;
+        ensure!(results.len() == peers * (peers - 1), "{} results for {peers} peers", results.len());
+        match results.iter().find(|pair| pair["received"].as_u64() == Some(0) || pair["received"].is_null()) {
+            Some(silent) => bail!("no reply from {} to {}", silent["sourceName"], silent["destinationName"]),
+            None => Ok(()),
+        }
+    }
+
+    fn prove_secrecy(&self) -> Result<()> {
+        say("capturing the WAN while a plaintext crosses the overlay");
+        let to = self.world.address(NETWORK, SLEEPER)?;
+        let found = capture::planted_plaintexts(self.world, "aws-1", to)?;
+        println!(
+            "sent in clear: seen {} times; sent over the overlay: seen {} times",
+            found.in_clear, found.in_overlay
+        );
+        ensure!(found.in_clear > 0, "the capture missed what was sent in clear: it proves nothing");
+        ensure!(found.in_overlay == 0, "a plaintext of the overlay is on the WAN");
+        Ok(())
+    }
+
+    fn sleep_and_wake(&self) -> Result<()> {
+        say("suspending the GCP VM, and resuming it with another public address");
+        let sleeper = self.world.vm(SLEEPER)?;
+        let overlay = self.world.address(NETWORK, SLEEPER)?;
+        let before = sleeper.public_address()?;
+        sleeper.suspend()?;
+        let after = sleeper.resume(PublicAddress::Change)?.context("the VM has no public address")?;
+        let pause = self.world.first_reply("aws-1", overlay, RETURN)?;
+        println!("{SLEEPER} was {before} and is {after}; the ping from aws-1 paused for {:.2} s", pause.as_secs_f64());
+        ensure!(before != after, "the public address did not change");
+        Ok(())
+    }
+
+    fn show_etcd(&self) -> Result<()> {
+        if !self.options.etcd {
+            return Ok(());
+        }
+        say("what etcd holds: the network with its rules, and the peers");
+        for prefix in ["/cladnet/v1/network/", "/cladnet/v1/peer/"] {
+            let command = ["/usr/bin/env", "ETCDCTL_API=3", "etcdctl", "get", "--prefix", prefix];
+            let held = self.world.vm(CONTROL)?.run(command)?;
+            ensure!(held.contains(prefix), "etcd holds nothing under {prefix}");
+            print!("{held}");
+        }
+        Ok(())
+    }
+
+    fn tell_how(&self) -> Result<()> {
+        say("the same steps as REST calls");
+        rest::show(self.world, self.options.check)?;
+        say("the admin address");
+        let (url, admin) = (self.world.admin_url(0)?, self.world.admin());
+        println!("{url}/docs/   log in there with Authorize and the API key in {}", admin.key_file());
+        println!(
+            "  or: cladnet --service {url} --key-file {} --ca-file {} peer list {NETWORK}",
+            admin.key_file(),
+            admin.ca_file()
+        );
+        Ok(())
+    }
+}
+
+fn say(text: &str) {
+    println!("\n== {text}");
+}

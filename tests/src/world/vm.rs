@@ -1,0 +1,123 @@
+//! What stories do on VMs: start agents, join, ping, and look at what the agent says.
+
+use std::{
+    collections::BTreeMap,
+    net::Ipv4Addr,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result, bail, ensure};
+use serde_json::Value;
+
+use super::{AGENT, World, servers::install};
+use crate::wait::eventually;
+
+/// How long a mesh may take to stand; a figure for failing, not a target.
+const MESH: Duration = Duration::from_secs(30);
+
+impl World {
+    /// Installs the agent on a VM and starts it as a service; it waits there for a `join`.
+    pub fn start_agent(&self, vm: &str) -> Result<()> {
+        let vm = self.vm(vm)?;
+        install(&vm, "cladnet-agent")?;
+        vm.add_service(AGENT, ["/usr/local/bin/cladnet-agent", "run"])?;
+        eventually("the agent's daemon", MESH, || Ok(vm.run(["cladnet-agent", "status"])?))?;
+        Ok(())
+    }
+
+    /// A fresh one-time token of a network.
+    pub fn token(&self, network: &str) -> Result<String> {
+        let answer = self.admin().json(["token", "create", network])?;
+        Ok(answer["secret"].as_str().context("the answer holds no secret")?.to_owned())
+    }
+
+    /// Joins a VM whose agent runs, through the first replica, and returns how long the command took.
+    pub fn join(&self, vm: &str, network: &str) -> Result<Duration> {
+        self.join_at(vm, network, 0)
+    }
+
+    /// Joins a VM through a certain replica.
+    pub fn join_at(&self, vm: &str, network: &str, replica: u16) -> Result<Duration> {
+        let token = self.token(network)?;
+        let url = self.service_url(replica)?;
+        let begin = Instant::now();
+        self.vm(vm)?.run(["cladnet-agent", "join", &url, &token]).with_context(|| format!("{vm} could not join"))?;
+        Ok(begin.elapsed())
+    }
+
+    /// Starts agents on VMs and joins them to a network.
+    pub fn join_all(&self, vms: &[&str], network: &str) -> Result<()> {
+        for vm in vms {
+            self.start_agent(vm)?;
+            self.join(vm, network)?;
+        }
+        Ok(())
+    }
+
+    /// Overlay addresses of a network by host name, as the admin sees them.
+    pub fn addresses(&self, network: &str) -> Result<BTreeMap<String, Ipv4Addr>> {
+        let answer = self.admin().json(["peer", "list", network])?;
+        let peers = answer["peers"].as_array().cloned().unwrap_or_default();
+        let named = peers.iter().filter_map(|peer| {
+            let address = peer["ipv4Address"].as_str()?.parse().ok()?;
+            Some((peer["hostName"].as_str()?.to_owned(), address))
+        });
+        Ok(named.collect())
+    }
+
+    /// The overlay address of one peer; an error while it has none.
+    pub fn address(&self, network: &str, name: &str) -> Result<Ipv4Addr> {
+        self.addresses(network)?.remove(name).with_context(|| format!("{name} has no address in {network}"))
+    }
+
+    /// One ping; the round trip in milliseconds.
+    pub fn ping(&self, from: &str, to: Ipv4Addr) -> Result<f64> {
+        let printed = self.vm(from)?.run(["ping", "-n", "-c1", "-W1", &to.to_string()]);
+        let printed = printed.with_context(|| format!("{from} gets no reply from {to}"))?;
+        let time = printed.split("time=").nth(1).and_then(|rest| rest.split(' ').next());
+        time.and_then(|time| time.parse().ok()).with_context(|| format!("ping printed no time: {printed}"))
+    }
+
+    /// Pings twenty times a second until the first reply, and returns how long that took.
+    pub fn first_reply(&self, from: &str, to: Ipv4Addr, deadline: Duration) -> Result<Duration> {
+        let seconds = deadline.as_secs().to_string();
+        let begin = Instant::now();
+        // With both -c and -w, ping goes on until so many replies have come, or the time is over.
+        let printed = self.vm(from)?.run(["ping", "-n", "-i0.05", "-c1", "-w", &seconds, &to.to_string()]);
+        printed.with_context(|| format!("{from} got no reply from {to} within {deadline:?}"))?;
+        Ok(begin.elapsed())
+    }
+
+    /// Pings until a reply comes.
+    pub fn ping_soon(&self, from: &str, to: Ipv4Addr) -> Result<f64> {
+        eventually(&format!("{from} to reach {to}"), MESH, || self.ping(from, to))
+    }
+
+    /// Waits until every one of the named peers pings every other.
+    pub fn wait_mesh(&self, network: &str, vms: &[&str]) -> Result<()> {
+        let addresses = eventually("an address for every peer", MESH, || {
+            let addresses = self.addresses(network)?;
+            ensure!(vms.iter().all(|vm| addresses.contains_key(*vm)), "only {:?} have one", addresses.keys());
+            Ok(addresses)
+        })?;
+        for from in vms {
+            for to in vms.iter().filter(|to| *to != from) {
+                self.ping_soon(from, addresses[*to])?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Holds if no ping gets through for as long as three take.
+    pub fn never_reaches(&self, from: &str, to: Ipv4Addr) -> Result<()> {
+        let output = self.vm(from)?.exec(["ping", "-n", "-c3", "-i0.3", "-W1", &to.to_string()])?;
+        if output.status.success() { bail!("{from} reaches {to}, which it must not") } else { Ok(()) }
+    }
+
+    /// What the agent of a VM answers, as JSON.
+    pub fn agent<const N: usize>(&self, vm: &str, arguments: [&str; N]) -> Result<Value> {
+        let command = ["cladnet-agent", "--output", "json"].into_iter().chain(arguments);
+        let printed = self.vm(vm)?.run(command)?;
+        serde_json::from_str(&printed).with_context(|| format!("the agent printed no JSON: {printed}"))
+    }
+}
