@@ -1,5 +1,6 @@
 //! What the demo, the stories and the benchmarks share: a world to run in, and ways to ask it.
 
+pub mod bench;
 pub mod demo;
 pub mod report;
 pub mod wait;

@@ -1,0 +1,60 @@
+//! Benchmarks. A figure that misses its target is told, never asserted: machines differ, tests must not.
+
+mod footprint;
+mod join;
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+use clap::{Parser, ValueEnum};
+
+/// Measures one thing and writes its figures.
+#[derive(Debug, Parser)]
+#[command(name = "scripts/bench")]
+pub struct Options {
+    /// What to measure
+    name: Name,
+    /// Also write the figures to this file
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// Fewer rounds: done within two minutes
+    #[arg(long, conflicts_with = "long")]
+    quick: bool,
+    /// More rounds: takes what it takes
+    #[arg(long)]
+    long: bool,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Name {
+    /// From the join command to the first ping over the overlay
+    Join,
+    /// Memory of an idle agent and an idle server
+    Footprint,
+}
+
+/// How thorough a benchmark is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Effort {
+    Quick,
+    Normal,
+    Long,
+}
+
+/// Runs the benchmark that was asked for.
+pub fn run(options: &Options) -> Result<()> {
+    let effort = match (options.quick, options.long) {
+        (true, _) => Effort::Quick,
+        (_, true) => Effort::Long,
+        _ => Effort::Normal,
+    };
+    let report = match options.name {
+        Name::Join => join::measure(effort)?,
+        Name::Footprint => footprint::measure(effort)?,
+    };
+    report.print();
+    if let Some(file) = &options.json {
+        report.write(file)?;
+    }
+    Ok(())
+}

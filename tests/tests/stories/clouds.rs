@@ -1,0 +1,85 @@
+//! Topologies of the stories, as small as each can be.
+
+use cladnet_sandbox::Topology;
+
+const CONTROL: &str = "internet:\n  - { name: control, region: seoul, host_access: true, ipv6: true }\n";
+
+/// Two VMs in two subnets and zones of one AWS VPC, and one in a GCP VPC with the same range; close to each other.
+pub(crate) fn overlapping() -> Topology {
+    parse(
+        "vpcs:
+  - name: aws
+    provider: aws
+    region: ap-northeast-2
+    account: \"111122223333\"
+    cidrs: [10.0.0.0/16]
+    subnets:
+      - { name: aws-a, cidr: 10.0.1.0/24, zone: ap-northeast-2a }
+      - { name: aws-c, cidr: 10.0.3.0/24, zone: ap-northeast-2c }
+  - name: gcp
+    provider: gcp
+    region: asia-northeast3
+    account: stories
+    cidrs: [10.0.0.0/16]
+    subnets: [{ name: gcp, cidr: 10.0.1.0/24, zone: asia-northeast3-a }]
+vms:
+  - { name: aws-1, vpc: aws, subnet: aws-a }
+  - { name: aws-2, vpc: aws, subnet: aws-c }
+  - { name: gcp-1, vpc: gcp, subnet: gcp }
+",
+    )
+}
+
+/// A VM with a public address, and two behind port-restricted NAT in VPCs of their own.
+pub(crate) fn behind_nat() -> Topology {
+    parse(
+        "vpcs:
+  - name: open
+    provider: aws
+    region: ap-northeast-2
+    cidrs: [10.0.0.0/16]
+    subnets: [{ name: open, cidr: 10.0.0.0/24, zone: a }]
+  - name: hidden-a
+    provider: openstack
+    region: site-a
+    cidrs: [10.0.0.0/16]
+    subnets: [{ name: hidden-a, cidr: 10.0.0.0/24 }]
+  - name: hidden-b
+    provider: openstack
+    region: site-b
+    cidrs: [10.0.0.0/16]
+    subnets: [{ name: hidden-b, cidr: 10.0.0.0/24 }]
+vms:
+  - { name: open-1, vpc: open, subnet: open }
+  - { name: hidden-1, vpc: hidden-a, subnet: hidden-a, nat: port-restricted, security_group: { tcp: [], udp: [] } }
+  - { name: hidden-2, vpc: hidden-b, subnet: hidden-b, nat: port-restricted, security_group: { tcp: [], udp: [] } }
+",
+    )
+}
+
+/// Two VMs that meet over IPv6 only: neither has a way to the IPv4 internet.
+pub(crate) fn ipv6_only() -> Topology {
+    parse(
+        "vpcs:
+  - name: one
+    provider: aws
+    region: ap-northeast-2
+    cidrs: [10.0.0.0/16]
+    ipv6: 2001:db8:1::/48
+    subnets: [{ name: one, cidr: 10.0.0.0/24, zone: a }]
+  - name: two
+    provider: gcp
+    region: us-central1
+    cidrs: [10.0.0.0/16]
+    ipv6: 2001:db8:2::/48
+    subnets: [{ name: two, cidr: 10.0.0.0/24, zone: b }]
+vms:
+  - { name: six-1, vpc: one, subnet: one, nat: none, ipv6: true }
+  - { name: six-2, vpc: two, subnet: two, nat: none, ipv6: true }
+",
+    )
+}
+
+fn parse(text: &str) -> Topology {
+    Topology::from_yaml(&format!("{text}{CONTROL}")).expect("the topology is valid")
+}
