@@ -1,0 +1,180 @@
+//! The port itself: what it answers to whom, and what it survives.
+
+use cladnet_proto::cladnet::v1::system_service_client::SystemServiceClient;
+use cladnet_service::{Config, Server, StartError};
+use cladnet_store::{EmbeddedOptions, Store};
+use http::{Method, StatusCode, header};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+use crate::harness::{Harness, answer, bearing, free_ports};
+
+#[tokio::test]
+async fn health_is_open_and_everything_else_wants_a_key() {
+    let harness = Harness::start().await;
+    let health = harness.rest_as(None, Method::GET, "/health", None).await;
+    assert_eq!((health.status, health.body), (StatusCode::OK, "healthy".into()));
+
+    let refused = harness.rest_as(None, Method::GET, "/api/v1/networks", None).await;
+    assert_eq!(refused.status, StatusCode::UNAUTHORIZED);
+    assert_eq!(refused.headers[header::CONTENT_TYPE], "application/problem+json");
+    assert_eq!(refused.headers[header::WWW_AUTHENTICATE], "Bearer");
+    assert!(refused.body["detail"].as_str().expect("a detail").contains("Authorization"), "{:?}", refused.body);
+
+    let unknown = harness.admin_key.replacen("cladnet_key_a", "cladnet_key_b", 1);
+    let refused = harness.rest_as(Some(&unknown), Method::GET, "/api/v1/networks", None).await;
+    assert_eq!(refused.status, StatusCode::UNAUTHORIZED);
+}
+
+#[tokio::test]
+async fn a_request_id_is_taken_over_told_and_never_trusted_blindly() {
+    let harness = Harness::start().await;
+    let tagged = answer(harness.request(Method::GET, "/api/v1/info").header("x-request-id", "abc-1")).await;
+    assert_eq!(tagged.headers["x-request-id"], "abc-1");
+    assert_eq!(tagged.body["request_id"], "abc-1");
+    let hostile = answer(harness.request(Method::GET, "/api/v1/info").header("x-request-id", "a b{}")).await;
+    assert_eq!(hostile.headers["x-request-id"].len(), 32);
+    assert_eq!(hostile.body["request_id"], hostile.headers["x-request-id"].to_str().expect("is ASCII"));
+}
+
+#[tokio::test]
+async fn unknown_paths_wrong_methods_and_large_bodies_are_problems() {
+    let harness = Harness::start().await;
+    let nowhere = harness.get("/api/v2/networks").await;
+    assert_eq!(nowhere.status, StatusCode::NOT_FOUND);
+    assert_eq!(nowhere.headers[header::CONTENT_TYPE], "application/problem+json");
+    let wrong = harness.rest(Method::PUT, "/api/v1/networks", None).await;
+    assert_eq!(wrong.status, StatusCode::METHOD_NOT_ALLOWED);
+    assert_eq!(wrong.headers[header::CONTENT_TYPE], "application/problem+json");
+    assert!(wrong.headers[header::ALLOW].to_str().expect("is ASCII").contains("POST"), "{:?}", wrong.headers);
+    let large = harness.request(Method::POST, "/api/v1/networks").body(vec![b' '; 1024 * 1024 + 1]);
+    assert_eq!(answer(large.bearer_auth(&harness.admin_key)).await.status, StatusCode::PAYLOAD_TOO_LARGE);
+}
+
+#[tokio::test]
+async fn every_answer_carries_strict_headers() {
+    let harness = Harness::start().await;
+    for path in ["/health", "/nowhere", "/openapi.json", "/docs/", "/swagger/"] {
+        let headers = harness.get(path).await.headers;
+        assert_eq!(headers[header::X_CONTENT_TYPE_OPTIONS], "nosniff", "{path}");
+        let policy = headers[header::CONTENT_SECURITY_POLICY].to_str().expect("is ASCII");
+        assert!(policy.contains("default-src 'none'") && policy.contains("frame-ancestors 'none'"), "{path}: {policy}");
+        assert!(!policy.contains("script-src 'unsafe"), "{path}: {policy}");
+    }
+}
+
+#[tokio::test]
+async fn the_documentation_pages_and_their_documents_are_served_to_anybody() {
+    let harness = Harness::start().await;
+    let home = harness.rest_as(None, Method::GET, "/", None).await;
+    assert_eq!((home.status, &home.headers[header::LOCATION]), (StatusCode::SEE_OTHER, &"/docs/".parse().expect("ok")));
+    let document = harness.rest_as(None, Method::GET, "/openapi.json", None).await;
+    assert_eq!(document.body["openapi"], "3.1.0");
+    let document = harness.rest_as(None, Method::GET, "/cloud_barista_network.swagger.json", None).await;
+    assert_eq!(document.body["swagger"], "2.0");
+    for (page, document) in [("/docs", "/openapi.json"), ("/swagger", "/cloud_barista_network.swagger.json")] {
+        let html = harness.rest_as(None, Method::GET, &format!("{page}/"), None).await;
+        assert!(html.body.as_str().expect("a page").contains("swagger-ui"), "{page}");
+        let script = harness.rest_as(None, Method::GET, &format!("{page}/swagger-initializer.js"), None).await;
+        assert!(script.body.as_str().expect("a script").contains(document), "{page}");
+        assert!(!html.body.as_str().expect("a page").contains("https://"), "{page} loads something from elsewhere");
+    }
+}
+
+#[tokio::test]
+async fn grpc_and_rest_share_the_port() {
+    let harness = Harness::start().await;
+    let mut client = SystemServiceClient::new(harness.channel().await);
+    let info = client.get_info(bearing(&harness.admin_key, ())).await.expect("an answer").into_inner();
+    let rest = harness.get("/api/v1/info").await;
+    assert_eq!(rest.body["caFingerprint"], info.ca_fingerprint);
+    assert_eq!(rest.body["epoch"], info.epoch);
+    assert_eq!((info.role.as_str(), info.ca_fingerprint.len()), ("admin", 64));
+    let refused = client.get_info(()).await.expect_err("no key");
+    assert_eq!(refused.code(), tonic::Code::Unauthenticated);
+}
+
+#[tokio::test]
+async fn a_busy_port_is_named_and_nothing_is_made() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let directory = tempfile::tempdir().expect("a directory");
+    let store = Store::open_embedded(EmbeddedOptions::new(directory.path())).await.expect("a store");
+    let listen_addr = taken.local_addr().expect("an address");
+    let error = Server::bind(Config { listen_addr, ..free_ports() }, store.clone()).await.err().expect("is busy");
+    assert!(matches!(error, StartError::Busy { .. }), "{error}");
+    assert!(error.to_string().contains(&listen_addr.to_string()) && error.to_string().contains("--listen"), "{error}");
+    assert!(store.get(&cladnet_store::key::cluster()).await.expect("reads").is_none());
+}
+
+#[tokio::test]
+async fn the_listener_without_tls_is_for_loopback_and_cb_network_alone() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let store = Store::open_embedded(EmbeddedOptions::new(directory.path())).await.expect("a store");
+    let open = Some("0.0.0.0:0".parse().expect("an address"));
+    let error = Server::bind(Config { insecure_http: open, ..free_ports() }, store).await.err().expect("refused");
+    assert!(matches!(error, StartError::NotLoopback { .. }), "{error}");
+
+    let harness = Harness::start().await;
+    let plain = reqwest::Client::new();
+    let url = |path: &str| format!("http://{}{path}", harness.insecure.expect("is on"));
+    assert_eq!(answer(plain.get(url("/health"))).await.status, StatusCode::OK);
+    let of_ours = plain.get(url("/api/v1/networks")).bearer_auth(&harness.admin_key);
+    assert_eq!(answer(of_ours).await.status, StatusCode::NOT_FOUND);
+    for (name, value) in [("origin", "http://evil.example"), ("sec-fetch-site", "cross-site")] {
+        assert_eq!(answer(plain.get(url("/health")).header(name, value)).await.status, StatusCode::FORBIDDEN, "{name}");
+    }
+    assert_eq!(answer(plain.get(url("/v1/cladnet"))).await.status, StatusCode::UNAUTHORIZED);
+}
+
+#[tokio::test]
+async fn a_replica_that_stops_ends_its_streams() {
+    let mut harness = Harness::start().await;
+    let request = harness.request(Method::GET, "/api/v1/events/watch").bearer_auth(&harness.admin_key);
+    let stream = request.send().await.expect("a stream");
+    assert_eq!(stream.headers()[header::CONTENT_TYPE], "text/event-stream");
+    harness.stop().await;
+    stream.text().await.expect("ends in order");
+}
+
+#[tokio::test]
+async fn a_client_that_says_nothing_does_not_keep_others_waiting() {
+    let harness = Harness::start().await;
+    let mut silent = tokio::net::TcpStream::connect(harness.address).await.expect("connects");
+    assert_eq!(harness.get("/health").await.status, StatusCode::OK);
+    silent.write_all(b"GET / HTTP/1.1\r\n\r\n").await.expect("writes");
+    let mut rest = Vec::new();
+    // A TLS alert, or nothing: in any case the connection ends.
+    let _ = silent.read_to_end(&mut rest).await;
+}
+
+#[tokio::test]
+async fn stun_tells_the_callers_address() {
+    let harness = Harness::start().await;
+    let socket = tokio::net::UdpSocket::bind("127.0.0.1:0").await.expect("a socket");
+    let request = cladnet_stun::binding_request([7; 12]);
+    socket.send_to(&request, harness.stun.expect("is on")).await.expect("sends");
+    let mut buffer = [0; 256];
+    let received = tokio::time::timeout(std::time::Duration::from_secs(5), socket.recv(&mut buffer)).await;
+    let length = received.expect("an answer in time").expect("receives");
+    let answer = cladnet_stun::parse_response(&buffer[..length]).expect("an answer");
+    assert_eq!(answer, ([7; 12], socket.local_addr().expect("an address")));
+}
+
+#[tokio::test]
+async fn reflection_lists_every_service() {
+    use tonic_reflection::pb::v1::{
+        ServerReflectionRequest, server_reflection_client::ServerReflectionClient,
+        server_reflection_request::MessageRequest, server_reflection_response::MessageResponse,
+    };
+    let harness = Harness::start().await;
+    let mut client = ServerReflectionClient::new(harness.channel().await);
+    let request = ServerReflectionRequest {
+        host: String::new(),
+        message_request: Some(MessageRequest::ListServices(String::new())),
+    };
+    let mut answers = client.server_reflection_info(tokio_stream::iter([request])).await.expect("open").into_inner();
+    let answer = answers.message().await.expect("an answer").expect("one").message_response.expect("a response");
+    let MessageResponse::ListServicesResponse(list) = answer else { panic!("{answer:?}") };
+    let names: Vec<&str> = list.service.iter().map(|service| service.name.as_str()).collect();
+    assert!(names.contains(&"cbnet.v1.CloudAdaptiveNetworkService"), "{names:?}");
+    assert!(names.contains(&"cladnet.v1.NetworkService"), "{names:?}");
+}

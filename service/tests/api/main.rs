@@ -1,0 +1,6 @@
+//! The service as its callers meet it: a replica on an embedded store, free ports, TLS, and clients that are not ours
+//! (plain HTTP) beside tonic's.
+
+mod harness;
+mod listener;
+mod networks;
