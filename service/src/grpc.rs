@@ -2,6 +2,10 @@
 
 use std::sync::Arc;
 
+use cladnet_proto::cbnet::v1::{
+    cloud_adaptive_network_service_server::CloudAdaptiveNetworkServiceServer,
+    system_management_service_server::SystemManagementServiceServer,
+};
 use cladnet_proto::cladnet::v1::{
     event_service_server::EventServiceServer, host_service_server::HostServiceServer,
     key_service_server::KeyServiceServer, network_service_server::NetworkServiceServer,
@@ -10,7 +14,7 @@ use cladnet_proto::cladnet::v1::{
 };
 use tonic::service::{Routes, RoutesBuilder};
 
-use crate::{Service, admin::Admin, rest::BODY_LIMIT};
+use crate::{Service, admin::Admin, cbnet::Cbnet, rest::BODY_LIMIT};
 
 /// Adds services that take no larger messages than REST does.
 macro_rules! add {
@@ -40,7 +44,10 @@ pub(crate) fn cbnet(service: &Arc<Service>) -> Routes {
     routes.routes()
 }
 
-fn add_cbnet(_routes: &mut RoutesBuilder, _service: &Arc<Service>) {}
+fn add_cbnet(routes: &mut RoutesBuilder, service: &Arc<Service>) {
+    let cbnet = Cbnet(service.clone());
+    add!(routes, cbnet: SystemManagementServiceServer, CloudAdaptiveNetworkServiceServer);
+}
 
 /// Both versions of the reflection protocol: tools still speak either.
 fn add_reflection(routes: &mut RoutesBuilder) {

@@ -3,11 +3,14 @@
 
 mod access;
 mod admin;
+mod advice;
 pub mod agents;
 mod auth;
 mod bootstrap;
+mod cbnet;
 pub mod config;
 pub mod connection;
+mod control;
 mod credentials;
 mod docs;
 mod envelope;

@@ -5,13 +5,14 @@ use std::collections::BTreeMap;
 
 use cladnet_model::{
     Membership, Network, NetworkId, NetworkSettings, NetworkUpdate,
+    advise::DEFAULT_HOSTS,
     network::{AddressPlan, check_fit},
     space,
 };
 use cladnet_store::{StoreError, Transaction, Versioned, key};
 use ipnet::Ipv4Net;
 
-use crate::{Service, error::CallError, events::Note};
+use crate::{Service, advice::Wish, error::CallError, events::Note};
 
 /// How often a decision is made anew when somebody else changed what it was made by.
 pub(crate) const TRIES: usize = 8;
@@ -195,8 +196,10 @@ impl Service {
     }
 
     async fn recommended_space(&self, hosts: u32) -> Result<Ipv4Net, CallError> {
-        let _ = hosts;
-        Err(CallError::invalid("ipv4_address_space", "is empty; give a CIDR"))
+        let hosts = if hosts == 0 { DEFAULT_HOSTS } else { hosts };
+        let advice = self.advise(Wish { hosts, limit: 1, ..Wish::default() }).await?;
+        let best = advice.proposals.first().map(|proposal| proposal.space);
+        best.ok_or_else(|| CallError::Precondition(format!("no address space is left: {}", advice.message)))
     }
 }
 

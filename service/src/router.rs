@@ -11,6 +11,7 @@ use axum::{
 };
 use http::StatusCode;
 use prost_reflect::DescriptorPool;
+use tonic::Status;
 use tower::ServiceExt as _;
 
 use crate::{
@@ -43,7 +44,13 @@ pub(crate) fn descriptors() -> DescriptorPool {
 
 /// gRPC services behind authentication; what they do not know was refused there.
 fn guarded(service: &Arc<Service>, grpc: tonic::service::Routes) -> Router {
-    grpc.into_axum_router().reset_fallback().layer(from_fn_with_state(service.clone(), auth::authorize))
+    let unknown = async |request: Request| {
+        Status::unimplemented(format!("there is no RPC {}", request.uri().path())).into_http::<axum::body::Body>()
+    };
+    grpc.into_axum_router()
+        .reset_fallback()
+        .fallback(unknown)
+        .layer(from_fn_with_state(service.clone(), auth::authorize))
 }
 
 fn compose(rest: Router, grpc: Router) -> Router {

@@ -1,19 +1,23 @@
 //! Networks, as `cladnet.v1` shows them.
 
-use cladnet_model::{NetworkDraft, NetworkUpdate};
+use cladnet_model::{
+    NetworkDraft, NetworkUpdate,
+    advise::{Advice, DEFAULT_HOSTS, DEFAULT_LIMIT, MAX_LIMIT, Proposal, parse_avoid},
+};
 use cladnet_proto::{
     cladnet::v1::{
-        CreateNetworkRequest, DeleteNetworkRequest, DeleteNetworkResponse, GetNetworkRequest, ListNetworksRequest,
-        ListNetworksResponse, Network, RecommendAddressSpacesRequest, RecommendAddressSpacesResponse,
-        UpdateNetworkRequest, network_service_server::NetworkService,
+        AddressSpace, CreateNetworkRequest, DeleteNetworkRequest, DeleteNetworkResponse, GetNetworkRequest,
+        ListNetworksRequest, ListNetworksResponse, Network, RecommendAddressSpacesRequest,
+        RecommendAddressSpacesResponse, UpdateNetworkRequest, network_service_server::NetworkService,
     },
-    convert::{self, required},
+    convert::{self, FieldError, required},
 };
 use cladnet_store::key;
 use tonic::{Request, Response, Status, async_trait};
 
 use super::{Admin, given};
 use crate::{
+    advice::Wish,
     auth::Caller,
     error::CallError,
     networks::Deletion,
@@ -88,9 +92,29 @@ impl NetworkService for Admin {
 
     async fn recommend_address_spaces(
         &self,
-        _request: Request<RecommendAddressSpacesRequest>,
+        request: Request<RecommendAddressSpacesRequest>,
     ) -> Result<Response<RecommendAddressSpacesResponse>, Status> {
-        Err(Status::unimplemented("soon"))
+        let request = request.into_inner();
+        let mut avoid = Vec::new();
+        for (index, text) in request.avoid.iter().enumerate() {
+            let range = parse_avoid(text).map_err(|error| FieldError::new(format!("avoid[{index}]"), error))?;
+            avoid.extend(range);
+        }
+        let wish = Wish {
+            hosts: if request.hosts == 0 { DEFAULT_HOSTS } else { request.hosts },
+            avoid,
+            providers: request.providers.iter().map(|provider| provider.to_ascii_lowercase()).collect(),
+            limit: if request.limit == 0 { DEFAULT_LIMIT } else { usize::try_from(request.limit).unwrap_or(MAX_LIMIT) },
+        };
+        let Advice { proposals, message } = self.0.advise(wish).await?;
+        let wire = |proposal: Proposal| AddressSpace {
+            cidr: proposal.space.to_string(),
+            capacity: proposal.capacity,
+            reason: proposal.reason,
+            soft_conflicts: proposal.soft_conflicts,
+        };
+        let address_spaces = proposals.into_iter().map(wire).collect();
+        Ok(Response::new(RecommendAddressSpacesResponse { address_spaces, message }))
     }
 }
 

@@ -1,15 +1,19 @@
 //! Peers, as `cladnet.v1` shows them.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::{
+    collections::BTreeSet,
+    net::{Ipv4Addr, SocketAddr},
+    time::Duration,
+};
 
-use cladnet_model::{HostId, NetworkId, PublicKey, validate::check_name};
+use cladnet_model::{DesiredState, HostId, NetworkId, PublicKey, validate::check_name};
 use cladnet_proto::{
     cladnet::v1::{
-        ControlPeersRequest, ControlPeersResponse, CreatePlainPeerRequest, CreatePlainPeerResponse, GetPeerRequest,
-        ListPeersRequest, ListPeersResponse, Peer, RemovePeerRequest, UpdatePeerRequest,
-        peer_service_server::PeerService,
+        Command, ControlPeersRequest, ControlPeersResponse, ControlResult, CreatePlainPeerRequest,
+        CreatePlainPeerResponse, GetPeerRequest, ListPeersRequest, ListPeersResponse, Peer, RemovePeerRequest,
+        UpdatePeerRequest, peer_service_server::PeerService,
     },
-    convert::{FieldError, optional, public_key, required},
+    convert::{FieldError, duration, optional, public_key, required},
 };
 use tonic::{Request, Response, Status, async_trait};
 
@@ -18,9 +22,13 @@ use crate::{
     auth::Caller,
     error::CallError,
     page::{Order, Page},
-    peers::{PeerRow, PeerUpdate},
+    peers::{PeerRow, PeerUpdate, find},
     plain::{PlainPeer, remotes},
 };
+
+/// How long a command waits for agents, and at most.
+const DEFAULT_WAIT: Duration = Duration::from_secs(10);
+const LONGEST_WAIT: Duration = Duration::from_secs(60);
 
 #[async_trait]
 impl PeerService for Admin {
@@ -96,10 +104,49 @@ impl PeerService for Admin {
 
     async fn control_peers(
         &self,
-        _request: Request<ControlPeersRequest>,
+        request: Request<ControlPeersRequest>,
     ) -> Result<Response<ControlPeersResponse>, Status> {
-        Err(Status::unimplemented("soon"))
+        let caller = Caller::of(&request)?;
+        let request = request.into_inner();
+        let network: NetworkId = required("network_id", &request.network_id)?;
+        let desired = match request.command() {
+            Command::Up => DesiredState::Up,
+            Command::Down => DesiredState::Down,
+            Command::Unspecified => {
+                return Err(CallError::invalid("command", "is missing; use COMMAND_UP or COMMAND_DOWN").into());
+            }
+        };
+        let wait = match duration("timeout", request.timeout)? {
+            None => DEFAULT_WAIT,
+            Some(wait) if wait <= LONGEST_WAIT => wait,
+            Some(wait) => {
+                let (given, most) = (wait.as_secs(), LONGEST_WAIT.as_secs());
+                return Err(CallError::invalid("timeout", format!("is {given} s; at most {most} s are allowed")).into());
+            }
+        };
+        let peers = select(self.0.peers(&network).await?, &network, &request.host_ids)?;
+        let outcomes = self.0.control(&network, peers, desired, wait, caller.key.as_str()).await?;
+        let results = outcomes.into_iter().map(|peer| ControlResult {
+            host_id: peer.host.to_string(),
+            outcome: peer.outcome.as_str().to_owned(),
+            detail: peer.detail,
+        });
+        Ok(Response::new(ControlPeersResponse { results: results.collect() }))
     }
+}
+
+/// The peers that are named, or every one that can be steered.
+fn select(mut peers: Vec<PeerRow>, network: &NetworkId, named: &[String]) -> Result<Vec<PeerRow>, CallError> {
+    if named.is_empty() {
+        peers.retain(|peer| !peer.membership.plain);
+        return Ok(peers);
+    }
+    let mut wanted = BTreeSet::new();
+    for (index, text) in named.iter().enumerate() {
+        wanted.insert(find(&peers, network, &format!("host_ids[{index}]"), text)?.id().clone());
+    }
+    peers.retain(|peer| wanted.contains(peer.id()));
+    Ok(peers)
 }
 
 fn ids(network: &str, host: &str) -> Result<(NetworkId, HostId), FieldError> {

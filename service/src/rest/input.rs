@@ -166,14 +166,37 @@ fn unknown(message: &MessageDescriptor, path: &str, what: &str) -> InputError {
 fn deserialize(input: MessageDescriptor, request: Value) -> Result<DynamicMessage, InputError> {
     let options = DeserializeOptions::new().deny_unknown_fields(false);
     let mut track = serde_path_to_error::Track::new();
+    let fields = input.clone();
     let tracked = serde_path_to_error::Deserializer::new(request, &mut track);
     DynamicMessage::deserialize_with_options(input, tracked, &options).map_err(|error| {
         let field = track.path().to_string();
         match field.as_str() {
             "." => InputError::new("", error.to_string()),
-            _ => InputError::new(&field, format!("{field}: {error}")),
+            _ => InputError::new(&field, format!("{field}: {}", wrong_type(&fields, &field, &error))),
         }
     })
+}
+
+/// What a field wants, if it is one whose own complaint says too little.
+fn wrong_type(message: &MessageDescriptor, path: &str, error: &impl std::fmt::Display) -> String {
+    let field = path.split('.').try_fold((message.clone(), None), |(message, _), part| {
+        let field = field_of(&message, part.split('[').next().unwrap_or(part))?;
+        let inner = field.kind().as_message().cloned().unwrap_or(message);
+        Some((inner, Some(field)))
+    });
+    let wanted = match field.and_then(|(_, field)| field).map(|field| field.kind()) {
+        Some(Kind::Int32 | Kind::Int64 | Kind::Sint32 | Kind::Sint64 | Kind::Sfixed32 | Kind::Sfixed64) => {
+            "a whole number"
+        }
+        Some(Kind::Uint32 | Kind::Uint64 | Kind::Fixed32 | Kind::Fixed64) => "a whole number that is not negative",
+        Some(Kind::Float | Kind::Double) => "a number",
+        Some(Kind::Message(inner)) if inner.full_name() == "google.protobuf.Duration" => "seconds such as \"3.5s\"",
+        Some(Kind::Message(inner)) if inner.full_name() == "google.protobuf.Timestamp" => {
+            "a moment such as \"2030-01-31T12:00:00Z\""
+        }
+        _ => return error.to_string(),
+    };
+    format!("wants {wanted}: {error}")
 }
 
 #[cfg(test)]

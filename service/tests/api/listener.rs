@@ -1,5 +1,6 @@
 //! The port itself: what it answers to whom, and what it survives.
 
+use cladnet_model::{ApiKeyText, Secret};
 use cladnet_proto::cladnet::v1::system_service_client::SystemServiceClient;
 use cladnet_service::{Config, Server, StartError};
 use cladnet_store::{EmbeddedOptions, Store};
@@ -20,9 +21,12 @@ async fn health_is_open_and_everything_else_wants_a_key() {
     assert_eq!(refused.headers[header::WWW_AUTHENTICATE], "Bearer");
     assert!(refused.body["detail"].as_str().expect("a detail").contains("Authorization"), "{:?}", refused.body);
 
-    let unknown = harness.admin_key.replacen("cladnet_key_a", "cladnet_key_b", 1);
-    let refused = harness.rest_as(Some(&unknown), Method::GET, "/api/v1/networks", None).await;
-    assert_eq!(refused.status, StatusCode::UNAUTHORIZED);
+    let unknown = ApiKeyText::new([1; 10], Secret::new([2; 32])).to_string();
+    for (key, why) in [(unknown.as_str(), "not valid"), (&unknown[..50], "cut short"), ("hello", "is not an API key")] {
+        let refused = harness.rest_as(Some(key), Method::GET, "/api/v1/networks", None).await;
+        assert_eq!(refused.status, StatusCode::UNAUTHORIZED, "{key}");
+        assert!(refused.body["detail"].as_str().expect("a detail").contains(why), "{:?}", refused.body);
+    }
 }
 
 #[tokio::test]

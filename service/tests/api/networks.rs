@@ -87,7 +87,7 @@ async fn a_wrong_field_is_named_with_what_would_be_right_and_nothing_is_made() {
         (json!({"encryptionPolicy": "never", "ipv4AddressSpace": "10.1.0.0/24"}), 422, "encryptionPolicy", "always"),
         (json!({"name": "n".repeat(101), "ipv4AddressSpace": "10.1.0.0/24"}), 422, "name", "100"),
         (json!({"nane": "x"}), 400, "nane", "networkId"),
-        (json!({"expectedHosts": "many"}), 400, "expectedHosts", "many"),
+        (json!({"expectedHosts": "many"}), 400, "expectedHosts", "a whole number"),
     ];
     for (body, status, field, right) in cases {
         let refused = harness.post("/api/v1/networks", body.clone()).await;

@@ -1,0 +1,61 @@
+//! What the address-space advisor has to know: every network, every host's routes and private networks, and which clouds
+//! they stand in.
+
+use std::collections::BTreeSet;
+
+use cladnet_model::advise::{Advice, Avoid, Origin, Question, advise, advise_per_block};
+use cladnet_store::key;
+
+use crate::{Service, error::CallError, hosts::location};
+
+/// What a caller adds to what is known.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Wish {
+    /// Hosts that will join; head-room is added.
+    pub(crate) hosts: u32,
+    /// Ranges to keep away from, planned ones for example.
+    pub(crate) avoid: Vec<Avoid>,
+    pub(crate) providers: BTreeSet<String>,
+    pub(crate) limit: usize,
+}
+
+impl Service {
+    /// Proposes address spaces out of all private blocks, best first.
+    pub(crate) async fn advise(&self, wish: Wish) -> Result<Advice, CallError> {
+        let wish = self.in_sight(wish).await?;
+        Ok(advise(&self.question(&wish)))
+    }
+
+    /// Proposes address spaces out of 10/8, 172.16/12 and 192.168/16, each by itself.
+    pub(crate) async fn advise_per_block(&self, wish: Wish) -> Result<[Advice; 3], CallError> {
+        let wish = self.in_sight(wish).await?;
+        Ok(advise_per_block(&self.question(&wish)))
+    }
+
+    /// The epoch as salt: all replicas give one answer, and two installations hardly ever the same.
+    fn question<'a>(&'a self, wish: &'a Wish) -> Question<'a> {
+        Question {
+            hosts: wish.hosts,
+            avoid: &wish.avoid,
+            providers: wish.providers.clone(),
+            limit: wish.limit,
+            salt: &self.epoch,
+        }
+    }
+
+    async fn in_sight(&self, mut wish: Wish) -> Result<Wish, CallError> {
+        for network in self.networks().await? {
+            wish.avoid.push(Avoid { range: network.address_space, origin: Origin::Network(network.id) });
+        }
+        for host in self.store.list(&key::hosts()).await?.items {
+            let (facts, location) = (&host.value.facts, location(&host.value));
+            wish.avoid.extend(Avoid::host_routes(&facts.name, &facts.routes));
+            if let Some(address) = facts.private_address {
+                let origin = Origin::Cloud(format!("network of {}", facts.name));
+                wish.avoid.push(Avoid { range: address.trunc(), origin });
+            }
+            wish.providers.extend(location.provider.map(|provider| provider.value));
+        }
+        Ok(wish)
+    }
+}

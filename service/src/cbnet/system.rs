@@ -1,0 +1,121 @@
+//! Health, commands and tests.
+
+use std::time::Duration;
+
+use cladnet_model::{DesiredState, EncryptionPolicy, NetworkId, NetworkUpdate};
+use cladnet_proto::{
+    cbnet::v1::{
+        CommandType, ControlRequest, ControlResponse, TestRequest, TestResponse,
+        system_management_service_server::SystemManagementService,
+    },
+    convert::{FieldError, required},
+};
+use cladnet_store::key;
+use tonic::{Request, Response, Status, async_trait};
+
+use super::Cbnet;
+use crate::{
+    auth::Caller,
+    control::{Outcome, PeerOutcome},
+    error::CallError,
+};
+
+/// How long a command waits for agents; callers of this interface cannot say.
+const WAIT: Duration = Duration::from_secs(10);
+
+#[async_trait]
+impl SystemManagementService for Cbnet {
+    async fn health(&self, _request: Request<()>) -> Result<Response<String>, Status> {
+        self.0.store.get(&key::cluster()).await.map_err(CallError::from)?;
+        Ok(Response::new("healthy".to_owned()))
+    }
+
+    async fn control_cloud_adaptive_network(
+        &self,
+        request: Request<ControlRequest>,
+    ) -> Result<Response<ControlResponse>, Status> {
+        let caller = Caller::of(&request)?;
+        let ControlRequest { cladnet_id, command_type } = request.into_inner();
+        let network = required("cladnet_id", &cladnet_id)?;
+        let command = CommandType::try_from(command_type).map_err(|_| {
+            let reason =
+                format!("is {command_type}; use UP (0), DOWN (1), ENABLE_ENCRYPTION (3) or DISABLE_ENCRYPTION (4)");
+            FieldError::new("command_type", reason)
+        })?;
+        let actor = caller.key.as_str();
+        let answer = match command {
+            CommandType::Up => self.steer(&network, DesiredState::Up, actor).await,
+            CommandType::Down => self.steer(&network, DesiredState::Down, actor).await,
+            CommandType::EnableEncryption => self.encrypt(&network, EncryptionPolicy::Always, actor).await,
+            CommandType::DisableEncryption => self.encrypt(&network, EncryptionPolicy::Public, actor).await,
+        };
+        Ok(Response::new(answer?))
+    }
+
+    async fn test_cloud_adaptive_network(
+        &self,
+        _request: Request<TestRequest>,
+    ) -> Result<Response<TestResponse>, Status> {
+        Err(Status::unimplemented("soon"))
+    }
+}
+
+impl Cbnet {
+    async fn steer(
+        &self,
+        network: &NetworkId,
+        desired: DesiredState,
+        actor: &str,
+    ) -> Result<ControlResponse, CallError> {
+        let mut peers = self.0.peers(network).await?;
+        peers.retain(|peer| !peer.membership.plain);
+        if peers.is_empty() {
+            return Err(CallError::NotFound(format!("network {network} has no peer to steer")));
+        }
+        let outcomes = self.0.control(network, peers, desired, WAIT, actor).await?;
+        let is_succeeded = outcomes.iter().all(|peer| matches!(peer.outcome, Outcome::Acknowledged | Outcome::Offline));
+        Ok(ControlResponse { is_succeeded, message: summary(desired, &outcomes) })
+    }
+
+    async fn encrypt(
+        &self,
+        network: &NetworkId,
+        policy: EncryptionPolicy,
+        actor: &str,
+    ) -> Result<ControlResponse, CallError> {
+        let update = NetworkUpdate { encryption_policy: Some(policy.as_str()), ..NetworkUpdate::default() };
+        self.0.update_network(network, &update, None, actor).await?;
+        let message = match policy {
+            EncryptionPolicy::Always => format!("network {network}: every packet is encrypted (policy always)"),
+            EncryptionPolicy::Public => format!(
+                "network {network}: policy public is stored; public paths are always encrypted, and until clear frames \
+                 inside a VPC are built, so is everything else"
+            ),
+        };
+        Ok(ControlResponse { is_succeeded: true, message })
+    }
+}
+
+/// "2 of 3 peers are up; offline, carried out when it returns: vm-3".
+fn summary(desired: DesiredState, outcomes: &[PeerOutcome]) -> String {
+    let of = |outcome: Outcome| outcomes.iter().filter(move |peer| peer.outcome == outcome);
+    let done = of(Outcome::Acknowledged).count();
+    let mut summary = format!("{done} of {} peers are {desired}", outcomes.len());
+    let named = [
+        (Outcome::Offline, "offline, carried out when they return"),
+        (Outcome::TimedOut, "not confirmed in time"),
+        (Outcome::Failed, "failed"),
+    ];
+    for (outcome, words) in named {
+        let names: Vec<String> = of(outcome)
+            .map(|peer| match outcome {
+                Outcome::Failed => format!("{} ({})", peer.name, peer.detail),
+                _ => peer.name.clone(),
+            })
+            .collect();
+        if !names.is_empty() {
+            summary.push_str(&format!("; {words}: {}", names.join(", ")));
+        }
+    }
+    summary
+}
