@@ -1,6 +1,7 @@
 //! A server of its own for each test, gone with it, and the command line pointed at it.
 
 use std::{
+    ffi::OsStr,
     fs::{self, File},
     io::{BufRead as _, BufReader},
     path::{Path, PathBuf},
@@ -73,6 +74,17 @@ impl Server {
         Self { process, directory, url }
     }
 
+    /// A replica of the service on etcd, told how to reach it by these arguments.
+    pub(crate) fn replica(arguments: &[&OsStr]) -> Self {
+        let directory = TempDir::new().unwrap();
+        let ca_file = directory.path().join("data/ca.pem");
+        fs::create_dir(ca_file.parent().unwrap()).unwrap();
+        let mut command = cladnet();
+        command.arg("service").args(arguments).arg("--write-ca").arg(ca_file);
+        let (process, url) = spawn_service(command, directory.path());
+        Self { process, directory, url }
+    }
+
     /// Ends it by SIGTERM, as a service manager does, and starts it again on what it left.
     pub(crate) fn restart(&mut self) {
         self.stop();
@@ -135,11 +147,16 @@ impl Drop for Server {
 }
 
 fn spawn(directory: &Path) -> (Child, String) {
+    let mut command = cladnet();
+    command.arg("server").arg("--data-dir").arg(directory.join("data"));
+    spawn_service(command, directory)
+}
+
+/// Starts a role that serves the API, on a free port; its log and the first key go to `directory`.
+fn spawn_service(mut command: Command, directory: &Path) -> (Child, String) {
     let log = File::options().create(true).append(true).open(directory.join("log")).unwrap();
-    let mut process = cladnet()
-        .args(["server", "--listen", "127.0.0.1:0", "--stun-listen", "off"])
-        .arg("--data-dir")
-        .arg(directory.join("data"))
+    let mut process = command
+        .args(["--listen", "127.0.0.1:0", "--stun-listen", "off"])
         .arg("--admin-key-file")
         .arg(directory.join("admin.key"))
         .stdout(Stdio::piped())

@@ -4,6 +4,7 @@
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
 mod connection;
+mod etcd;
 mod harness;
 mod keys;
 mod networks;
