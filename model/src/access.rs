@@ -79,8 +79,8 @@ impl Role {
     }
 }
 
-/// An API key as a person carries it: `cladnet_key_<id>_<secret>_<checksum>`. Its `Debug` hides the secret, its `Display`
-/// is the text.
+/// An API key as a person carries it: `cladnet_key_<id>_<secret>_<checksum>`. Its `Debug` hides the secret, its
+/// `Display` is the text.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ApiKeyText {
     id: KeyId,

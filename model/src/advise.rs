@@ -1,7 +1,8 @@
 //! The address-space advisor: which spaces a network could have, given everything in sight that it must not overlap.
 //!
-//! Exact: ranges are subtracted, not guessed at. Deterministic: equal questions have equal answers, and the salt, which an
-//! installation keeps, spreads the answers so that two organisations which meet one day did not choose the same space.
+//! Exact: ranges are subtracted, not guessed at. Deterministic: equal questions have equal answers, and the salt,
+//! which an installation keeps, spreads the answers so that two organisations which meet one day did not choose the
+//! same space.
 
 mod known;
 mod ranges;
@@ -92,7 +93,8 @@ impl Avoid {
 #[error("is {0:?}, which is neither a CIDR nor an address; use one such as 10.0.0.0/16")]
 pub struct AvoidError(String);
 
-/// Reads a range to avoid: a CIDR, also one with host bits set, or a single address. IPv6 is right, and none of our business.
+/// Reads a range to avoid: a CIDR, also one with host bits set, or a single address. IPv6 is right, and none of our
+/// business.
 pub fn parse_avoid(text: &str) -> Result<Option<Avoid>, AvoidError> {
     let text = text.trim();
     let single = || text.parse().map(|address: std::net::IpAddr| IpNet::from(address));
@@ -106,12 +108,12 @@ pub fn parse_avoid(text: &str) -> Result<Option<Avoid>, AvoidError> {
 /// What is asked.
 #[derive(Debug, Clone, Default)]
 pub struct Question<'a> {
-    /// Hosts that will join; head-room is added.
+    /// Hosts that will join, head-room is added; 0 means [`DEFAULT_HOSTS`].
     pub hosts: u32,
     pub avoid: &'a [Avoid],
     /// Providers of the hosts, as in their cloud locations.
     pub providers: BTreeSet<String>,
-    /// How many proposals.
+    /// How many proposals, at most [`MAX_LIMIT`]; 0 means [`DEFAULT_LIMIT`].
     pub limit: usize,
     /// Anything that differs between installations and stays within one, such as the cluster's epoch.
     pub salt: &'a str,
@@ -149,19 +151,19 @@ pub fn advise_per_block(question: &Question<'_>) -> [Advice; 3] {
 }
 
 fn advise_in(blocks: &[Ipv4Net], question: &Question<'_>) -> Advice {
-    let taken = taken(question);
-    let needed = needed(question.hosts);
-    let free = Ranges::from_iter(blocks.iter().copied()).minus(&taken.iter().map(|avoid| avoid.range).collect());
+    let hosts = if question.hosts == 0 { DEFAULT_HOSTS } else { question.hosts };
+    let limit = if question.limit == 0 { DEFAULT_LIMIT } else { question.limit.min(MAX_LIMIT) };
+    let (taken, needed) = (taken(question), needed(hosts));
     let Some(prefix) = prefix_for(needed) else {
-        return Advice { proposals: Vec::new(), message: words::too_many(question.hosts, needed) };
+        return Advice { proposals: Vec::new(), message: words::too_many(hosts, needed) };
     };
-    let seed = search::Seed::of(question);
-    let found = search::search(&free, prefix, question.limit.min(MAX_LIMIT), seed);
-    let proposals: Vec<Proposal> = found.into_iter().map(|found| words::proposal(found, question, &taken)).collect();
+    let free = Ranges::from_iter(blocks.iter().copied()).minus(&taken.iter().map(|avoid| avoid.range).collect());
+    let found = search::search(&free, prefix, limit, search::Seed::of(question));
+    let proposals: Vec<Proposal> = found.into_iter().map(|found| words::proposal(found, hosts, &taken)).collect();
     let message = if proposals.is_empty() {
-        words::nothing_left(blocks, &free, &taken, question.hosts, needed, prefix)
+        words::nothing_left(blocks, &free, &taken, hosts, prefix)
     } else {
-        words::sized(question.hosts, needed, prefix)
+        words::sized(hosts, needed, prefix)
     };
     Advice { proposals, message }
 }

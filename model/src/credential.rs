@@ -1,5 +1,5 @@
-//! How join tokens and API keys are written: one word that a double click selects, `prefix_part_…_checksum`, each part in
-//! lower-case base 32. The checksum tells a slip of the hand from a forgery; it protects nothing.
+//! How join tokens and API keys are written: one word that a double click selects, `prefix_part_…_checksum`, each
+//! part in lower-case base 32. The checksum tells a slip of the hand from a forgery; it protects nothing.
 
 use data_encoding::BASE32_NOPAD;
 use ring::digest::{SHA256, digest};

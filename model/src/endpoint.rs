@@ -1,5 +1,5 @@
-//! Which endpoints a host may advertise. Every agent of its networks sends packets to them, so a host must not be able to
-//! point the others at themselves, at the metadata service of their cloud, or back into an overlay.
+//! Which endpoints a host may advertise. Every agent of its networks sends packets to them, so a host must not be
+//! able to point the others at themselves, at the metadata service of their cloud, or back into an overlay.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
@@ -39,8 +39,8 @@ pub enum EndpointFault {
     TooMany,
 }
 
-/// The endpoints that may be passed on, in their order, and the others with their faults. `overlays` are the address spaces
-/// of all networks.
+/// The endpoints that may be passed on, in their order, and the others with their faults. `overlays` are the address
+/// spaces of all networks.
 pub fn advertisable(endpoints: &[Endpoint], overlays: &[Ipv4Net]) -> (Vec<Endpoint>, Vec<(Endpoint, EndpointFault)>) {
     let (mut kept, mut refused) = (Vec::new(), Vec::new());
     for endpoint in endpoints {

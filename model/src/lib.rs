@@ -1,5 +1,6 @@
 //! The domain of cladnet: ids, networks, hosts, memberships, peers, and everything that can be decided about them.
-//! Nothing here does I/O, reads a clock, draws randomness or knows a generated type; time and random bytes are parameters.
+//! Nothing here does I/O, reads a clock, draws randomness or knows a generated type; time and random bytes are
+//! parameters.
 
 pub mod access;
 pub mod advise;

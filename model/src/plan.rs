@@ -1,7 +1,7 @@
 //! Planning of peers and their addresses: from the memberships of a network to what the controller has to write.
 //!
-//! Pure: equal inputs give equal plans in whatever order they come, so two controllers cannot disagree, and the plan of a
-//! plan that was carried out is empty. Carrying out only some of the steps is safe: the next plan has the rest.
+//! Pure: equal inputs give equal plans in whatever order they come, so two controllers cannot disagree, and the plan
+//! of a plan that was carried out is empty. Carrying out only some of the steps is safe: the next plan has the rest.
 
 mod draft;
 #[cfg(test)]
@@ -13,8 +13,9 @@ use jiff::Timestamp;
 
 use crate::{Allocation, HostId, Membership, Network, Peer};
 
-/// How long an address is kept back after its peer is gone: an agent that is cut off keeps sending to the peer it knew there, and
-/// must not reach another one. Agents hear of a removal within seconds; ten minutes outlast a reboot of one that did not.
+/// How long an address is kept back after its peer is gone: an agent that is cut off keeps sending to the peer it
+/// knew there, and must not reach another one. Agents hear of a removal within seconds; ten minutes outlast a reboot
+/// of one that did not.
 pub const QUARANTINE: Duration = Duration::from_secs(600);
 
 /// What to write, in this order.
@@ -28,12 +29,14 @@ pub struct Plan {
 /// One transaction of the controller.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Step {
-    /// The address is no longer its host's: its allocation becomes [`crate::Hold::Quarantined`] since the moment of the plan.
+    /// The address is no longer its host's: its allocation becomes [`crate::Hold::Quarantined`] since the moment of
+    /// the plan.
     Release { address: Ipv4Addr, host: HostId },
     /// The quarantine is over: the allocation is deleted. `host` is whom it belonged to.
     Reclaim { address: Ipv4Addr, host: HostId },
-    /// The address is the host's: its allocation becomes [`crate::Hold::Held`], and the peer is written with it and no problem.
-    /// The allocation is absent, or is this host's own, held (then only the peer was wrong) or quarantined.
+    /// The address is the host's: its allocation becomes [`crate::Hold::Held`], and the peer is written with it and
+    /// no problem. The allocation is absent, or is this host's own, held (then only the peer was wrong) or
+    /// quarantined.
     Give { host: HostId, address: Ipv4Addr },
     /// The peer is written with the address it keeps, if any, and the problem; no allocation changes.
     Report { host: HostId, address: Option<Ipv4Addr>, problem: String },

@@ -15,7 +15,8 @@ pub struct RoundTrips {
 }
 
 impl RoundTrips {
-    /// The figures of a series in any order; none of an empty one. Percentiles are nearest-rank: always one of the series.
+    /// The figures of a series in any order; none of an empty one. Percentiles are nearest-rank: always one of the
+    /// series.
     pub fn of(series_us: &[u32]) -> Option<Self> {
         let mut sorted = series_us.to_vec();
         sorted.sort_unstable();

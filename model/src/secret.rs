@@ -24,7 +24,8 @@ impl Secret {
         &self.0
     }
 
-    /// SHA-256 of the secret in hex: what records keep and compare. No salt is needed, 256 random bits cannot be guessed.
+    /// SHA-256 of the secret in hex: what records keep and compare. No salt is needed, 256 random bits cannot be
+    /// guessed.
     pub fn hash(&self) -> String {
         HEXLOWER.encode(digest(&SHA256, &self.0).as_ref())
     }

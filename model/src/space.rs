@@ -1,4 +1,5 @@
-//! Arithmetic on the address space of a network: which of its addresses hosts can have, which are free, what it overlaps.
+//! Arithmetic on the address space of a network: which of its addresses hosts can have, which are free, what it
+//! overlaps.
 
 mod parse;
 
@@ -8,7 +9,8 @@ use ipnet::{IpNet, Ipv4Net};
 
 pub use parse::{AddressSpaceError, PRIVATE_BLOCKS, parse};
 
-/// The addresses that hosts can have, as numbers: all but the network's and the broadcast address. Empty for /31 and /32.
+/// The addresses that hosts can have, as numbers: all but the network's and the broadcast address. Empty for /31 and
+/// /32.
 pub fn usable(space: Ipv4Net) -> RangeInclusive<u32> {
     let (network, broadcast) = (space.network().to_bits(), space.broadcast().to_bits());
     match broadcast - network {

@@ -27,7 +27,8 @@ pub struct JoinToken {
 }
 
 impl JoinToken {
-    /// A fresh token from random bytes, pinned to the authority whose SubjectPublicKeyInfo (DER) hashes to `ca` by SHA-256.
+    /// A fresh token from random bytes, pinned to the authority whose SubjectPublicKeyInfo (DER) hashes to `ca` by
+    /// SHA-256.
     pub fn new(random: [u8; RANDOM_BYTES], secret: Secret, ca: [u8; CA_HASH_BYTES]) -> Self {
         Self { id: TokenId::generate(random), random, secret, ca }
     }

@@ -11,7 +11,8 @@ pub const MAX_NAME: usize = 100;
 pub const MAX_DESCRIPTION: usize = 1000;
 /// As many labels as a page shows.
 pub const MAX_LABELS: usize = 32;
-/// Longest name or value of a label, and longest part of its prefix; Kubernetes' limits, so that its labels can be taken over.
+/// Longest name or value of a label, and longest part of its prefix; Kubernetes' limits, so that its labels can be
+/// taken over.
 const MAX_LABEL_PART: usize = 63;
 const MAX_LABEL_PREFIX: usize = 253;
 
@@ -67,7 +68,8 @@ impl Checks {
             self.field(field, Err::<(), _>(format!("has {} labels; at most {MAX_LABELS} are allowed", labels.len())));
         }
         for (key, value) in labels.iter().take(MAX_LABELS) {
-            let path = format!("{field}.{}", key.escape_debug());
+            let shown: String = key.chars().take(MAX_LABEL_PART).collect();
+            let path = format!("{field}.{}", shown.escape_debug());
             self.field(&path, check_label_key(key).and_then(|()| check_label_value(value)));
         }
     }
@@ -130,8 +132,8 @@ pub(crate) fn check_text(text: &str, most: usize) -> Result<(), TextError> {
     text.chars().find(|c| is_hidden(*c)).map_or(Ok(()), |hidden| Err(TextError::Hidden(hidden)))
 }
 
-/// Control characters, line separators, and those that turn the direction of the text after them or have no width at all.
-/// Left-to-right and right-to-left marks and joiners stay: honest names of several scripts need them.
+/// Control characters, line separators, and those that turn the direction of the text after them or have no width at
+/// all. Left-to-right and right-to-left marks and joiners stay: honest names of several scripts need them.
 fn is_hidden(c: char) -> bool {
     c.is_control()
         || matches!(c, '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{200b}' | '\u{feff}' | '\u{e0000}'..='\u{e007f}')

@@ -6,8 +6,17 @@ use std::fmt;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("is {given:?}; use {}", Choice(.allowed))]
 pub struct UnknownWord {
+    /// Shortened: more of it helps nobody.
     pub given: String,
     pub allowed: &'static [&'static str],
+}
+
+impl UnknownWord {
+    const SHOWN: usize = 60;
+
+    pub(crate) fn new(given: &str, allowed: &'static [&'static str]) -> Self {
+        Self { given: given.chars().take(Self::SHOWN).collect(), allowed }
+    }
 }
 
 struct Choice<'a>(&'a [&'a str]);
@@ -49,7 +58,7 @@ macro_rules! words {
             fn from_str(text: &str) -> Result<Self, Self::Err> {
                 match text {
                     $($word => Ok(Self::$variant),)+
-                    _ => Err($crate::word::UnknownWord { given: text.to_owned(), allowed: Self::WORDS }),
+                    _ => Err($crate::word::UnknownWord::new(text, Self::WORDS)),
                 }
             }
         }
@@ -95,5 +104,6 @@ mod tests {
             "PUBLIC".parse::<Scope>().unwrap_err().to_string(),
             r#"is "PUBLIC"; use private, public or public-v6"#
         );
+        assert!("x".repeat(5000).parse::<Scope>().unwrap_err().to_string().len() < 150);
     }
 }

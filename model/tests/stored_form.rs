@@ -1,5 +1,6 @@
-//! The records as they stand in a store. A change here is a change of what running installations hold: add fields with defaults,
-//! rename and remove none.
+//! The records as they stand in a store. A change here is a change of what running installations hold: add fields
+//! with defaults, rename and remove none.
+
 #![expect(clippy::unwrap_used, reason = "a helper of tests may just fail, as a test may")]
 
 use cladnet_model::*;

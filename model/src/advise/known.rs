@@ -1,6 +1,6 @@
-//! Ranges that are known without asking: what providers keep for themselves, what common software takes when nobody tells it
-//! otherwise, and what everybody picks first. Cilium's and Docker Swarm's default pool is all of 10.0.0.0/8: naming it would
-//! rule everything out and help nobody.
+//! Ranges that are known without asking: what providers keep for themselves, what common software takes when nobody
+//! tells it otherwise, and what everybody picks first. Cilium's and Docker Swarm's default pool is all of 10.0.0.0/8:
+//! naming it would rule everything out and help nobody.
 
 use std::net::Ipv4Addr;
 

@@ -1,4 +1,5 @@
-//! Sets of IPv4 addresses as sorted, disjoint ranges, and the aligned blocks inside them: exact, without counting addresses.
+//! Sets of IPv4 addresses as sorted, disjoint ranges, and the aligned blocks inside them: exact, without counting
+//! addresses.
 
 use std::net::Ipv4Addr;
 

@@ -1,4 +1,5 @@
-//! The search: among all blocks of one prefix length that are free, those that nothing speaks against, spread over the space.
+//! The search: among all blocks of one prefix length that are free, those that nothing speaks against, spread over
+//! the space.
 
 use ipnet::Ipv4Net;
 use ring::digest::{SHA256, digest};
@@ -98,8 +99,8 @@ impl Search {
         None
     }
 
-    /// One of the blocks in `clean` that lie in a free block large enough to grow into: where the seed says, and then, if it can
-    /// be, at the beginning of the room to grow.
+    /// One of the blocks in `clean` that lie in a free block large enough to grow into: where the seed says, and
+    /// then, if it can be, at the beginning of the room to grow.
     fn pick(&self, clean: &Ranges, merit: Merit, n: usize, seed: Seed) -> Option<Ipv4Net> {
         let room = self.prefix.checked_sub(MAX_DOUBLINGS - merit.cramped)?;
         let roomy = clean.and(&self.free.aligned(room));

@@ -3,7 +3,7 @@
 use ipnet::Ipv4Net;
 
 use super::{
-    Avoid, Proposal, Question, known,
+    Avoid, Proposal, known, needed,
     ranges::Ranges,
     search::{Found, MAX_DOUBLINGS},
 };
@@ -12,10 +12,10 @@ use crate::space;
 /// More ranges than this make no sentence.
 const SHOWN: usize = 5;
 
-pub(super) fn proposal(found: Found, question: &Question<'_>, taken: &[Avoid]) -> Proposal {
+pub(super) fn proposal(found: Found, hosts: u32, taken: &[Avoid]) -> Proposal {
     let Found { space, merit } = found;
     let capacity = space::capacity(space);
-    let mut reason = format!("room for {capacity} hosts where {} are wanted; ", question.hosts);
+    let mut reason = format!("room for {capacity} hosts where {hosts} are wanted; ");
     // Link-local space is always among them, and says nothing.
     match taken.len().saturating_sub(1) {
         0 => reason.push_str("no range to avoid is known"),
@@ -57,19 +57,13 @@ pub(super) fn too_many(hosts: u32, needed: u64) -> String {
     let largest = space::PRIVATE_BLOCKS[0];
     let capacity = space::capacity(largest);
     format!(
-        "no private range has room for {needed} hosts ({hosts} wanted, the rest to grow); the largest, {largest}, has room for {capacity}"
+        "no private range has room for {needed} hosts ({hosts} wanted, the rest to grow); the largest, {largest}, has \
+         room for {capacity}"
     )
 }
 
 /// Nothing free is large enough.
-pub(super) fn nothing_left(
-    blocks: &[Ipv4Net],
-    free: &Ranges,
-    taken: &[Avoid],
-    hosts: u32,
-    needed: u64,
-    prefix: u8,
-) -> String {
+pub(super) fn nothing_left(blocks: &[Ipv4Net], free: &Ranges, taken: &[Avoid], hosts: u32, prefix: u8) -> String {
     let largest = (0..=30).find_map(|prefix| free.nth(prefix, 0));
     let Some(largest) = largest else {
         return format!("nothing is left of {}: taken by {}", list(blocks), takers(blocks, taken));
@@ -80,8 +74,9 @@ pub(super) fn nothing_left(
         _ => String::new(),
     };
     format!(
-        "no /{prefix} is left for {needed} hosts ({hosts} wanted, the rest to grow); the largest free range is {largest}, \
-         with room for {capacity}{enough}"
+        "no /{prefix} is left for {} hosts ({hosts} wanted, the rest to grow); the largest free range is {largest}, with \
+         room for {capacity}{enough}",
+        needed(hosts)
     )
 }
 

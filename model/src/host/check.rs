@@ -1,5 +1,5 @@
-//! What a host may say of itself. It is shown in every list, kept in every replica and sent to every peer, so it is bounded and
-//! free of what a terminal would obey. Endpoints have rules of their own: [`crate::endpoint`].
+//! What a host may say of itself. It is shown in every list, kept in every replica and sent to every peer, so it is
+//! bounded and free of what a terminal would obey. Endpoints have rules of their own: [`crate::endpoint`].
 
 use super::HostFacts;
 use crate::{

@@ -80,8 +80,8 @@ pub struct NetworkUpdate<'a> {
 }
 
 impl NetworkUpdate<'_> {
-    /// The network with the changes; one more generation if anything differs, the same record if nothing does. Whether the
-    /// address space suits its peers and the other networks is asked of [`super::check_fit`].
+    /// The network with the changes; one more generation if anything differs, the same record if nothing does.
+    /// Whether the address space suits its peers and the other networks is asked of [`super::check_fit`].
     pub fn apply(&self, network: &Network) -> Result<Network, InvalidInput> {
         let mut checks = Checks::default();
         let mut changed = network.clone();

@@ -13,8 +13,8 @@ pub enum Apart {
     Ambiguous(String),
 }
 
-/// Whether both stand in one VPC: one provider, one VPC id, and one account and region as far as they are known, at least one of
-/// them being known of both. GCP's VPCs span regions: there the account alone decides where it is known.
+/// Whether both stand in one VPC: one provider, one VPC id, and one account and region as far as they are known, at
+/// least one of them being known of both. GCP's VPCs span regions: there the account alone decides where it is known.
 pub fn same_vpc(ours: &CloudLocation, theirs: &CloudLocation) -> Result<(), Apart> {
     let provider = equal("provider", &ours.provider, &theirs.provider)?;
     let vpc = equal("VPC", &ours.vpc, &theirs.vpc)?;

@@ -68,7 +68,8 @@ impl<'a> Draft<'a> {
         }
     }
 
-    /// Whoever asks for an address gets it unless somebody else has it, or had it lately. Who joined first chooses first.
+    /// Whoever asks for an address gets it unless somebody else has it, or had it lately. Who joined first chooses
+    /// first.
     pub(super) fn give_static(&mut self) {
         for (host, wish) in self.unmet_wishes() {
             if self.obstacle(host, wish).is_none() {
@@ -118,7 +119,8 @@ impl<'a> Draft<'a> {
         }
     }
 
-    /// Whoever asks for an address and cannot have it is told why. This comes last: until then it may go to its old host.
+    /// Whoever asks for an address and cannot have it is told why. This comes last: until then it may go to its old
+    /// host.
     pub(super) fn report_unmet_wishes(&mut self) {
         for (host, wish) in self.unmet_wishes() {
             let problem = self.obstacle(host, wish).unwrap_or_default();

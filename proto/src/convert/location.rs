@@ -8,39 +8,11 @@ use crate::cladnet::v1::{self, AgentLocation, AgentLocationField, InjectedLocati
 /// Longest value of a field: ids of clouds are shorter.
 const MAX_VALUE: usize = 256;
 
-/// The fields by the names they have on the wire.
-fn fields(location: &CloudLocation) -> [(&'static str, &Option<Located>); 7] {
-    let CloudLocation { provider, account, region, zone, vpc, subnet, instance } = location;
-    [
-        ("provider", provider),
-        ("account", account),
-        ("region", region),
-        ("zone", zone),
-        ("vpc", vpc),
-        ("subnet", subnet),
-        ("instance", instance),
-    ]
-}
-
-fn field<'a>(location: &'a mut CloudLocation, name: &str) -> Option<&'a mut Option<Located>> {
-    Some(match name {
-        "provider" => &mut location.provider,
-        "account" => &mut location.account,
-        "region" => &mut location.region,
-        "zone" => &mut location.zone,
-        "vpc" => &mut location.vpc,
-        "subnet" => &mut location.subnet,
-        "instance" => &mut location.instance,
-        _ => return None,
-    })
-}
-
 impl From<&CloudLocation> for AgentLocation {
     fn from(location: &CloudLocation) -> Self {
-        let known = fields(location).into_iter().filter_map(|(name, located)| Some((name, located.as_ref()?)));
         let wire =
             |located: &Located| AgentLocationField { value: located.value.clone(), source: located.source.to_string() };
-        Self { fields: known.map(|(name, located)| (name.to_owned(), wire(located))).collect() }
+        Self { fields: location.known().map(|(name, located)| (name.to_owned(), wire(located))).collect() }
     }
 }
 
@@ -51,7 +23,7 @@ impl TryFrom<AgentLocation> for CloudLocation {
     fn try_from(wire: AgentLocation) -> Result<Self, FieldError> {
         let mut location = Self::default();
         for (name, AgentLocationField { value, source }) in wire.fields {
-            let Some(slot) = field(&mut location, &name) else { continue };
+            let Some(slot) = location.slot(&name) else { continue };
             let parent = format!("fields.{name}");
             let source: LocationSource = required("source", &source).map_err(|error| error.within(&parent))?;
             let value = bounded("value", value, MAX_VALUE).map_err(|error| error.within(&parent))?;
