@@ -78,7 +78,11 @@ enum Command {
     /// Check what this host needs: service, NAT, metadata, MTU, /dev/net/tun, privilege, port
     Netcheck,
     /// Run the tunnel of a file without any service
-    Static { file: PathBuf },
+    Static {
+        // Not `file`: flattened flags share the names, and one of them is the agent's own configuration.
+        #[arg(id = "tunnel_file", value_name = "FILE")]
+        file: PathBuf,
+    },
     /// Print a completion script
     Completions { shell: clap_complete::Shell },
 }
@@ -167,10 +171,11 @@ fn static_tunnel(file: &Path) -> Result<ExitCode, Failure> {
     }
 }
 
-/// The daemon's log goes to standard error: the service manager keeps it.
+/// The daemon's log goes to standard error: the service manager keeps it. `boringtun` reports every peer that is away as
+/// an error; who wants to hear it says so in the filter.
 fn log(filter: &LogFilter) {
     tracing_subscriber::fmt()
-        .with_env_filter(EnvFilter::new(filter.to_string()))
+        .with_env_filter(EnvFilter::new(format!("boringtun=off,{filter}")))
         .with_writer(io::stderr)
         .with_ansi(io::stderr().is_terminal())
         .init();
