@@ -28,7 +28,6 @@ pub(super) struct Plan {
     /// The service, if this process is a replica of it.
     pub(super) service: Option<Config>,
     /// Whether this process campaigns to be the controller.
-    #[expect(dead_code, reason = "the controller's entry point is not there yet")]
     pub(super) controller: bool,
     /// Where the authority's certificate is written for clients.
     pub(super) ca_file: Option<PathBuf>,

@@ -7,7 +7,8 @@ use std::{
     process::ExitCode,
 };
 
-use cladnet_service::Server;
+use cladnet_controller::Controller;
+use cladnet_service::{Config, Server};
 use cladnet_store::Store;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -31,21 +32,49 @@ async fn serve(plan: Plan) -> Result<ExitCode, Failure> {
         StorePlan::Embedded(options) => Store::open_embedded(options).await?,
         StorePlan::Etcd(options) => Store::connect_etcd(options).await?,
     };
-    let service = async {
-        match plan.service {
-            Some(config) => {
-                let announcement =
-                    Announcement { ca_file: plan.ca_file, key_is_in_a_file: config.admin_key_file.is_some() };
-                let server = Server::bind(config, store.clone()).await?;
-                announce(&server, &announcement)?;
-                server.run(shutdown.clone()).await;
-            }
-            None => shutdown.cancelled().await,
+    let controller = async {
+        match plan.controller {
+            true => Controller::run(store.clone(), identity(), shutdown.clone()).await,
+            false => shutdown.cancelled().await,
         }
-        Ok::<_, Failure>(())
+        let stopped = shutdown.is_cancelled();
+        shutdown.cancel();
+        if stopped { Ok(()) } else { Err(Failure::failed("the controller ended: the store was closed")) }
     };
-    service.await?;
+    let service = async {
+        let served = match plan.service {
+            Some(config) => serve_api(config, plan.ca_file, store.clone(), shutdown.clone()).await,
+            None => {
+                shutdown.cancelled().await;
+                Ok(())
+            }
+        };
+        shutdown.cancel();
+        served
+    };
+    // Whichever ends first has ended the other.
+    let (served, controlled) = tokio::join!(service, controller);
+    served.and(controlled)?;
     Ok(ExitCode::SUCCESS)
+}
+
+async fn serve_api(
+    config: Config,
+    ca_file: Option<PathBuf>,
+    store: Store,
+    shutdown: CancellationToken,
+) -> Result<(), Failure> {
+    let announcement = Announcement { ca_file, key_is_in_a_file: config.admin_key_file.is_some() };
+    let server = Server::bind(config, store).await?;
+    announce(&server, &announcement)?;
+    server.run(shutdown).await;
+    Ok(())
+}
+
+/// By which people recognise the leading controller.
+fn identity() -> String {
+    let host = fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    format!("{}-{}", host.trim(), std::process::id())
 }
 
 /// What is told at the start, and where.

@@ -7,13 +7,12 @@ use std::{
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     thread,
-    time::{Duration, Instant},
 };
 
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use tempfile::TempDir;
 
-use crate::harness::{Outcome, Server, cladnet};
+use crate::harness::{Outcome, Server, cladnet, eventually};
 
 const PASSWORD: &str = "correct horse";
 
@@ -97,11 +96,7 @@ impl Etcd {
     }
 
     fn ask_for_passwords(&self) {
-        let start = Instant::now();
-        while !self.etcdctl(&["user", "add", &format!("root:{PASSWORD}")]) {
-            assert!(start.elapsed() < Duration::from_secs(20), "waited 20 s for etcd to answer");
-            thread::sleep(Duration::from_millis(50));
-        }
+        eventually("etcd to answer", || self.etcdctl(&["user", "add", &format!("root:{PASSWORD}")]));
         assert!(self.etcdctl(&["user", "grant-role", "root", "root"]));
         assert!(self.etcdctl(&["auth", "enable"]));
     }

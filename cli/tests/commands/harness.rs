@@ -8,13 +8,14 @@ use std::{
     process::{Child, Command, Stdio},
     sync::mpsc,
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use serde_json::Value;
 use tempfile::TempDir;
 
-const START_DEADLINE: Duration = Duration::from_secs(30);
+const DEADLINE: Duration = Duration::from_secs(30);
+const LOOK: Duration = Duration::from_millis(50);
 
 /// The binary, with an environment that says nothing.
 pub(crate) fn cladnet() -> Command {
@@ -25,6 +26,15 @@ pub(crate) fn cladnet() -> Command {
         }
     }
     command
+}
+
+/// Looks until it is so, and says what it waited for if that takes too long.
+pub(crate) fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !is_so() {
+        assert!(start.elapsed() < DEADLINE, "waited {DEADLINE:?} for {what}");
+        thread::sleep(LOOK);
+    }
 }
 
 /// What a command did.
@@ -167,7 +177,7 @@ fn spawn_service(mut command: Command, directory: &Path) -> (Child, String) {
     let (sender, receiver) = mpsc::channel();
     // Reads on after nobody listens any more, so that the server never writes into a closed pipe.
     thread::spawn(move || lines.map_while(Result::ok).for_each(|line| drop(sender.send(line))));
-    let first = receiver.recv_timeout(START_DEADLINE).unwrap_or_default();
+    let first = receiver.recv_timeout(DEADLINE).unwrap_or_default();
     if let Some(url) = first.strip_prefix("service: ") {
         return (process, url.to_owned());
     }

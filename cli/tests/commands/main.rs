@@ -3,10 +3,12 @@
 
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
+mod advice;
 mod connection;
 mod etcd;
 mod harness;
 mod keys;
 mod networks;
+mod peers;
 mod roles;
 mod tokens;
