@@ -100,3 +100,10 @@ impl<T> Key<T> {
         AnyKey::parse(&self.path)
     }
 }
+
+impl<T> Prefix<T> {
+    /// The same prefix, of records of any kind.
+    pub fn erased(&self) -> Prefix<AnyRecord> {
+        Prefix::at(self.path.clone())
+    }
+}

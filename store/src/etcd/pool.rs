@@ -26,8 +26,8 @@ const CALL: Duration = Duration::from_secs(3);
 /// together with the next attempts.
 const ATTEMPT: Duration = Duration::from_millis(1200);
 
-/// First pause after all members failed; doubles, with jitter.
-const PAUSE: Duration = Duration::from_millis(25);
+/// First and longest pause after all members failed; doubles, with jitter.
+const PAUSE: (Duration, Duration) = (Duration::from_millis(25), Duration::from_millis(200));
 
 /// Largest message taken: a page of records of the largest kind that is in use.
 const MAX_MESSAGE: usize = 256 << 20;
@@ -99,7 +99,7 @@ impl Pool {
         attempt: impl Fn(Member) -> F,
     ) -> Result<Answered<T>, Unanswered> {
         let deadline = Instant::now() + CALL;
-        let (mut pause, mut tries) = (PAUSE, 0);
+        let (mut pause, mut tries) = (PAUSE.0, 0);
         loop {
             if self.closed.is_cancelled() {
                 return Err(Unanswered::Final(StoreError::Closed));
@@ -117,7 +117,7 @@ impl Pool {
             self.leave(index);
             if tries % self.endpoints.len() == 0 {
                 sleep(pause.mul_f64(rand::random_range(0.5..1.0))).await;
-                pause *= 2;
+                pause = (pause * 2).min(PAUSE.1);
             }
             if Instant::now() >= deadline {
                 return Err(Unanswered::Exhausted(format!("{}: {reason}", endpoint.url)));

@@ -72,9 +72,14 @@ fn compare(compare: &RawCompare) -> Compare {
     match compare.expectation {
         Expectation::Absent => Compare::create_revision(key, CompareOp::Equal, 0),
         Expectation::Present => Compare::create_revision(key, CompareOp::NotEqual, 0),
-        Expectation::Modified(revision) => Compare::mod_revision(key, CompareOp::Equal, revision.get()),
-        Expectation::Created(revision) => Compare::create_revision(key, CompareOp::Equal, revision.get()),
+        Expectation::Modified(revision) => Compare::mod_revision(key, CompareOp::Equal, of_a_record(revision)),
+        Expectation::Created(revision) => Compare::create_revision(key, CompareOp::Equal, of_a_record(revision)),
     }
+}
+
+/// To etcd an absent key has revision 0; to us, nothing has it.
+fn of_a_record(revision: Revision) -> i64 {
+    if revision == Revision::ZERO { -1 } else { revision.get() }
 }
 
 fn operation(operation: &RawOperation) -> TxnOp {

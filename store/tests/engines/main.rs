@@ -4,4 +4,6 @@
 
 mod conformance;
 mod directory;
+mod faults;
+mod histories;
 mod support;

@@ -15,6 +15,7 @@ use crate::support::soon;
 pub(crate) struct Cluster {
     pub(crate) members: Vec<Member>,
     initial: String,
+    extra: Vec<String>,
     directory: TempDir,
 }
 
@@ -29,6 +30,11 @@ pub(crate) struct Member {
 impl Cluster {
     /// Starts `size` members.
     pub(crate) fn start(size: usize) -> Self {
+        Self::start_with(size, &[])
+    }
+
+    /// Starts `size` members with further options.
+    pub(crate) fn start_with(size: usize, extra: &[&str]) -> Self {
         let members: Vec<Member> = (0..size)
             .map(|number| Member {
                 client_url: format!("http://127.0.0.1:{}", free_port()),
@@ -38,8 +44,9 @@ impl Cluster {
             })
             .collect();
         let named: Vec<String> = members.iter().map(|member| format!("{}={}", member.name, member.peer_url)).collect();
+        let extra = extra.iter().map(ToString::to_string).collect();
         let directory = tempfile::tempdir().expect("a temporary directory");
-        let mut cluster = Self { members, initial: named.join(","), directory };
+        let mut cluster = Self { members, initial: named.join(","), extra, directory };
         (0..size).for_each(|number| cluster.start_member(number));
         cluster
     }
@@ -60,6 +67,7 @@ impl Cluster {
             .args(["--listen-peer-urls", &member.peer_url, "--initial-advertise-peer-urls", &member.peer_url])
             .args(["--initial-cluster", &self.initial, "--initial-cluster-state", "new"])
             .args(["--heartbeat-interval", "50", "--election-timeout", "500"])
+            .args(&self.extra)
             .stdout(Stdio::null())
             .stderr(log);
         let process = command.spawn().unwrap_or_else(|error| {
@@ -73,6 +81,23 @@ impl Cluster {
     /// Kills a member as `kill -9` does.
     pub(crate) fn kill_member(&mut self, number: usize) {
         self.members[number].kill();
+    }
+
+    /// The member that leads; waits until there is one.
+    pub(crate) fn leader(&self) -> usize {
+        loop {
+            for (number, member) in self.members.iter().enumerate() {
+                if member.process.is_none() {
+                    continue;
+                }
+                let status = self.etcdctl(number, &["endpoint", "status", "--write-out=json"]);
+                let status: serde_json::Value = serde_json::from_str(&status).expect("JSON from etcdctl");
+                let status = &status[0]["Status"];
+                if status["leader"] == status["header"]["member_id"] {
+                    return number;
+                }
+            }
+        }
     }
 
     pub(crate) fn endpoints(&self) -> Vec<String> {

@@ -1,6 +1,8 @@
 //! Fixtures: a fresh store of either engine, records to put into it, and waiting that ends.
 
 pub(crate) mod etcd;
+pub(crate) mod proxy;
+pub(crate) mod replica;
 
 use std::{future::Future, time::Duration};
 
