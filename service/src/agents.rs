@@ -3,14 +3,18 @@
 //! [`Agents`] is what the rest of the replica holds. It runs two loops: one keeps the [`view::View`] current and wakes
 //! whom a change concerns, the other keeps the presence of this replica's streams in the store.
 
+mod commands;
+mod connectivity;
 mod enrol;
 mod follow;
 mod identity;
+mod paths;
 mod presence;
 mod removal;
 mod reports;
 mod rpc;
 mod session;
+mod statistics;
 mod stream;
 mod streams;
 #[cfg(test)]
@@ -70,6 +74,7 @@ struct Shared {
     /// Revision of the view; [`i64::MIN`] before it has seen the store.
     revision: watch::Sender<i64>,
     streams: Streams,
+    answers: commands::Answers,
     turns: Turns<TokenId>,
     wrong_secrets: Limiter<TokenId>,
 }
@@ -82,6 +87,7 @@ impl Agents {
             view: RwLock::default(),
             revision: watch::Sender::new(i64::MIN),
             streams: Streams::default(),
+            answers: commands::Answers::default(),
             turns: Turns::default(),
             wrong_secrets: WRONG_SECRETS.limiter(),
         };

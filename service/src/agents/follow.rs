@@ -1,17 +1,19 @@
 //! Keeps the view current and wakes whom a change concerns. One watch per replica, whatever the number of agents.
 
+use std::sync::Arc;
+
 use cladnet_model::HostId;
 use cladnet_store::{AnyRecord, Update, key};
 use tonic::Status;
 
 use super::{
-    Shared,
+    Shared, commands,
     streams::replaced,
     view::{Changes, View},
 };
 
 /// Follows the store until the replica stops.
-pub(super) async fn run(shared: &Shared) {
+pub(super) async fn run(shared: &Arc<Shared>) {
     let mut updates = shared.parts.store.follow(&key::everything());
     loop {
         let update = tokio::select! {
@@ -24,7 +26,7 @@ pub(super) async fn run(shared: &Shared) {
     shared.streams.end_all(&Status::unavailable("the service is stopping; try another replica"));
 }
 
-fn take(shared: &Shared, update: Update<AnyRecord>) {
+fn take(shared: &Arc<Shared>, update: Update<AnyRecord>) {
     let (changes, revision) = {
         let mut view = shared.view.write().expect("no holder of this lock panics");
         (view.apply(update), view.revision())
@@ -38,6 +40,10 @@ fn take(shared: &Shared, update: Update<AnyRecord>) {
     wake(shared, &view, &changes);
     for host in &changes.presences {
         look_at_presence(shared, &view, host);
+    }
+    drop(view);
+    for change in changes.commands {
+        commands::take(shared, change);
     }
 }
 
@@ -53,10 +59,10 @@ pub(super) fn look_at_presence(shared: &Shared, view: &View, host: &HostId) {
     let Some(handle) = shared.streams.get(host) else { return };
     let claimed = handle.claimed();
     match view.presence(host) {
-        Some((presence, written)) if presence.replica != shared.parts.replica => {
-            if claimed.get() > 0 && *written > claimed {
-                handle.end(replaced());
-            }
+        Some((presence, written))
+            if presence.replica != shared.parts.replica && claimed.get() > 0 && *written > claimed =>
+        {
+            handle.end(replaced());
         }
         Some(_) => {}
         None if claimed.get() > 0 => shared.streams.touch(host),

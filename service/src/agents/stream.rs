@@ -2,12 +2,13 @@
 //! is never a queue of messages: see [`super::session`]. Each stream has room for one message that the network has not
 //! taken yet, so a slow agent costs that and nothing more.
 
-use std::{collections::VecDeque, net::IpAddr, sync::Arc, time::Duration};
+use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use cladnet_model::Presence;
 use cladnet_proto::{
     cladnet::v1::{
-        AgentMessage, Hello, ServiceMessage, Welcome, agent_message::Message as Heard, service_message::Message as Told,
+        AgentCommand, AgentMessage, Hello, ServiceMessage, Welcome, agent_message::Message as Heard,
+        service_message::Message as Told,
     },
     convert,
 };
@@ -72,8 +73,10 @@ struct Conversation<'a, I> {
     handle: Arc<Handle>,
     session: Session,
     reports: Reports,
-    /// Messages that are not about a network: few, and bounded.
-    urgent: VecDeque<Told>,
+    /// What the agent is asked.
+    commands: mpsc::Receiver<AgentCommand>,
+    /// Taken from `commands`, and next to go.
+    command: Option<AgentCommand>,
     pongs: u8,
     /// There may be something new about a network.
     stale: bool,
@@ -110,9 +113,8 @@ where
             };
             (Session::new(host.clone(), view.epoch(), hello.applied), welcome)
         };
-        outbound.try_send(Ok(ServiceMessage { message: Some(Told::Welcome(welcome)) })).map_err(|_| gone())?;
         let reports = Reports::start(shared.clone(), host.clone());
-        let handle = shared.streams.open(host, presence);
+        let (handle, commands) = shared.streams.open(host, presence);
         let now = Instant::now();
         let conversation = Self {
             shared,
@@ -120,7 +122,8 @@ where
             session,
             reports,
             heard,
-            urgent: VecDeque::new(),
+            commands,
+            command: None,
             pongs: 0,
             stale: true,
             next_told: now,
@@ -128,6 +131,8 @@ where
             stalled_since: None,
             caller,
         };
+        // Others reach the stream from here on; what they have to say comes after the welcome.
+        outbound.try_send(Ok(ServiceMessage { message: Some(Told::Welcome(welcome)) })).map_err(|_| gone())?;
         conversation.hear_facts(hello.facts);
         Ok(conversation)
     }
@@ -163,6 +168,7 @@ where
                     self.still_a_host()?;
                     self.stale = true;
                 }
+                Some(command) = self.commands.recv(), if self.command.is_none() => self.command = Some(command),
                 Ok(_) = revisions.wait_for(|shown| waits_for.is_some_and(|revision| *shown >= revision)),
                     if waits_for.is_some() => self.stale = true,
                 permit = outbound.reserve(), if ready => {
@@ -181,7 +187,7 @@ where
     }
 
     fn has_urgent(&self) -> bool {
-        self.pongs > 0 || !self.urgent.is_empty()
+        self.pongs > 0 || self.command.is_some()
     }
 
     /// The next message, the urgent ones first.
@@ -190,8 +196,8 @@ where
             self.pongs -= 1;
             return Some(Told::Pong(()));
         }
-        if let Some(message) = self.urgent.pop_front() {
-            return Some(message);
+        if let Some(command) = self.command.take() {
+            return Some(Told::Command(command));
         }
         let message = self.session.next(&self.shared.view());
         self.stale = message.is_some();
@@ -209,7 +215,7 @@ where
                 Ok((network, status)) => self.reports.status(network, status),
                 Err(error) => warn!(%error, "status of an agent makes no sense"),
             },
-            Some(Heard::Result(result)) => drop(result),
+            Some(Heard::Result(result)) => self.handle.answered(result),
             Some(Heard::Hello(_)) => return Err(Status::failed_precondition("hello comes once, first")),
             None => debug!("message of a newer release left alone"),
         }
@@ -237,6 +243,7 @@ where
 
 impl<I> Drop for Conversation<'_, I> {
     fn drop(&mut self) {
+        self.handle.end(gone()); // whoever waits for an answer of this agent
         self.shared.streams.close(&self.caller.host.id, self.handle.number);
     }
 }

@@ -9,10 +9,13 @@ use std::{
 };
 
 use cladnet_model::{HostId, Presence};
+use cladnet_proto::cladnet::v1::AgentCommand;
 use cladnet_store::Revision;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
+
+use super::commands::Asked;
 
 /// A stream as others reach it.
 #[derive(Debug)]
@@ -20,6 +23,8 @@ pub(crate) struct Handle {
     /// Tells streams of one host apart; later ones are greater.
     pub(crate) number: u64,
     pub(crate) presence: Presence,
+    /// What the agent is asked.
+    pub(super) asked: Asked,
     /// There may be something new to be told.
     pub(crate) wake: Notify,
     /// Revision at which this stream's presence was written; zero before.
@@ -61,11 +66,13 @@ pub(crate) struct Streams {
 }
 
 impl Streams {
-    /// Registers a host's stream; an older one is ended.
-    pub(crate) fn open(&self, host: &HostId, presence: Presence) -> Arc<Handle> {
+    /// Registers a host's stream, which takes its commands from the receiver; an older one is ended.
+    pub(crate) fn open(&self, host: &HostId, presence: Presence) -> (Arc<Handle>, mpsc::Receiver<AgentCommand>) {
+        let (asked, commands) = Asked::new();
         let handle = Arc::new(Handle {
             number: self.numbers.fetch_add(1, Ordering::Relaxed) + 1,
             presence,
+            asked,
             wake: Notify::new(),
             claimed: AtomicI64::new(0),
             reason: OnceLock::new(),
@@ -75,7 +82,7 @@ impl Streams {
             old.end(replaced());
         }
         self.touch(host);
-        handle
+        (handle, commands)
     }
 
     /// Forgets a stream, unless a newer one of the host stands in its place.

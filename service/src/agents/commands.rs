@@ -1,0 +1,116 @@
+//! Commands to agents, wherever their streams are: over this replica's own stream, or through a record in the store that
+//! the replica which holds the stream claims and answers. The requester waits until its deadline and no longer.
+
+mod ask;
+mod relay;
+
+use std::{future::Future, time::Duration};
+
+use cladnet_model::{CommandId, HostId};
+use cladnet_proto::cladnet::v1::{AgentCommand, CommandResult, agent_command::Command};
+use futures_util::{StreamExt as _, stream};
+use prost::Message as _;
+use tokio::time::{Instant, timeout_at};
+
+use super::Agents;
+pub(crate) use ask::Asked;
+pub(super) use relay::{Answers, take};
+
+/// The largest answer, encoded: it may have to pass through the store.
+pub(crate) const MAX_RESULT: usize = 64 * 1024;
+
+/// Agents that one call asks at a time.
+const AT_A_TIME: usize = 64;
+
+/// Of its time, what an agent is not given, so that its answer is here in time.
+const RETURN_TIME: Duration = Duration::from_millis(500);
+
+/// Why a command has no result.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum CommandError {
+    /// No replica holds a stream of the host.
+    #[error("the agent is not connected")]
+    Offline,
+    #[error("the agent did not answer in time")]
+    TimedOut,
+    /// The agent could not carry it out, or its answer could not be carried here.
+    #[error("{0}")]
+    Failed(String),
+}
+
+impl CommandError {
+    /// The word of [`cladnet_proto::cladnet::v1::ControlResult::outcome`].
+    pub(crate) fn outcome(&self) -> &'static str {
+        match self {
+            Self::Offline => "offline",
+            Self::TimedOut => "timed-out",
+            Self::Failed(_) => "failed",
+        }
+    }
+}
+
+impl Agents {
+    /// Lets the agent of a host carry a command out. Answers at `deadline` at the latest.
+    pub(crate) async fn command(
+        &self,
+        host: &HostId,
+        command: Command,
+        deadline: Instant,
+    ) -> Result<CommandResult, CommandError> {
+        let id = CommandId::generate(rand::random());
+        let asked = async {
+            match self.shared.streams.get(host) {
+                Some(handle) => handle.ask(agent_command(&id, command, deadline)).await,
+                None => self.shared.relay(host, &id, command, deadline).await,
+            }
+        };
+        timeout_at(deadline, asked).await.unwrap_or(Err(CommandError::TimedOut)).and_then(carried_out)
+    }
+
+    /// Asks many hosts, not all at a time; the answers come as they come.
+    pub(crate) async fn ask_all<'a, T, F>(
+        &self,
+        hosts: impl IntoIterator<Item = &'a HostId>,
+        ask: impl Fn(&'a HostId) -> F,
+    ) -> Vec<(&'a HostId, T)>
+    where
+        F: Future<Output = T>,
+    {
+        stream::iter(hosts)
+            .map(|host| {
+                let asked = ask(host);
+                async move { (host, asked.await) }
+            })
+            .buffer_unordered(AT_A_TIME)
+            .collect()
+            .await
+    }
+}
+
+/// The command as it travels to the agent.
+fn agent_command(id: &CommandId, command: Command, deadline: Instant) -> AgentCommand {
+    let left = deadline.saturating_duration_since(Instant::now());
+    let given = left.saturating_sub(RETURN_TIME.min(left / 5));
+    AgentCommand {
+        command_id: id.to_string(),
+        timeout: prost_types::Duration::try_from(given).ok(),
+        command: Some(command),
+    }
+}
+
+fn carried_out(result: CommandResult) -> Result<CommandResult, CommandError> {
+    if result.error.is_empty() { Ok(result) } else { Err(CommandError::Failed(result.error)) }
+}
+
+/// Refuses an answer that is too large to be carried everywhere.
+fn bounded(result: CommandResult) -> Result<CommandResult, CommandError> {
+    match result.encoded_len() {
+        length if length > MAX_RESULT => Err(CommandError::Failed(format!(
+            "the agent's answer has {length} bytes; at most {MAX_RESULT} are carried"
+        ))),
+        _ => Ok(result),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,229 @@
+use cladnet_model::{CommandRecord, CommandState};
+use cladnet_proto::cladnet::v1::{
+    AgentEndpoint, AgentMessage, PathReport, PathsCommand, PingCommand, PingResult, agent_message::Message as Said,
+    service_message::Message as Told,
+};
+use cladnet_store::key;
+use tokio::task::JoinHandle;
+use tonic::Code;
+
+use super::*;
+use crate::agents::{connectivity::ConnectivityPlan, testing::*};
+
+fn soon() -> Instant {
+    Instant::now() + Duration::from_secs(10)
+}
+
+fn ping() -> Command {
+    Command::Ping(PingCommand { network_id: "n".into(), ..PingCommand::default() })
+}
+
+/// An agent on a stream that answers every command by `answer`; one that is none is never answered.
+async fn answering(
+    agent: &Agent,
+    replica: &Replica,
+    answer: impl Fn(Command) -> Option<CommandResult> + Send + 'static,
+) -> JoinHandle<()> {
+    let mut wire = agent.sync(replica).await.unwrap();
+    let Told::Welcome(_) = wire.next("welcome").await.unwrap() else { panic!("no welcome") };
+    tokio::spawn(async move {
+        while let Ok(Some(message)) = wire.told.message().await {
+            let Some(Told::Command(command)) = message.message else { continue };
+            if let Some(result) = answer(command.command.unwrap()) {
+                let result = CommandResult { command_id: command.command_id, ..result };
+                if wire.said.send(AgentMessage { message: Some(Said::Result(result)) }).await.is_err() {
+                    return;
+                }
+            }
+        }
+    })
+}
+
+/// Pings every host that it is asked to: the third reply is lost.
+fn pong(command: Command) -> Option<CommandResult> {
+    let Command::Ping(ping) = command else { return None };
+    let result = |host_id| PingResult { host_id, sent: ping.count, rtts_us: vec![100, 300], error: String::new() };
+    Some(CommandResult { pings: ping.host_ids.into_iter().map(result).collect(), ..CommandResult::default() })
+}
+
+async fn two_agents(house: &House, replica: &Replica) -> (Agent, Agent) {
+    let token = house.token("n", 2, replica.ca).await;
+    (Machine::new().agent(replica, &token).await, Machine::new().agent(replica, &token).await)
+}
+
+async fn present(replica: &Replica, host: &HostId) {
+    eventually("presence in the view", async || replica.shared().view().presence(host).map(drop)).await;
+}
+
+async fn no_commands_left(house: &House) {
+    eventually("no command left", async || {
+        house.store.list(&key::all_commands()).await.unwrap().items.is_empty().then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_command_reaches_the_agent_on_this_and_on_another_replica() {
+    let house = House::with_network("n").await;
+    let (here, there) = (house.replica().await, house.replica().await);
+    let (agent, _) = two_agents(&house, &here).await;
+    let task = answering(&agent, &there, pong).await;
+    present(&here, &agent.host).await;
+    for replica in [&here, &there] {
+        replica.agents.command(&agent.host, ping(), soon()).await.unwrap();
+    }
+    no_commands_left(&house).await;
+    task.abort();
+}
+
+#[tokio::test]
+async fn an_agent_that_is_away_silent_or_unable_is_told_apart() {
+    let house = House::with_network("n").await;
+    let (here, there) = (house.replica().await, house.replica().await);
+    let (silent, unable) = two_agents(&house, &here).await;
+    assert_eq!(here.agents.command(&silent.host, ping(), soon()).await, Err(CommandError::Offline));
+
+    let tasks = [
+        answering(&silent, &there, |_| None).await,
+        answering(&unable, &there, |_| Some(CommandResult { error: "no interface".into(), ..Default::default() }))
+            .await,
+    ];
+    for agent in [&silent, &unable] {
+        present(&here, &agent.host).await;
+    }
+    for replica in [&here, &there] {
+        let asked = Instant::now();
+        let outcome = replica.agents.command(&silent.host, ping(), asked + Duration::from_millis(300)).await;
+        assert_eq!(outcome, Err(CommandError::TimedOut));
+        assert!(asked.elapsed() < Duration::from_secs(1), "{:?}", asked.elapsed());
+        let outcome = replica.agents.command(&unable.host, ping(), soon()).await;
+        assert_eq!(outcome, Err(CommandError::Failed("no interface".into())));
+    }
+    no_commands_left(&house).await;
+    tasks.iter().for_each(JoinHandle::abort);
+}
+
+#[tokio::test]
+async fn an_agent_that_goes_while_it_is_asked_is_offline_and_an_endless_answer_is_refused() {
+    let house = House::with_network("n").await;
+    let replica = house.replica().await;
+    let (goes, talks) = two_agents(&house, &replica).await;
+    let task = answering(&goes, &replica, |_| None).await;
+    let asked = replica.agents.command(&goes.host, ping(), soon());
+    let leaves = async {
+        eventually("the question", async || {
+            (replica.shared().streams.get(&goes.host)?.asked.waiting() == 1).then_some(())
+        })
+        .await;
+        task.abort();
+    };
+    assert_eq!(tokio::join!(asked, leaves).0, Err(CommandError::Offline));
+
+    let endless = || CommandResult {
+        pings: vec![PingResult { rtts_us: vec![u32::MAX; 20_000], ..PingResult::default() }],
+        ..CommandResult::default()
+    };
+    let task = answering(&talks, &replica, move |_| Some(endless())).await;
+    let outcome = replica.agents.command(&talks.host, ping(), soon()).await;
+    assert!(matches!(&outcome, Err(CommandError::Failed(reason)) if reason.contains("at most 65536")), "{outcome:?}");
+    task.abort();
+}
+
+#[tokio::test]
+async fn an_orphaned_command_is_cleared_away() {
+    let house = House::with_network("n").await;
+    let record = CommandRecord {
+        id: CommandId::generate([1; 10]),
+        host: host_id("host-gone"),
+        payload: String::new(),
+        requested_by: "replica-gone".into(),
+        deadline: jiff::Timestamp::now() - Duration::from_secs(120),
+        state: CommandState::Pending,
+    };
+    house.store.create(&key::command(&record.host, &record.id), &record).await.unwrap();
+    let _replica = house.replica().await;
+    no_commands_left(&house).await;
+}
+
+#[tokio::test]
+async fn a_connectivity_test_answers_in_time_with_what_is_there() {
+    let house = House::with_network("n").await;
+    let (here, there) = (house.replica().await, house.replica().await);
+    let token = house.token("n", 4, here.ca).await;
+    let mut agents = Vec::new();
+    for _ in 0..4 {
+        agents.push(Machine::new().agent(&here, &token).await);
+    }
+    let [near, far, silent, offline] = &agents[..] else { unreachable!() };
+    let tasks = [
+        answering(near, &here, pong).await,
+        answering(far, &there, pong).await,
+        answering(silent, &there, |_| None).await,
+    ];
+    present(&here, &far.host).await;
+    present(&here, &silent.host).await;
+    eventually("all members", async || (here.agents.members(&network_id("n")).ok()?.all().count() == 4).then_some(()))
+        .await;
+
+    let plan = ConnectivityPlan {
+        network: network_id("n"),
+        hosts: agents.iter().map(|agent| agent.host.clone()).collect(),
+        count: 3,
+        interval: Duration::from_millis(10),
+        deadline: Duration::from_secs(2),
+    };
+    let started = Instant::now();
+    let test = here.agents.connectivity_test(&plan).await.unwrap();
+    assert!(started.elapsed() < Duration::from_secs(4), "{:?}", started.elapsed());
+    assert_eq!(test.results.len(), 2 * 3);
+    let pair = test.results.iter().find(|pair| pair.source == far.host.as_str()).unwrap();
+    assert_eq!((pair.sent, pair.received, pair.min_us, pair.avg_us, pair.max_us), (3, 2, 100, 200, 300));
+    assert_eq!((pair.stddev_us, pair.p50_us, pair.p99_us), (100, 100, 300));
+    assert!((pair.loss_percent - 100.0 / 3.0).abs() < 1e-9);
+    assert_eq!((pair.source_name.as_str(), pair.destination_name.as_str()), ("vm", "vm"));
+    let mut missing: Vec<_> = test.missing.iter().map(|m| (m.host_id.as_str(), m.outcome.as_str())).collect();
+    missing.sort_unstable();
+    let mut expected = [(silent.host.as_str(), "timed-out"), (offline.host.as_str(), "offline")];
+    expected.sort_unstable();
+    assert_eq!(missing, expected);
+    tasks.iter().for_each(JoinHandle::abort);
+}
+
+#[tokio::test]
+async fn paths_are_reported_and_explained_from_what_the_agent_uses() {
+    let house = House::with_network("n").await;
+    let replica = house.replica().await;
+    let (one, two) = two_agents(&house, &replica).await;
+    let endpoint = AgentEndpoint { address: "198.51.100.9:8055".into(), scope: "public".into(), source: "stun".into() };
+    let task = answering(&one, &replica, move |command| {
+        let Command::Paths(PathsCommand { host_ids, .. }) = command else { return None };
+        let report = |host_id| PathReport {
+            host_id,
+            scope: "public".into(),
+            endpoint: endpoint.address.clone(),
+            rtt_us: 4_200,
+            candidates: vec![endpoint.clone()],
+            ..PathReport::default()
+        };
+        Some(CommandResult { paths: host_ids.into_iter().map(report).collect(), ..CommandResult::default() })
+    })
+    .await;
+    let network = network_id("n");
+    eventually("both members", async || (replica.agents.members(&network).ok()?.all().count() == 2).then_some(()))
+        .await;
+    let paths = replica.agents.paths(&network, Duration::from_secs(5)).await.unwrap();
+    assert_eq!(paths.paths.iter().map(|path| path.rtt_us).collect::<Vec<_>>(), [4_200]);
+    assert_eq!(paths.unreachable, [two.host.to_string()]);
+
+    let explained = replica.agents.explain(&network, &one.host, &two.host, Duration::from_secs(5)).await.unwrap();
+    let best = &explained.candidates[0];
+    assert_eq!((best.endpoint.as_str(), best.state.as_str(), best.rtt_us), ("198.51.100.9:8055", "in use", 4_200));
+
+    let explained = replica.agents.explain(&network, &two.host, &one.host, Duration::from_secs(5)).await.unwrap();
+    assert_eq!(explained.candidates[0].endpoint, "192.0.2.1:8055");
+    assert!(explained.summary.contains("not connected"), "{}", explained.summary);
+
+    let nobody = replica.agents.explain(&network, &one.host, &host_id("nobody"), Duration::from_secs(5)).await;
+    assert_eq!(tonic::Status::from(nobody.unwrap_err()).code(), Code::NotFound);
+    task.abort();
+}
