@@ -122,3 +122,21 @@ fn an_etcd_that_does_not_answer_is_unreachable() {
     let outcome = Outcome::of(cladnet().args(["controller", "--etcd", "http://127.0.0.1:1"]));
     outcome.refused(6, &["store unavailable"]);
 }
+
+#[test]
+fn a_store_that_is_not_ours_or_damaged_is_left_as_it_is() {
+    let mut server = Server::start();
+    server.stop();
+    let data = server.directory.path().join("data");
+    let store = data.join("store.redb");
+    for content in [b"somebody else's file".as_slice(), b""] {
+        fs::write(&store, content).unwrap();
+        let start = Outcome::of(cladnet().args(["server", "--listen", "127.0.0.1:0", "--data-dir"]).arg(&data));
+        start.refused(1, &["store.redb", "restore a backup"]);
+        assert_eq!(fs::read(&store).unwrap(), content);
+    }
+    let file = server.directory.path().join("file");
+    fs::write(&file, "").unwrap();
+    let start = Outcome::of(cladnet().args(["server", "--listen", "127.0.0.1:0", "--data-dir"]).arg(&file));
+    start.refused(1, &["data directory", file.to_str().unwrap()]);
+}
