@@ -3,7 +3,9 @@
 #![expect(clippy::unwrap_used, reason = "all of this is tests, though clippy only knows functions marked as such")]
 
 mod conformance;
+mod crash;
 mod directory;
 mod faults;
 mod histories;
+mod secured;
 mod support;

@@ -35,9 +35,18 @@ impl Cluster {
 
     /// Starts `size` members with further options.
     pub(crate) fn start_with(size: usize, extra: &[&str]) -> Self {
+        Self::start_at("http", size, extra)
+    }
+
+    /// Starts one member that its clients reach by TLS.
+    pub(crate) fn start_secured(extra: &[&str]) -> Self {
+        Self::start_at("https", 1, extra)
+    }
+
+    fn start_at(scheme: &str, size: usize, extra: &[&str]) -> Self {
         let members: Vec<Member> = (0..size)
             .map(|number| Member {
-                client_url: format!("http://127.0.0.1:{}", free_port()),
+                client_url: format!("{scheme}://127.0.0.1:{}", free_port()),
                 peer_url: format!("http://127.0.0.1:{}", free_port()),
                 name: format!("m{number}"),
                 process: None,
