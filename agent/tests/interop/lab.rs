@@ -113,10 +113,10 @@ impl Lab {
         Process(command.spawn().unwrap())
     }
 
-    /// One echo over the tunnel, answered within a second.
+    /// One echo over the tunnel, answered within two seconds.
     pub(crate) fn pings(&self, from: Side) -> bool {
         let to = from.other().overlay().to_string();
-        self.run(from, "ping", &["-c", "1", "-W", "1", &to]).status.success()
+        self.run(from, "ping", &["-c", "1", "-W", "2", &to]).status.success()
     }
 
     /// Runs `work` on a thread inside the namespace.
