@@ -15,6 +15,18 @@ use tempfile::TempDir;
 /// Between two looks of [`eventually`].
 const POLL_INTERVAL: Duration = Duration::from_millis(20);
 
+/// Port-restricted: a mapping is made from within, and serves the address and port that were called.
+const NAT: &str = "
+    add table ip nat
+    add chain ip nat post { type nat hook postrouting priority 100 ; }
+    add rule ip nat post oifname wan masquerade
+    add table ip filter
+    add chain ip filter in { type filter hook input priority 0 ; policy drop ; }
+    add chain ip filter forward { type filter hook forward priority 0 ; policy drop ; }
+    add rule ip filter forward iifname lan accept
+    add rule ip filter forward ct state established accept
+";
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Side {
     A,
@@ -42,14 +54,54 @@ impl Side {
 }
 
 pub(crate) struct Lab {
+    /// What to take away in the end.
+    namespaces: Vec<String>,
     /// Unique on this machine, and short enough to be part of an interface's name.
     pub(crate) id: String,
     pub(crate) directory: TempDir,
 }
 
 impl Lab {
-    /// None where this cannot be done, which is said, and is a failure under `CI`.
+    /// Both sides on one wire. None where this cannot be done, which is said, and is a failure under `CI`.
     pub(crate) fn new() -> Option<Self> {
+        let mut lab = Self::empty()?;
+        let (a, b) = (lab.add_namespace("a"), lab.add_namespace("b"));
+        ip(&["link", "add", "wire", "netns", &a, "type", "veth", "peer", "name", "wire", "netns", &b]);
+        for side in [Side::A, Side::B] {
+            lab.add_address(side, &format!("192.0.2.{}/24", side.number()));
+            lab.add_address(side, &format!("fd00:2::{}/64", side.number()));
+            ip(&["-n", &lab.namespace(side), "link", "set", "wire", "up"]);
+        }
+        Some(lab)
+    }
+
+    /// Each side in a private network, behind a router whose NAT lets nobody in who was not called from within. The
+    /// routers have the addresses that the sides have in [`Lab::new`].
+    pub(crate) fn behind_nats() -> Option<Self> {
+        let mut lab = Self::empty()?;
+        let routers = [("a", Side::A), ("b", Side::B)].map(|(name, side)| {
+            let (inside, router) = (lab.add_namespace(name), lab.add_namespace(&format!("{name}-router")));
+            ip(&["link", "add", "wire", "netns", &inside, "type", "veth", "peer", "name", "lan", "netns", &router]);
+            let subnet = format!("10.{}.0", side.number());
+            lab.add_address(side, &format!("{subnet}.2/24"));
+            ip(&["-n", &inside, "link", "set", "wire", "up"]);
+            ip(&["-n", &router, "address", "add", &format!("{subnet}.1/24"), "dev", "lan"]);
+            ip(&["-n", &router, "link", "set", "lan", "up"]);
+            ip(&["-n", &inside, "route", "add", "default", "via", &format!("{subnet}.1")]);
+            router
+        });
+        let [a, b] = &routers;
+        ip(&["link", "add", "wan", "netns", a, "type", "veth", "peer", "name", "wan", "netns", b]);
+        for (router, side) in routers.iter().zip([Side::A, Side::B]) {
+            ip(&["-n", router, "address", "add", &format!("192.0.2.{}/24", side.number()), "dev", "wan"]);
+            ip(&["-n", router, "link", "set", "wan", "up"]);
+            run("ip", &["netns", "exec", router, "sysctl", "-q", "net.ipv4.ip_forward=1"]);
+            run("ip", &["netns", "exec", router, "nft", NAT]);
+        }
+        Some(lab)
+    }
+
+    fn empty() -> Option<Self> {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         if !nix::unistd::geteuid().is_root() {
             assert!(std::env::var_os("CI").is_none(), "interop tests need root");
@@ -57,19 +109,15 @@ impl Lab {
             return None;
         }
         let id = format!("{:x}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
-        let lab = Self { id, directory: tempfile::tempdir().unwrap() };
-        let (a, b) = (lab.namespace(Side::A), lab.namespace(Side::B));
-        ip(&["netns", "add", &a]);
-        ip(&["netns", "add", &b]);
-        ip(&["link", "add", "wire", "netns", &a, "type", "veth", "peer", "name", "wire", "netns", &b]);
-        for side in [Side::A, Side::B] {
-            let namespace = lab.namespace(side);
-            lab.add_address(side, &format!("192.0.2.{}/24", side.number()));
-            lab.add_address(side, &format!("fd00:2::{}/64", side.number()));
-            ip(&["-n", &namespace, "link", "set", "lo", "up"]);
-            ip(&["-n", &namespace, "link", "set", "wire", "up"]);
-        }
-        Some(lab)
+        Some(Self { namespaces: Vec::new(), id, directory: tempfile::tempdir().unwrap() })
+    }
+
+    fn add_namespace(&mut self, name: &str) -> String {
+        let namespace = format!("cladnet-{}-{name}", self.id);
+        ip(&["netns", "add", &namespace]);
+        ip(&["-n", &namespace, "link", "set", "lo", "up"]);
+        self.namespaces.push(namespace.clone());
+        namespace
     }
 
     pub(crate) fn namespace(&self, side: Side) -> String {
@@ -140,7 +188,9 @@ impl Drop for Lab {
                 let log = std::fs::read_to_string(self.path(&format!("{side:?}.log"))).unwrap_or_default();
                 eprintln!("--- log of {side:?}\n{log}");
             }
-            let _ = Command::new("ip").args(["netns", "del", &self.namespace(side)]).status();
+        }
+        for namespace in &self.namespaces {
+            let _ = Command::new("ip").args(["netns", "del", namespace]).status();
         }
     }
 }
@@ -177,6 +227,10 @@ pub(crate) fn eventually(what: &str, within: Duration, mut holds: impl FnMut() -
 }
 
 fn ip(arguments: &[&str]) {
-    let output = Command::new("ip").args(arguments).output().unwrap();
-    assert!(output.status.success(), "ip {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+    run("ip", arguments);
+}
+
+fn run(program: &str, arguments: &[&str]) {
+    let output = Command::new(program).args(arguments).output().unwrap();
+    assert!(output.status.success(), "{program} {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
 }

@@ -34,6 +34,16 @@ fn two_of_ours_ping_over_ipv6() {
 }
 
 #[test]
+fn two_of_ours_meet_through_nats_that_let_nobody_in() {
+    let Some(lab) = Lab::behind_nats() else { return };
+    let pair = Pair::new();
+    let _a = pair.start_ours(&lab, Side::A, &pair.peer(Side::B));
+    let _b = pair.start_ours(&lab, Side::B, &pair.peer(Side::A));
+    assert!(lab.pings(Side::A));
+    assert!(lab.pings(Side::B));
+}
+
+#[test]
 fn a_host_without_ipv6_is_a_host() {
     let Some(lab) = Lab::new() else { return };
     let pair = Pair::new();
