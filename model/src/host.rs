@@ -1,14 +1,10 @@
 //! A host: a machine with one identity, what it says of itself, and where its tunnel's socket may be reached.
 
-mod check;
-
 use std::net::{IpAddr, SocketAddr};
 
 use ipnet::{IpNet, Ipv4Net};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
-
-pub use check::{MAX_HOST_TEXT, MAX_LOCATION_VALUE, MAX_ROUTES};
 
 use crate::{CloudLocation, HostId, word::words};
 

@@ -41,6 +41,6 @@ pub use round_trip::RoundTrips;
 pub use secret::{SECRET_BYTES, Secret};
 pub use space::AddressSpaceError;
 pub use terms::{KeyTerms, TokenTerms};
-pub use token::{CA_HASH_BYTES, JoinToken, Token, TokenRefusal, TokenState};
+pub use token::{CA_HASH_BYTES, JoinToken, Token, TokenState};
 pub use validate::{Invalid, InvalidInput};
 pub use word::UnknownWord;

@@ -114,32 +114,6 @@ impl Token {
     pub fn is_of(&self, shown: &JoinToken) -> bool {
         self.id == shown.id && self.secret_hash == shown.secret_hash()
     }
-
-    /// The record after one more use, for the transaction that admits the machine.
-    pub fn redeem(&self, shown: &JoinToken, now: Timestamp) -> Result<Self, TokenRefusal> {
-        if !self.is_of(shown) {
-            return Err(TokenRefusal::Unknown);
-        }
-        match self.state(now) {
-            TokenState::Usable => Ok(Self { uses_left: self.uses_left.saturating_sub(1), ..self.clone() }),
-            TokenState::Used => Err(TokenRefusal::Used),
-            TokenState::Expired => Err(TokenRefusal::Expired(self.expires_at)),
-            TokenState::Revoked => Err(TokenRefusal::Revoked),
-        }
-    }
-}
-
-/// Why a token admits nobody. Whoever shows a wrong secret is not told whether the id exists.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum TokenRefusal {
-    #[error("the join token is not known here; ask for one of this installation")]
-    Unknown,
-    #[error("the join token was used as often as it may be; ask for another one")]
-    Used,
-    #[error("the join token expired at {0}; ask for another one")]
-    Expired(Timestamp),
-    #[error("the join token was revoked; ask for another one")]
-    Revoked,
 }
 
 #[cfg(test)]
@@ -209,23 +183,20 @@ mod tests {
     }
 
     #[test]
-    fn a_token_is_redeemed_as_often_as_it_may_be() {
-        let now = Timestamp::from_second(99).unwrap();
-        let used = record().redeem(&token(), now).unwrap();
-        assert_eq!(used, Token { uses_left: 0, ..record() });
-        assert_eq!(used.redeem(&token(), now), Err(TokenRefusal::Used));
+    fn a_record_is_of_the_token_with_its_id_and_its_secret() {
+        assert!(record().is_of(&token()));
+        let other_secret = JoinToken::new([7; RANDOM_BYTES], Secret::new([1; SECRET_BYTES]), [9; CA_HASH_BYTES]);
+        let other_id = JoinToken::new([1; RANDOM_BYTES], Secret::new([8; SECRET_BYTES]), [9; CA_HASH_BYTES]);
+        assert!(!record().is_of(&other_secret) && !record().is_of(&other_id));
     }
 
     #[test]
-    fn a_token_with_another_secret_or_past_its_time_admits_nobody() {
-        let now = Timestamp::from_second(99).unwrap();
-        let other = JoinToken::new([7; RANDOM_BYTES], Secret::new([1; SECRET_BYTES]), [9; CA_HASH_BYTES]);
-        assert_eq!(record().redeem(&other, now), Err(TokenRefusal::Unknown));
-        let other = JoinToken::new([1; RANDOM_BYTES], Secret::new([8; SECRET_BYTES]), [9; CA_HASH_BYTES]);
-        assert_eq!(record().redeem(&other, now), Err(TokenRefusal::Unknown));
-        let late = record().redeem(&token(), record().expires_at).unwrap_err();
-        assert_eq!(late.to_string(), "the join token expired at 1970-01-01T00:01:40Z; ask for another one");
-        let revoked = Token { revoked: true, uses_left: 0, ..record() };
-        assert_eq!(revoked.redeem(&token(), record().expires_at), Err(TokenRefusal::Revoked));
+    fn a_token_ends_by_use_by_time_and_by_revocation() {
+        let before = Timestamp::from_second(99).unwrap();
+        let used = Token { uses_left: 0, ..record() };
+        assert_eq!(record().state(before), TokenState::Usable);
+        assert_eq!(used.state(before), TokenState::Used);
+        assert_eq!(used.state(record().expires_at), TokenState::Expired);
+        assert_eq!(Token { revoked: true, ..used }.state(record().expires_at), TokenState::Revoked);
     }
 }

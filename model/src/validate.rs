@@ -123,8 +123,8 @@ pub fn check_description(text: &str) -> Result<(), TextError> {
     check_text(&lines, MAX_DESCRIPTION)
 }
 
-/// At most `most` characters, none of them hidden.
-pub(crate) fn check_text(text: &str, most: usize) -> Result<(), TextError> {
+/// Text that machines tell people: at most `most` characters, none of them hidden, so that no terminal obeys it.
+pub fn check_text(text: &str, most: usize) -> Result<(), TextError> {
     let found = text.chars().count();
     if found > most {
         return Err(TextError::TooLong { found, most });

@@ -8,6 +8,7 @@ mod time;
 
 use std::{fmt::Display, str::FromStr};
 
+use cladnet_model::validate::check_text;
 use tonic::{Code, Status, metadata::MetadataValue};
 
 pub use admin::{PeerRecords, host, injected_location, network, peer, token};
@@ -73,6 +74,13 @@ pub(crate) fn bounded(field: &str, text: String, limit: usize) -> Result<String,
         }
         _ => Ok(text),
     }
+}
+
+/// As [`bounded`], for a name that stands in a line: nothing in it that a terminal would obey.
+pub(crate) fn name(field: &str, text: String, limit: usize) -> Result<String, FieldError> {
+    let text = bounded(field, text, limit)?;
+    check_text(&text, limit).map_err(|error| FieldError::new(field, error))?;
+    Ok(text)
 }
 
 #[cfg(test)]

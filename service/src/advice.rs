@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use cladnet_model::advise::{Advice, Avoid, Origin, Question, advise, advise_per_block};
+use cladnet_model::advise::{Advice, Avoid, Question, advise, advise_per_block};
 use cladnet_store::key;
 
 use crate::{Service, error::CallError, hosts::location};
@@ -44,17 +44,10 @@ impl Service {
     }
 
     async fn in_sight(&self, mut wish: Wish) -> Result<Wish, CallError> {
-        for network in self.networks().await? {
-            wish.avoid.push(Avoid { range: network.address_space, origin: Origin::Network(network.id) });
-        }
+        wish.avoid.extend(self.networks().await?.iter().map(Avoid::of_network));
         for host in self.store.list(&key::hosts()).await?.items {
-            let (facts, location) = (&host.value.facts, location(&host.value));
-            wish.avoid.extend(Avoid::host_routes(&facts.name, &facts.routes));
-            if let Some(address) = facts.private_address {
-                let origin = Origin::Cloud(format!("network of {}", facts.name));
-                wish.avoid.push(Avoid { range: address.trunc(), origin });
-            }
-            wish.providers.extend(location.provider.map(|provider| provider.value));
+            wish.avoid.extend(Avoid::of_host(&host.value));
+            wish.providers.extend(location(&host.value).provider.map(|provider| provider.value));
         }
         Ok(wish)
     }

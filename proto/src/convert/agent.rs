@@ -4,7 +4,7 @@ use cladnet_model::{
     CloudLocation, Endpoint, Host, HostFacts, Membership, MembershipStatus, Network, NetworkId, Peer, PublicKey,
 };
 
-use super::{FieldError, bounded, optional, required};
+use super::{FieldError, bounded, name, optional, required};
 use crate::cladnet::v1::{self, AgentEndpoint, AgentLocation, MembershipConfig, RemotePeer};
 
 /// A host name has at most 253 characters (RFC 1035); ids and versions are shorter.
@@ -69,9 +69,9 @@ impl TryFrom<v1::HostFacts> for HostFacts {
         };
         let route = |(i, text): (usize, &String)| required(&format!("routes[{i}]"), text);
         Ok(Self {
-            name: bounded("host_name", wire.host_name, MAX_NAME)?,
-            machine_id: bounded("machine_id", wire.machine_id, MAX_NAME)?,
-            agent_version: bounded("agent_version", wire.agent_version, MAX_NAME)?,
+            name: name("host_name", wire.host_name, MAX_NAME)?,
+            machine_id: name("machine_id", wire.machine_id, MAX_NAME)?,
+            agent_version: name("agent_version", wire.agent_version, MAX_NAME)?,
             endpoints: wire.endpoints.into_iter().enumerate().map(endpoint).collect::<Result<_, _>>()?,
             routes: wire.routes.iter().enumerate().map(route).collect::<Result<_, _>>()?,
             private_address: optional("private_ipv4_cidr", &wire.private_ipv4_cidr)?,
@@ -106,7 +106,7 @@ pub fn membership_status(wire: v1::MembershipStatus) -> Result<(NetworkId, Membe
     let status = MembershipStatus {
         state: required("state", &wire.state)?,
         reason: bounded("reason", wire.reason, MAX_REASON)?,
-        interface: bounded("interface", wire.interface, MAX_NAME)?,
+        interface: name("interface", wire.interface, MAX_NAME)?,
         revision: wire.revision,
     };
     Ok((required("network_id", &wire.network_id)?, status))

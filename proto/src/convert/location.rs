@@ -2,7 +2,7 @@
 
 use cladnet_model::{CloudLocation, Located, LocationSource};
 
-use super::{FieldError, bounded, required};
+use super::{FieldError, required};
 use crate::cladnet::v1::{self, AgentLocation, AgentLocationField, InjectedLocation, LocationField};
 
 /// Longest value of a field: ids of clouds are shorter.
@@ -26,7 +26,7 @@ impl TryFrom<AgentLocation> for CloudLocation {
             let Some(slot) = location.slot(&name) else { continue };
             let parent = format!("fields.{name}");
             let source: LocationSource = required("source", &source).map_err(|error| error.within(&parent))?;
-            let value = bounded("value", value, MAX_VALUE).map_err(|error| error.within(&parent))?;
+            let value = super::name("value", value, MAX_VALUE).map_err(|error| error.within(&parent))?;
             *slot = (!value.is_empty()).then_some(Located { value, source });
         }
         Ok(location)
@@ -57,7 +57,7 @@ impl From<&CloudLocation> for v1::CloudLocation {
 pub fn injected_location(wire: InjectedLocation) -> Result<CloudLocation, FieldError> {
     let InjectedLocation { provider, account, region, zone, vpc, subnet } = wire;
     let located = |name: &str, value: String| {
-        let value = bounded(name, value, MAX_VALUE)?;
+        let value = super::name(name, value, MAX_VALUE)?;
         Ok((!value.is_empty()).then_some(Located { value, source: LocationSource::Injected }))
     };
     Ok(CloudLocation {

@@ -78,6 +78,15 @@ fn endless_input_is_refused() {
 }
 
 #[test]
+fn a_name_that_a_terminal_would_obey_is_refused() {
+    let wire = v1::HostFacts { host_name: "vm\u{1b}[2J".into(), ..v1::HostFacts::default() };
+    let error = host_facts("facts", Some(wire)).unwrap_err();
+    assert_eq!(error.to_string(), "facts.host_name: contains U+001B, a character that is not shown; remove it");
+    let wire = v1::InjectedLocation { vpc: "vpc-1\n".into(), ..v1::InjectedLocation::default() };
+    assert_eq!(injected_location(wire).unwrap_err().field, "vpc");
+}
+
+#[test]
 fn a_moment_before_1970_keeps_a_positive_fraction() {
     let at: jiff::Timestamp = "1969-12-31T23:59:58.25Z".parse().unwrap();
     assert_eq!(timestamp(at), prost_types::Timestamp { seconds: -2, nanos: 250_000_000 });
