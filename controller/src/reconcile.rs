@@ -145,3 +145,6 @@ fn tell(id: &NetworkId, step: &Step) {
         Step::Forget { host } => info!(network = %id, %host, "peer removed"),
     }
 }
+
+#[cfg(test)]
+mod tests;

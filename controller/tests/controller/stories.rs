@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use cladnet_model::{Allocation, Hold, HostId, NetworkId, Peer};
+use cladnet_model::{Allocation, Hold, HostId, NetworkId, Peer, QUARANTINE};
 use cladnet_store::{AnyKey, AnyRecord, Change, Store, Update, key};
 
 use crate::{
@@ -44,6 +44,7 @@ on_both_engines! {
     nothing_stays_of_a_removed_network
     a_full_network_says_so_and_growing_it_helps
     a_wished_address_is_given_or_the_reason_told
+    an_address_is_free_again_when_its_quarantine_ends
     a_restart_changes_nothing
     a_second_controller_takes_over_at_once_when_the_first_stops
     no_two_hosts_ever_share_an_address
@@ -149,6 +150,27 @@ async fn a_wished_address_is_given_or_the_reason_told(store: &Store) {
     controller.stop().await;
 }
 
+async fn an_address_is_free_again_when_its_quarantine_ends(store: &Store) {
+    let prod = create_network(store, "prod", "10.0.0.0/24").await;
+    // As if the hosts had left then: one long ago, one so that its quarantine ends in two seconds.
+    let now = jiff::Timestamp::now();
+    let nearly = QUARANTINE - Duration::from_secs(2);
+    for (number, since) in [(1, jiff::Timestamp::UNIX_EPOCH), (2, now - nearly), (3, now)] {
+        let address = Ipv4Addr::new(10, 0, 0, number);
+        let hold = Hold::Quarantined { since };
+        let held = Allocation { network: prod.clone(), address, host: host_id(900 + usize::from(number)), hold };
+        store.create(&key::allocation(&prod, address), &held).await.unwrap();
+    }
+    let controller = Running::start(store, "one");
+    join(store, &prod, 0).await;
+    assert_eq!(address(store, &prod, 0).await, ip("10.0.0.1"), "its quarantine was over");
+    let left = async || store.get(&key::allocation(&prod, ip("10.0.0.2"))).await.unwrap();
+    assert!(left().await.is_some());
+    eventually("the second quarantine to end by itself", async || left().await.is_none()).await;
+    assert!(store.get(&key::allocation(&prod, ip("10.0.0.3"))).await.unwrap().is_some());
+    controller.stop().await;
+}
+
 async fn a_restart_changes_nothing(store: &Store) {
     let controller = Running::start(store, "one");
     let prod = create_network(store, "prod", "10.0.0.0/24").await;
@@ -157,8 +179,8 @@ async fn a_restart_changes_nothing(store: &Store) {
     }
     leave(store, &prod, 3).await;
     eventually("all to be settled", async || {
-        let held = allocations(store, &prod).await;
-        peers(store, &prod).await.len() == 19 && held.iter().filter(|held| held.hold == Hold::Held).count() == 19
+        let held = allocations(store, &prod).await.into_iter().filter(|held| held.hold == Hold::Held).count();
+        held == 19 && peers(store, &prod).await.len() == 19 && peer(store, &prod, 3).await.is_none()
     })
     .await;
     controller.stop().await;

@@ -24,7 +24,7 @@ pub(crate) struct Member {
     pub(crate) client_url: String,
     peer_url: String,
     name: String,
-    process: Option<Child>,
+    pub(crate) process: Option<Child>,
 }
 
 impl Cluster {
@@ -90,23 +90,6 @@ impl Cluster {
     /// Kills a member as `kill -9` does.
     pub(crate) fn kill_member(&mut self, number: usize) {
         self.members[number].kill();
-    }
-
-    /// The member that leads; waits until there is one.
-    pub(crate) fn leader(&self) -> usize {
-        loop {
-            for (number, member) in self.members.iter().enumerate() {
-                if member.process.is_none() {
-                    continue;
-                }
-                let status = self.etcdctl(number, &["endpoint", "status", "--write-out=json"]);
-                let status: serde_json::Value = serde_json::from_str(&status).expect("JSON from etcdctl");
-                let status = &status[0]["Status"];
-                if status["leader"] == status["header"]["member_id"] {
-                    return number;
-                }
-            }
-        }
     }
 
     pub(crate) fn endpoints(&self) -> Vec<String> {
