@@ -6,7 +6,9 @@ use std::os::fd::AsRawFd;
 use futures_util::TryStreamExt as _;
 use ipnet::IpNet;
 use rtnetlink::packet_route::address::{AddressAttribute, AddressFlags, AddressHeaderFlags};
-use rtnetlink::packet_route::link::{InfoData, InfoVeth, LinkMessage};
+use rtnetlink::packet_route::link::{
+    AfSpecInet6, AfSpecUnspec, In6AddrGenMode, InfoData, InfoVeth, LinkAttribute, LinkMessage,
+};
 use rtnetlink::packet_route::route::RouteMessage;
 use rtnetlink::{Handle, LinkBridge, LinkMessageBuilder, LinkUnspec, LinkVeth, RouteMessageBuilder};
 
@@ -78,6 +80,19 @@ impl Links {
     pub(crate) async fn set_queue_length(&self, name: &str, packets: u32) -> Result<()> {
         let change = LinkUnspec::new_with_index(self.index(name).await?).txqueuelen(packets).build();
         self.handle.link().change(change).execute().await.doing(|| format!("set the queue of {name}"))
+    }
+
+    /// Keeps a link without neighbours from getting a link-local address, and so from talking to nobody.
+    pub(crate) async fn forgo_link_local(&self, name: &str) -> Result<()> {
+        if !std::fs::exists("/proc/sys/net/ipv6").unwrap_or(false) {
+            return Ok(());
+        }
+        let no_addresses = AfSpecUnspec::Inet6(vec![AfSpecInet6::AddrGenMode(In6AddrGenMode::None)]);
+        let index = self.index(name).await?;
+        let change = LinkUnspec::new_with_index(index)
+            .append_extra_attribute(LinkAttribute::AfSpecUnspec(vec![no_addresses]))
+            .build();
+        self.handle.link().change(change).execute().await.doing(|| format!("configure IPv6 of {name}"))
     }
 
     /// Adds an address that is usable at once (no duplicate address detection).

@@ -20,7 +20,7 @@ pub(crate) const VM_INTERFACE: &str = "eth0";
 pub(crate) const HOST_INTERFACE: &str = "host0";
 
 /// Packets that wait for the WAN's process; bursts of several segmented super-packets must fit.
-const WAN_QUEUE: u32 = 4096;
+const WAN_QUEUE: u32 = 1000;
 
 pub(crate) const EVERYTHING_V4: IpNet = IpNet::V4(Ipv4Net::new_assert(Ipv4Addr::UNSPECIFIED, 0));
 pub(crate) const EVERYTHING_V6: IpNet = IpNet::V6(Ipv6Net::new_assert(Ipv6Addr::UNSPECIFIED, 0));
@@ -64,21 +64,21 @@ pub(crate) fn build(namespace: &File, vpc: &Vpc, router: &Router) -> Result<()> 
                 links.add_address(&bridge, host_of(prefix, 1).into(), 64).await?;
             }
         }
-        join_wan(links, WAN, router.public_address, None).await?;
-        Ok(())
+        join_wan(links, WAN, router.public_address).await?;
+        match vpc.ipv6 {
+            Some(_) => links.add_route(EVERYTHING_V6, WAN, None).await,
+            None => Ok(()),
+        }
     })
 }
 
-/// Gives an interface on the WAN its addresses and makes it the way to everywhere.
-pub(crate) async fn join_wan(links: &Links, name: &str, v4: Ipv4Addr, v6: Option<Ipv6Addr>) -> Result<()> {
+/// Gives an interface on the WAN its address and makes it the way to everywhere.
+pub(crate) async fn join_wan(links: &Links, name: &str, address: Ipv4Addr) -> Result<()> {
     links.set_queue_length(name, WAN_QUEUE).await?;
+    links.forgo_link_local(name).await?;
     links.set_up(name).await?;
-    links.add_address(name, v4.into(), 32).await?;
-    links.add_route(EVERYTHING_V4, name, None).await?;
-    if let Some(v6) = v6 {
-        links.add_address(name, v6.into(), 128).await?;
-    }
-    links.add_route(EVERYTHING_V6, name, None).await
+    links.add_address(name, address.into(), 32).await?;
+    links.add_route(EVERYTHING_V4, name, None).await
 }
 
 /// Joins a VM to the router of its VPC.
@@ -121,7 +121,9 @@ pub(crate) fn peer(index: usize, ends: [(&Vpc, &File); 2]) -> Result<()> {
         namespace::configure(namespace, async |links| {
             links.set_up(&interface).await?;
             links.add_address(&interface, v4, 30).await?;
-            links.add_address(&interface, v6, 64).await?;
+            if ends.iter().any(|(vpc, _)| vpc.ipv6.is_some()) {
+                links.add_address(&interface, v6, 64).await?;
+            }
             for prefix in other.prefixes() {
                 let gateway = if matches!(prefix, IpNet::V4(_)) { gateway_v4 } else { gateway_v6 };
                 links.add_route(prefix, &interface, Some(gateway)).await?;

@@ -252,7 +252,12 @@ impl Sandbox {
                 Place::Internet { public_address, host_access, .. } => {
                     namespace::configure(&vm_namespace, async |links| {
                         links.set_up("lo").await?;
-                        router::join_wan(links, router::VM_INTERFACE, *public_address, vm.ipv6_address).await
+                        router::join_wan(links, router::VM_INTERFACE, *public_address).await?;
+                        if let Some(address) = vm.ipv6_address {
+                            links.add_address(router::VM_INTERFACE, address.into(), 128).await?;
+                            links.add_route(router::EVERYTHING_V6, router::VM_INTERFACE, None).await?;
+                        }
+                        Ok(())
                     })?;
                     if let Some(network) = host_access {
                         host_access::connect(*network, &vm_namespace)?;

@@ -147,10 +147,10 @@ fn request(directory: &Directory, request: &Request) -> Result<Statistics> {
 /// Becomes the WAN's process. Returns only when it cannot go on.
 pub(crate) fn run(directory: &Directory, name: &str) -> Result<()> {
     let readiness = process::detach(directory, name, CloneFlags::empty())?;
-    // Without the precedence it works, less exactly.
-    let _ = crate::syscall::prefer_this_process();
     match control::listen(directory) {
         Ok(fabric) => {
+            // Without the precedence it works, less exactly.
+            let _ = crate::syscall::prefer_this_thread();
             readiness.ready()?;
             fabric.run()
         }

@@ -16,7 +16,7 @@ use crate::topology::Provider;
 /// Everything the host mounts there is of the host's kernel or of its own running, and a VM gets its own.
 const NOT_INHERITED: &[&str] = &["/proc", "/sys", "/dev", "/run", "/tmp", "/var/run", "/var/tmp"];
 
-/// File systems that hold no programs or data a VM could want.
+/// File systems that hold no programs or data a VM could want; overlays are the roots of other people's containers.
 const PSEUDO: &[&str] = &[
     "autofs",
     "binfmt_misc",
@@ -32,6 +32,7 @@ const PSEUDO: &[&str] = &[
     "hugetlbfs",
     "mqueue",
     "nsfs",
+    "overlay",
     "proc",
     "pstore",
     "ramfs",
@@ -59,7 +60,8 @@ pub(super) fn enter(disk: &Path, state: &State, name: &str) -> Result<()> {
     for (index, path) in inherited.iter().enumerate() {
         let target = root.join(path.strip_prefix("/").unwrap_or(path));
         if target.is_dir() {
-            overlay(disk, &format!("mount-{index}"), path, &target)?;
+            // Some file systems (FAT, most network ones) cannot be below an overlay.
+            overlay(disk, &format!("mount-{index}"), path, &target).or_else(|_| show(path, &target))?;
         }
     }
     private_file_systems(&root)?;
@@ -96,6 +98,15 @@ fn overlay(disk: &Path, name: &str, lower: &Path, target: &Path) -> Result<()> {
     let options = format!("lowerdir={},upperdir={},workdir={}", quote(lower), quote(&upper), quote(&work));
     mount(Some("overlay"), target, Some("overlay"), MsFlags::empty(), Some(options.as_str()))
         .doing(|| format!("mount an overlay over {}", lower.display()))
+}
+
+/// Lets the VM see a directory of the host without changing it.
+fn show(path: &Path, target: &Path) -> Result<()> {
+    let none = None::<&str>;
+    let read_only = MsFlags::MS_REMOUNT | MsFlags::MS_BIND | MsFlags::MS_RDONLY;
+    mount(Some(path), target, none, MsFlags::MS_BIND, none)
+        .and_then(|()| mount(none, target, none, read_only, none))
+        .doing(|| format!("show {}", path.display()))
 }
 
 fn private_file_systems(root: &Path) -> Result<()> {

@@ -1,4 +1,7 @@
 //! Carries packets between TUNs: one thread, one epoll, no allocation per packet.
+//!
+//! Super-packets pass whole, header and all, from TUN to TUN, which is most of the speed. Where it would show, the kernel
+//! cuts them first: while there is a capture, and at the senders of a link that loses packets.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap, HashMap, HashSet};
@@ -19,18 +22,19 @@ use super::capture::Capture;
 use super::packet;
 use super::pipe::{Buffers, Entry, Pipe};
 use crate::error::{Doing, Result};
+use crate::syscall::{self, Segmentation, TUN_HEADER};
 use crate::topology::LinkQuality;
 
 /// Packets taken from one TUN before the others get their turn.
 const BATCH: usize = 64;
 
-const LARGEST_PACKET: usize = 65_535;
+const LARGEST_FRAME: usize = TUN_HEADER + 65_535;
 
 /// Keys of events that are not a TUN's.
 const COMMANDS: u64 = u64::MAX;
 const TIMER: u64 = u64::MAX - 1;
 
-/// What the WAN has done with packets since it started.
+/// What the WAN has done with packets since it started; a super-packet that was never cut counts as one.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Statistics {
@@ -80,6 +84,7 @@ struct Port {
     tun: OwnedFd,
     site: usize,
     silent: bool,
+    segmentation: Segmentation,
 }
 
 pub(super) struct Fabric {
@@ -135,7 +140,7 @@ impl Fabric {
     /// Carries packets for as long as the sandbox exists.
     pub(super) fn run(mut self) -> Result<()> {
         let mut events = [EpollEvent::empty(); 64];
-        let mut scratch = vec![0; LARGEST_PACKET];
+        let mut scratch = vec![0; LARGEST_FRAME];
         loop {
             let timeout = self.plan_wake_up();
             let ready = match self.epoll.wait(&mut events, timeout) {
@@ -175,13 +180,19 @@ impl Fabric {
         }
     }
 
-    fn carry(&mut self, from: usize, packet: &[u8]) {
+    fn carry(&mut self, from: usize, frame: &[u8]) {
+        let Some(packet) = frame.get(TUN_HEADER..) else { return };
         let Some((source, destination)) = packet::addresses(packet) else { return };
         if let Some(capture) = &mut self.capture
             && let Err(error) = capture.write(packet)
         {
             eprintln!("capture to {} ended: {error}", capture.path().display());
             self.capture = None;
+        }
+        if destination.is_multicast() {
+            // The announcements of every interface; no internet carries them.
+            self.statistics.unroutable += 1;
+            return;
         }
         if self.route(source) != Some(from) {
             self.statistics.foreign_source += 1;
@@ -199,7 +210,7 @@ impl Fabric {
         }
         let pipe = sender.site * self.sites.len() + receiver.site;
         let dice = (rand::random(), rand::random());
-        match self.pipes[pipe].enter(Instant::now(), dice, to, packet, &mut self.buffers) {
+        match self.pipes[pipe].enter(Instant::now(), dice, to, frame, &mut self.buffers) {
             Entry::Queued { release, first: true } => self.agenda.push(Reverse((release, pipe))),
             Entry::Queued { .. } => {}
             Entry::Lost => self.statistics.lost += 1,
@@ -285,6 +296,18 @@ impl Fabric {
             self.flush_capture();
             self.capture = change.started;
         }
+        self.choose_segmentation(&change.links);
+    }
+
+    fn choose_segmentation(&mut self, links: &[(String, String, LinkQuality)]) {
+        for port in self.ports.iter_mut().flatten() {
+            let site = &self.sites[port.site];
+            let loses = links.iter().any(|(a, b, quality)| quality.loss_percent > 0.0 && (a == site || b == site));
+            let wanted = if loses || self.capture.is_some() { Segmentation::ByKernel } else { Segmentation::Deferred };
+            if port.segmentation != wanted && syscall::set_segmentation(port.tun.as_fd(), wanted).is_ok() {
+                port.segmentation = wanted;
+            }
+        }
     }
 
     /// Brings an attachment up to date and returns its slot.
@@ -297,7 +320,8 @@ impl Fabric {
                 eprintln!("{} cannot be watched: {errno}", attachment.name);
                 return None;
             }
-            self.ports.push(Some(Port { name: attachment.name.clone(), tun, site, silent }));
+            let (name, segmentation) = (attachment.name.clone(), Segmentation::ByKernel);
+            self.ports.push(Some(Port { name, tun, site, silent, segmentation }));
             return Some(slot);
         }
         let slot = self.ports.iter().position(|port| port.as_ref().is_some_and(|port| port.name == attachment.name))?;

@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 
 use crate::topology::LinkQuality;
 
-/// Packets on their way at once: 0.4 s of 1 Gbit/s in full packets. What comes on top is dropped, as by any router.
-const CAPACITY: usize = 32 * 1024;
+/// Bytes on their way at once: half a second of 1 Gbit/s. What comes on top is dropped, as by any router.
+const CAPACITY: usize = 64 << 20;
 
 /// How a packet fared when it entered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,6 +34,7 @@ pub(super) struct Pipe {
     /// Of 2^32.
     loss: u64,
     queue: VecDeque<Frame>,
+    queued_bytes: usize,
     last_release: Option<Instant>,
 }
 
@@ -59,7 +60,7 @@ impl Pipe {
         if u64::from(dice.0) < self.loss {
             return Entry::Lost;
         }
-        if self.queue.len() >= CAPACITY {
+        if self.queued_bytes + packet.len() > CAPACITY {
             return Entry::Overflow;
         }
         let jitter = self.jitter.mul_f64(f64::from(dice.1) / f64::from(u32::MAX));
@@ -67,13 +68,16 @@ impl Pipe {
         let release = self.last_release.map_or(earliest, |last| earliest.max(last));
         self.last_release = Some(release);
         let first = self.queue.is_empty();
+        self.queued_bytes += packet.len();
         self.queue.push_back(Frame { release, destination, bytes: buffers.filled(packet) });
         Entry::Queued { release, first }
     }
 
     /// The next packet whose time has come.
     pub(super) fn leave(&mut self, now: Instant) -> Option<Frame> {
-        self.queue.pop_front_if(|frame| frame.release <= now)
+        let frame = self.queue.pop_front_if(|frame| frame.release <= now)?;
+        self.queued_bytes -= frame.bytes.len();
+        Some(frame)
     }
 
     /// When the next packet leaves.
@@ -84,22 +88,38 @@ impl Pipe {
 
 /// Buffers that are used again, so that a packet costs no allocation once the WAN has run for a while.
 #[derive(Default)]
-pub(super) struct Buffers(Vec<Vec<u8>>);
+pub(super) struct Buffers {
+    small: Vec<Vec<u8>>,
+    large: Vec<Vec<u8>>,
+}
 
 impl Buffers {
-    /// Kept at most: what a few megabytes hold.
-    const KEPT: usize = 4096;
+    /// What a packet of the usual MTU fits into.
+    const SMALL: usize = 2048;
+    /// What a super-packet fits into.
+    const LARGE: usize = 1 << 16;
+    /// Kept for later, 8 MiB of each kind; the rest is given back to the system.
+    const KEPT: usize = 8 << 20;
 
     fn filled(&mut self, packet: &[u8]) -> Vec<u8> {
-        let mut buffer = self.0.pop().unwrap_or_else(|| Vec::with_capacity(1536));
+        let (pool, size) = if packet.len() <= Self::SMALL {
+            (&mut self.small, Self::SMALL)
+        } else {
+            (&mut self.large, Self::LARGE.max(packet.len()))
+        };
+        let mut buffer = pool.pop().unwrap_or_else(|| Vec::with_capacity(size));
         buffer.clear();
         buffer.extend_from_slice(packet);
         buffer
     }
 
     pub(super) fn give_back(&mut self, buffer: Vec<u8>) {
-        if self.0.len() < Self::KEPT {
-            self.0.push(buffer);
+        let (pool, size) = match buffer.capacity() {
+            ..=Self::SMALL => (&mut self.small, Self::SMALL),
+            _ => (&mut self.large, Self::LARGE),
+        };
+        if pool.len() * size < Self::KEPT {
+            pool.push(buffer);
         }
     }
 }
@@ -151,9 +171,12 @@ mod tests {
     #[test]
     fn a_full_pipe_drops_the_newest() {
         let (mut pipe, mut buffers, now) = (pipe(1.0, 0.0, 0.0), Buffers::default(), Instant::now());
-        for _ in 0..CAPACITY {
-            assert!(matches!(pipe.enter(now, (0, 0), 0, b"x", &mut buffers), Entry::Queued { .. }));
+        let packet = vec![0; 1 << 16];
+        for _ in 0..CAPACITY / packet.len() {
+            assert!(matches!(pipe.enter(now, (0, 0), 0, &packet, &mut buffers), Entry::Queued { .. }));
         }
         assert_eq!(pipe.enter(now, (0, 0), 0, b"x", &mut buffers), Entry::Overflow);
+        assert!(pipe.leave(now + Duration::from_secs(1)).is_some());
+        assert!(matches!(pipe.enter(now, (0, 0), 0, b"x", &mut buffers), Entry::Queued { .. }));
     }
 }

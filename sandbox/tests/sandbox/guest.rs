@@ -71,13 +71,13 @@ fn a_service_is_started_again_until_it_is_stopped() {
     let vm = sandbox.vm("vm").expect("it exists");
     vm.add_service("ticker", ["sh", "-c", "echo started; exec sleep 1000"]).expect("it can be started");
     let first = running_pid(&vm, "ticker").expect("it runs");
+    let starts = || vm.service_log("ticker").expect("there is a log").matches("started\n").count();
+    eventually("it has logged its start", || starts() == 1);
     vm.kill_service("ticker", 9).expect("it runs");
     eventually("it runs again", || running_pid(&vm, "ticker").is_some_and(|pid| pid != first));
     let status = vm.services().expect("init answers").remove(0);
     assert_eq!((status.restarts, status.last_end.as_deref()), (1, Some("signal SIGKILL")));
-    eventually("it has logged both starts", || {
-        vm.service_log("ticker").expect("there is a log").matches("started\n").count() == 2
-    });
+    eventually("it has logged both starts", || starts() == 2);
     vm.stop_service("ticker").expect("it runs");
     assert_eq!(vm.services().expect("init answers")[0].state, ServiceState::Stopped);
     assert!(vm.exec(["pgrep", "-x", "sleep"]).expect("pgrep runs").stdout.is_empty());

@@ -145,6 +145,39 @@ fn ipv6_needs_no_translation_and_obeys_security_groups() {
 }
 
 #[test]
+fn peered_vpcs_reach_each_other_over_ipv6_too_but_not_a_third_one() {
+    let vpc = |name: &str, n: u8| {
+        format!(
+            "
+  - name: {name}
+    provider: azure
+    region: koreacentral
+    cidrs: [10.{n}.0.0/16]
+    ipv6: 2001:db8:{n}::/56
+    security_group: {{ tcp: [], udp: [], icmp: true }}
+    subnets: [{{ name: {name}-s, cidr: 10.{n}.1.0/24 }}]"
+        )
+    };
+    let vm = |name: &str| format!("\n  - {{ name: in-{name}, vpc: {name}, subnet: {name}-s, ipv6: true, nat: none }}");
+    let yaml = format!(
+        "vpcs:{}{}{}\npeerings: [[a, b], [b, c]]\nvms:{}{}{}",
+        vpc("a", 1),
+        vpc("b", 2),
+        vpc("c", 3),
+        vm("a"),
+        vm("b"),
+        vm("c")
+    );
+    let sandbox = sandbox(&yaml);
+    let vm = |name: &str| sandbox.vm(name).expect("it exists");
+    let v4 = |name: &str| vm(name).private_address().expect("it has one");
+    assert!(pings(&vm("in-a"), v4("in-b")) && pings(&vm("in-c"), v4("in-b")));
+    assert!(!pings(&vm("in-a"), v4("in-c")), "peering is not transitive");
+    assert!(pings(&vm("in-a"), vm("in-b").ipv6_address().expect("it has one")));
+    assert!(pings(&vm("in-a"), vm("in-c").ipv6_address().expect("it has one")), "over the WAN, where IPv6 has no NAT");
+}
+
+#[test]
 fn the_host_reaches_a_machine_that_asks_for_it() {
     let sandbox = demo();
     let control = sandbox.vm("control").expect("it exists");

@@ -91,6 +91,7 @@ fn what_does_not_belong_on_the_wan_is_dropped_and_counted() {
     let sandbox = sandbox(&one_vpc("  - { name: vm, vpc: home, subnet: one }"));
     let vm = sandbox.vm("vm").expect("it exists");
     let before = sandbox.wan_statistics().expect("the WAN runs");
+    assert_eq!(before.foreign_source, 0, "an idle WAN is silent");
     assert!(!pings(&vm, "192.0.2.250"), "an address of nobody");
     eventually("unroutable packets are counted", || {
         sandbox.wan_statistics().expect("the WAN runs").unroutable >= before.unroutable + 3
