@@ -4,8 +4,10 @@ mod event;
 mod host;
 mod key;
 mod network;
+mod path;
 mod peer;
 mod system;
+mod test;
 mod token;
 
 use std::sync::Arc;

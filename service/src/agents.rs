@@ -38,6 +38,7 @@ use crate::{
     error::CallError,
     rate::{Limiter, RateLimit},
 };
+pub(crate) use connectivity::ConnectivityPlan;
 use streams::Streams;
 use turns::Turns;
 use view::View;

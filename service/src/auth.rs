@@ -160,20 +160,4 @@ fn neighbourhood(address: IpAddr) -> IpAddr {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_weak_role_is_told_which_would_do() {
-        let error = too_weak(Role::Viewer, Action::ManageKeys).to_string();
-        assert_eq!(error, "a key of role viewer may not manage-keys; use one of role admin");
-    }
-
-    #[test]
-    fn failures_are_counted_per_network() {
-        let of = |text: &str| neighbourhood(text.parse().expect("an address")).to_string();
-        assert_eq!(of("198.51.100.7"), "198.51.100.0");
-        assert_eq!(of("::ffff:198.51.100.7"), "198.51.100.0");
-        assert_eq!(of("2001:db8:1:2:3::9"), "2001:db8:1:2::");
-    }
-}
+mod tests;

@@ -4,6 +4,7 @@
 
 mod network;
 mod system;
+mod test;
 mod wire;
 
 use std::sync::Arc;

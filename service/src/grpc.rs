@@ -9,7 +9,8 @@ use cladnet_proto::cbnet::v1::{
 use cladnet_proto::cladnet::v1::{
     event_service_server::EventServiceServer, host_service_server::HostServiceServer,
     key_service_server::KeyServiceServer, network_service_server::NetworkServiceServer,
-    peer_service_server::PeerServiceServer, system_service_server::SystemServiceServer,
+    path_service_server::PathServiceServer, peer_service_server::PeerServiceServer,
+    system_service_server::SystemServiceServer, test_service_server::TestServiceServer,
     token_service_server::TokenServiceServer,
 };
 use tonic::service::{Routes, RoutesBuilder};
@@ -29,8 +30,8 @@ pub(crate) fn all(service: &Arc<Service>) -> Routes {
     add_cbnet(&mut routes, service);
     let admin = Admin(service.clone());
     add!(routes, admin:
-        SystemServiceServer, NetworkServiceServer, PeerServiceServer, HostServiceServer, TokenServiceServer,
-        KeyServiceServer, EventServiceServer,
+        SystemServiceServer, NetworkServiceServer, PathServiceServer, PeerServiceServer, HostServiceServer, TokenServiceServer,
+        KeyServiceServer, EventServiceServer, TestServiceServer,
     );
     routes.add_service(service.agents.server());
     add_reflection(&mut routes);

@@ -107,25 +107,4 @@ impl Service {
         }
         Err(CallError::Conflict(format!("host {id} keeps changing at the same moment; repeat the call")))
     }
-
-    /// Removes a host with all its memberships in one transaction: from then on its identity opens nothing.
-    pub(crate) async fn remove_host(&self, id: &HostId, actor: &str) -> Result<(), CallError> {
-        for _ in 0..TRIES {
-            let host = self.host(id).await?;
-            let memberships = self.memberships_of(id).await?;
-            let mut transaction = self.store.transaction().exists(&host.key).delete(&host.key);
-            for membership in &memberships {
-                transaction = transaction.unchanged(&membership.key, membership.modified);
-                transaction = self.end_membership(transaction, &membership.value, actor);
-            }
-            let message = format!("host {} removed from {} networks", host.value.facts.name, memberships.len());
-            let note = Note { kind: "host.removed", network: None, host: Some(id), actor, message };
-            match self.note(transaction, note).commit().await {
-                Ok(_) => return Ok(()),
-                Err(StoreError::Conflict { .. }) => {}
-                Err(error) => return Err(error.into()),
-            }
-        }
-        Err(CallError::Conflict(format!("host {id} keeps changing at the same moment; repeat the call")))
-    }
 }

@@ -187,7 +187,7 @@ impl Service {
         let mut removed = 0;
         for batch in members.chunks(REMOVALS) {
             let transaction = batch.iter().fold(self.store.transaction(), |transaction, member| {
-                self.end_membership(transaction, &member.value, actor)
+                self.agents.end_membership(transaction, &member.value, actor)
             });
             transaction.commit().await?;
             removed += batch.len();

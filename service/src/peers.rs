@@ -10,7 +10,7 @@ use cladnet_proto::{
     cladnet::v1,
     convert::{self, PeerRecords},
 };
-use cladnet_store::{AnyKey, StoreError, Transaction, Versioned, key};
+use cladnet_store::{AnyKey, StoreError, Versioned, key};
 
 use crate::{Service, error::CallError, events::Note, hosts::location, networks::TRIES};
 
@@ -212,30 +212,11 @@ impl Service {
 
     /// Ends a membership, and a plain machine's record with its last one.
     pub(crate) async fn remove_peer(&self, network: &NetworkId, host: &HostId, actor: &str) -> Result<(), CallError> {
-        let current = self.membership(network, host).await?;
-        let mut transaction = self.store.transaction().exists(&current.key);
-        if current.value.plain && self.memberships_of(host).await?.len() == 1 {
-            transaction = transaction.delete(&key::host(host));
+        let current = self.membership(network, host).await?.value;
+        if current.plain && self.memberships_of(host).await?.len() == 1 {
+            return self.agents.remove_host(host, actor).await;
         }
-        match self.end_membership(transaction, &current.value, actor).commit().await {
-            Ok(_) => Ok(()),
-            Err(StoreError::Conflict { .. }) => {
-                Err(CallError::NotFound(format!("peer {host} was removed by somebody else")))
-            }
-            Err(error) => Err(error.into()),
-        }
-    }
-
-    /// Adds the end of a membership to a transaction: its record, its status, its key's entry and an event. The
-    /// controller takes the address back.
-    pub(crate) fn end_membership(&self, transaction: Transaction, membership: &Membership, actor: &str) -> Transaction {
-        let Membership { network, host, public_key, .. } = membership;
-        let transaction = transaction
-            .delete(&key::membership(network, host))
-            .delete(&key::status(network, host))
-            .delete(&key::public_key(public_key));
-        let message = format!("peer {host} removed from network {network}");
-        self.note(transaction, Note { kind: "peer.removed", network: Some(network), host: Some(host), actor, message })
+        self.agents.remove_membership(network, host, actor).await
     }
 }
 

@@ -6,7 +6,7 @@
 //! gateway emitted them.
 
 pub(crate) mod binding;
-mod codec;
+pub(crate) mod codec;
 mod input;
 pub(crate) mod problem;
 

@@ -119,6 +119,11 @@ impl Server {
         self.stun.as_ref().and_then(|socket| socket.local_addr().ok())
     }
 
+    #[cfg(test)]
+    pub(crate) fn service(&self) -> &Arc<Service> {
+        &self.service
+    }
+
     /// The authority's certificate, which clients verify the service by.
     pub fn ca_pem(&self) -> &str {
         self.service.authority.certificate_pem()

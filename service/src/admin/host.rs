@@ -46,7 +46,7 @@ impl HostService for Admin {
     async fn remove_host(&self, request: Request<RemoveHostRequest>) -> Result<Response<()>, Status> {
         let caller = Caller::of(&request)?;
         let id = required("host_id", &request.into_inner().host_id)?;
-        self.0.remove_host(&id, caller.key.as_str()).await?;
+        self.0.agents.remove_host(&id, caller.key.as_str()).await?;
         Ok(Response::new(()))
     }
 }

@@ -76,14 +76,13 @@ impl Agents {
     where
         F: Future<Output = T>,
     {
-        stream::iter(hosts)
-            .map(|host| {
-                let asked = ask(host);
-                async move { (host, asked.await) }
-            })
-            .buffer_unordered(AT_A_TIME)
-            .collect()
-            .await
+        let with_host = |host| {
+            let asked = ask(host);
+            async move { (host, asked.await) }
+        };
+        // Made before any is awaited: a stream that holds the closure would not be `Send` for every lifetime.
+        let asked: Vec<_> = hosts.into_iter().map(with_host).collect();
+        stream::iter(asked).buffered(AT_A_TIME).collect().await
     }
 }
 

@@ -38,6 +38,7 @@ impl Agents {
         let deadline = Instant::now() + plan.deadline;
         let members = self.members(&plan.network)?;
         let sources = plan.hosts.iter().filter(|host| members.get(host).is_some_and(|member| !member.plain));
+        let sources: Vec<&HostId> = sources.collect();
         let answers = self.ask_all(sources, |source| self.ping(plan, source, deadline)).await;
 
         let (mut results, mut missing) = (Vec::new(), Vec::new());

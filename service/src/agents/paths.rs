@@ -72,7 +72,7 @@ impl Agents {
     }
 
     /// What one agent reports of its paths, in pieces that can be carried; and what stopped it if something did.
-    async fn reports(
+    pub(crate) async fn reports(
         &self,
         network: &NetworkId,
         source: &HostId,

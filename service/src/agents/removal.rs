@@ -26,6 +26,11 @@ impl Agents {
     pub(crate) async fn remove_host(&self, host: &HostId, actor: &str) -> Result<(), CallError> {
         self.shared.remove_host(host, actor).await
     }
+
+    /// Adds the end of a membership to a transaction, for those who end many at once.
+    pub(crate) fn end_membership(&self, transaction: Transaction, membership: &Membership, actor: &str) -> Transaction {
+        self.shared.ending(transaction, membership, actor)
+    }
 }
 
 impl Shared {

@@ -13,10 +13,18 @@ use cladnet_proto::{
     cladnet::v1::InjectedLocation,
     convert::{FieldError, injected_location, required},
 };
+use tokio::time::Instant;
 use tonic::{Request, Response, Status, async_trait};
 
 use super::{Cbnet, renamed, wire};
-use crate::{advice::Wish, auth::Caller, error::CallError, networks::Deletion};
+use crate::{
+    advice::Wish,
+    auth::Caller,
+    error::CallError,
+    networks::Deletion,
+    paths::{PATIENCE, likely},
+    peers::PeerRow,
+};
 
 #[async_trait]
 impl CloudAdaptiveNetworkService for Cbnet {
@@ -149,9 +157,8 @@ impl CloudAdaptiveNetworkService for Cbnet {
         request: Request<PeerRequest>,
     ) -> Result<Response<NetworkingRule>, Status> {
         let PeerRequest { cladnet_id, host_id } = request.into_inner();
-        let (network, host): (NetworkId, HostId) = (network_id(&cladnet_id)?, required("host_id", &host_id)?);
-        let _ = (network, host);
-        Err(Status::unimplemented("soon"))
+        let network = network_id(&cladnet_id)?;
+        Ok(Response::new(self.rule(&network, &required("host_id", &host_id)?).await?))
     }
 }
 
@@ -159,6 +166,29 @@ impl Cbnet {
     async fn shown(&self, network: &NetworkId, host: &HostId) -> Result<Peer, CallError> {
         let row = self.0.peer(network, host).await?;
         Ok(wire::peer(&row, &self.0.network(network).await?.value))
+    }
+
+    /// What the agent says of its paths; where it says nothing, what it would choose by what is known here.
+    async fn rule(&self, network: &NetworkId, host: &HostId) -> Result<NetworkingRule, CallError> {
+        let record = self.0.network(network).await?.value;
+        let peers = self.0.peers(network).await?;
+        let of = peers.iter().find(|peer| peer.id() == host);
+        let of = of.ok_or_else(|| CallError::NotFound(format!("network {network} has no peer {host}")))?;
+        let others: Vec<&HostId> = peers.iter().map(PeerRow::id).filter(|peer| *peer != host).collect();
+        let (reports, _) = self.0.agents.reports(network, host, &others, Instant::now() + PATIENCE).await;
+        let mut rule = NetworkingRule { cladnet_id: network.to_string(), ..NetworkingRule::default() };
+        for peer in peers.iter().filter(|peer| peer.id() != host) {
+            let report = reports.iter().find(|report| report.host_id == peer.id().as_str());
+            let used = report.and_then(|report| Some((report.endpoint.parse().ok()?, report.scope.parse().ok()?)));
+            let (selected_ip, scope) = wire::selection(used.or_else(|| likely(record.rule_type, of, peer)));
+            rule.host_id.push(peer.id().to_string());
+            rule.host_name.push(peer.name().to_owned());
+            rule.peer_ip.push(peer.address().map(|address| address.to_string()).unwrap_or_default());
+            rule.selected_ip.push(selected_ip);
+            rule.peer_scope.push(scope);
+            rule.state.push(peer.wire().state);
+        }
+        Ok(rule)
     }
 }
 

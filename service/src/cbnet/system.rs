@@ -5,7 +5,7 @@ use std::time::Duration;
 use cladnet_model::{DesiredState, EncryptionPolicy, NetworkId, NetworkUpdate};
 use cladnet_proto::{
     cbnet::v1::{
-        CommandType, ControlRequest, ControlResponse, TestRequest, TestResponse,
+        CommandType, ControlRequest, ControlResponse, TestRequest, TestResponse, TestType,
         system_management_service_server::SystemManagementService,
     },
     convert::{FieldError, required},
@@ -13,9 +13,13 @@ use cladnet_proto::{
 use cladnet_store::key;
 use tonic::{Request, Response, Status, async_trait};
 
-use super::Cbnet;
+use super::{
+    Cbnet,
+    test::{outcome, trials},
+};
 use crate::{
     auth::Caller,
+    connectivity::TestTerms,
     control::{Outcome, PeerOutcome},
     error::CallError,
 };
@@ -54,9 +58,17 @@ impl SystemManagementService for Cbnet {
 
     async fn test_cloud_adaptive_network(
         &self,
-        _request: Request<TestRequest>,
+        request: Request<TestRequest>,
     ) -> Result<Response<TestResponse>, Status> {
-        Err(Status::unimplemented("soon"))
+        let TestRequest { cladnet_id, test_type, test_spec } = request.into_inner();
+        let network = required("cladnet_id", &cladnet_id)?;
+        if TestType::try_from(test_type).is_err() {
+            return Err(FieldError::new("test_type", format!("is {test_type}; use CONNECTIVITY (0)")).into());
+        }
+        let terms = TestTerms::check(trials(&test_spec)?, None, None)?;
+        let peers = self.0.peers(&network).await?;
+        let test = self.0.test_connectivity(&network, &[], terms).await?;
+        Ok(Response::new(outcome(&test, &peers)))
     }
 }
 

@@ -1,5 +1,7 @@
 //! Records as cb-network's callers know them.
 
+use std::net::SocketAddr;
+
 use cladnet_model::{CloudLocation, Located, Network, Scope};
 use cladnet_proto::cbnet::v1::{CladNetSpecification, CloudInformation, Peer};
 
@@ -34,6 +36,15 @@ pub(super) fn peer(row: &PeerRow, network: &Network) -> Peer {
         ip: row.address().map(|address| address.to_string()).unwrap_or_default(),
         state: row.wire().state,
         details: Some(details(&row.location)),
+    }
+}
+
+/// Address and scope of a path in cb-network's words: `intra` stays inside a VPC, `inter` leaves it. Both empty without one.
+pub(super) fn selection(used: Option<(SocketAddr, Scope)>) -> (String, String) {
+    match used {
+        Some((address, Scope::Private)) => (address.ip().to_string(), "intra".to_owned()),
+        Some((address, Scope::Public | Scope::PublicV6)) => (address.ip().to_string(), "inter".to_owned()),
+        None => (String::new(), String::new()),
     }
 }
 

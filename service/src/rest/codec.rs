@@ -9,8 +9,8 @@ use tonic::{
 
 /// Encodes any message; decodes messages of `output`.
 #[derive(Debug, Clone)]
-pub(super) struct DynamicCodec {
-    pub(super) output: MessageDescriptor,
+pub(crate) struct DynamicCodec {
+    pub(crate) output: MessageDescriptor,
 }
 
 impl Codec for DynamicCodec {
@@ -28,7 +28,7 @@ impl Codec for DynamicCodec {
     }
 }
 
-pub(super) struct DynamicEncoder;
+pub(crate) struct DynamicEncoder;
 
 impl Encoder for DynamicEncoder {
     type Item = DynamicMessage;
@@ -39,7 +39,7 @@ impl Encoder for DynamicEncoder {
     }
 }
 
-pub(super) struct DynamicDecoder(MessageDescriptor);
+pub(crate) struct DynamicDecoder(MessageDescriptor);
 
 impl Decoder for DynamicDecoder {
     type Item = DynamicMessage;

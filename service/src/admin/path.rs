@@ -1,0 +1,28 @@
+//! Paths, as `cladnet.v1` shows them.
+
+use cladnet_proto::{
+    cladnet::v1::{
+        ExplainPathRequest, ExplainPathResponse, ListPathsRequest, ListPathsResponse, path_service_server::PathService,
+    },
+    convert::required,
+};
+use tonic::{Request, Response, Status, async_trait};
+
+use super::Admin;
+
+#[async_trait]
+impl PathService for Admin {
+    async fn list_paths(&self, request: Request<ListPathsRequest>) -> Result<Response<ListPathsResponse>, Status> {
+        let network = required("network_id", &request.into_inner().network_id)?;
+        Ok(Response::new(self.0.paths(&network).await?))
+    }
+
+    async fn explain_path(
+        &self,
+        request: Request<ExplainPathRequest>,
+    ) -> Result<Response<ExplainPathResponse>, Status> {
+        let ExplainPathRequest { network_id, source, destination } = request.into_inner();
+        let network = required("network_id", &network_id)?;
+        Ok(Response::new(self.0.explain(&network, &source, &destination).await?))
+    }
+}
