@@ -1,7 +1,7 @@
 //! Figures over the round trips of a test.
 
-/// What a series of round trips says, in microseconds. Loss is told elsewhere: here are those that came back.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// What a series of round trips says, in microseconds: those that came back. Loss is told by [`loss_percent`].
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct RoundTrips {
     pub count: usize,
     pub min_us: u32,
@@ -42,6 +42,14 @@ impl RoundTrips {
     }
 }
 
+/// Replies that did not come, in per cent of what was sent; 0 if nothing was sent.
+pub fn loss_percent(sent: u32, received: u32) -> f64 {
+    if sent == 0 {
+        return 0.0;
+    }
+    100.0 * f64::from(sent.saturating_sub(received)) / f64::from(sent)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -62,5 +70,14 @@ mod tests {
         let one = RoundTrips::of(&[u32::MAX]).unwrap();
         assert_eq!((one.avg_us, one.stddev_us, one.p50_us, one.p99_us), (u32::MAX, 0, u32::MAX, u32::MAX));
         assert_eq!(RoundTrips::of(&[0, u32::MAX]).unwrap().avg_us, 2_147_483_648);
+    }
+
+    #[test]
+    fn loss_is_told_in_per_cent() {
+        assert_eq!(
+            [(4, 3), (3, 0), (3, 3), (0, 0)].map(|(sent, back)| loss_percent(sent, back)),
+            [25.0, 100.0, 0.0, 0.0]
+        );
+        assert_eq!(loss_percent(3, 5), 0.0, "more replies than pings are no gain");
     }
 }

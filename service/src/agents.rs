@@ -14,7 +14,6 @@ mod removal;
 mod reports;
 mod rpc;
 mod session;
-mod statistics;
 mod stream;
 mod streams;
 #[cfg(test)]

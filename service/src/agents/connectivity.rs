@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use cladnet_model::{HostId, NetworkId};
+use cladnet_model::{HostId, NetworkId, RoundTrips, round_trip::loss_percent};
 use cladnet_proto::{
     cladnet::v1::{ConnectivityTest, ControlResult, PairResult, PingCommand, PingResult, agent_command::Command},
     convert,
@@ -12,7 +12,6 @@ use tokio::time::Instant;
 use super::{
     Agents,
     commands::{CommandError, MAX_RESULT},
-    statistics::{Statistics, loss_percent},
 };
 use crate::error::CallError;
 
@@ -138,7 +137,7 @@ fn hosts_per_answer(count: u32) -> usize {
 
 fn pair_result(source: &HostId, ping: PingResult) -> PairResult {
     let received = u32::try_from(ping.rtts_us.len()).unwrap_or(u32::MAX);
-    let over = Statistics::over(&ping.rtts_us).unwrap_or_default();
+    let over = RoundTrips::of(&ping.rtts_us).unwrap_or_default();
     PairResult {
         source: source.to_string(),
         destination: ping.host_id,
