@@ -90,8 +90,8 @@ enum Command {
 #[derive(Debug, clap::Args)]
 struct Join {
     /// https://HOST:PORT of the service; several replicas separated by commas
-    #[arg(value_name = "URL", value_delimiter = ',', required = true)]
-    services: Vec<String>,
+    #[arg(value_name = "URL")]
+    services: String,
     /// The token; --token-file keeps it out of the process list
     #[arg(required_unless_present = "token_file", conflicts_with = "token_file")]
     token: Option<String>,
@@ -187,4 +187,25 @@ fn report(output: Output, failure: &Failure) {
         Output::Text => writeln!(stderr, "cladnet-agent: {failure}"),
         Output::Json => writeln!(stderr, "{}", serde_json::json!({ "error": failure })),
     };
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn a_token_comes_by_argument_or_by_file_and_not_by_both() {
+        let parse = |line: &str| Arguments::try_parse_from(line.split(' ')).map(drop);
+        assert!(parse("cladnet-agent join https://a TOKEN").is_ok());
+        assert!(parse("cladnet-agent join https://a,https://b --token-file -").is_ok());
+        assert!(parse("cladnet-agent join https://a TOKEN --token-file f").is_err());
+        assert!(parse("cladnet-agent join https://a").is_err());
+        assert!(parse("cladnet-agent leave prod --all").is_err());
+        assert!(parse("cladnet-agent up Prod").is_err(), "an id is checked at once");
+    }
 }

@@ -42,7 +42,8 @@ fn request(command: Command) -> Result<(Request, Duration), Failure> {
     Ok(match command {
         Command::Join(join) => {
             let wait = Duration::from_secs(join.wait);
-            let request = Request::Join { token: token(&join)?, services: join.services, wait_ms: join.wait * 1000 };
+            let services = join.services.split(',').map(|url| url.trim().to_owned()).collect();
+            let request = Request::Join { token: token(&join)?, services, wait_ms: join.wait * 1000 };
             (request, wait + PATIENCE)
         }
         Command::Up { network } => (Request::Up { network }, PATIENCE),

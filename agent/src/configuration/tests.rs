@@ -1,1 +1,270 @@
+use cladnet_proto::cladnet::v1::AgentEndpoint;
+use proptest::prelude::*;
 
+use super::*;
+
+const EPOCH: &str = "epoch-1";
+
+fn host() -> HostId {
+    "host-us".parse().expect("id")
+}
+
+fn network() -> NetworkId {
+    "prod".parse().expect("id")
+}
+
+/// What a service holds of one network, and how it tells it.
+#[derive(Debug, Clone)]
+struct Service {
+    epoch: String,
+    revision: i64,
+    membership: MembershipConfig,
+    peers: BTreeMap<String, RemotePeer>,
+}
+
+impl Service {
+    fn new() -> Self {
+        let membership = MembershipConfig {
+            network_id: network().to_string(),
+            network_name: "Production".into(),
+            ipv4_address_space: "10.77.0.0/16".into(),
+            ipv4_address: "10.77.0.1".into(),
+            rule_type: "cost-prioritized".into(),
+            encryption_policy: "always".into(),
+            desired_state: "up".into(),
+            generation: 1,
+            location: None,
+            fingerprint: vec![1],
+        };
+        Self { epoch: EPOCH.into(), revision: 1, membership, peers: BTreeMap::new() }
+    }
+
+    fn with(mut self, hosts: impl IntoIterator<Item = u8>) -> Self {
+        hosts.into_iter().for_each(|host| self.put(host, 1));
+        self
+    }
+
+    fn put(&mut self, host: u8, content: u8) {
+        let peer = peer(host, content);
+        self.peers.insert(peer.host_id.clone(), peer);
+    }
+
+    fn digest(&self) -> SetDigest {
+        let peers = self.peers.iter().map(|(id, peer)| (id.as_str(), peer.fingerprint.as_slice()));
+        peers.collect::<SetDigest>().toggled(host().as_str(), &self.membership.fingerprint)
+    }
+
+    fn snapshot(&self) -> Snapshot {
+        Snapshot {
+            epoch: self.epoch.clone(),
+            revision: self.revision,
+            membership: Some(self.membership.clone()),
+            peers: self.peers.values().cloned().collect(),
+            count: self.peers.len() as u32,
+            digest: self.digest().as_bytes().to_vec(),
+        }
+    }
+
+    /// What leads from `base` here.
+    fn delta_from(&self, base: &Self) -> Delta {
+        let changed = |(id, peer): &(&String, &RemotePeer)| base.peers.get(*id) != Some(peer);
+        Delta {
+            epoch: self.epoch.clone(),
+            network_id: network().to_string(),
+            base_revision: base.revision,
+            revision: self.revision,
+            membership: (self.membership != base.membership).then(|| self.membership.clone()),
+            upserts: self.peers.iter().filter(changed).map(|(_, peer)| peer.clone()).collect(),
+            removals: base.peers.keys().filter(|id| !self.peers.contains_key(*id)).cloned().collect(),
+            count: self.peers.len() as u32,
+            digest: self.digest().as_bytes().to_vec(),
+        }
+    }
+
+    fn taken(&self) -> Configuration {
+        take(None, self.snapshot()).expect("a good snapshot")
+    }
+}
+
+fn peer(host: u8, content: u8) -> RemotePeer {
+    RemotePeer {
+        host_id: format!("host-{host}"),
+        host_name: format!("vm-{host}"),
+        ipv4_address: format!("10.77.1.{host}"),
+        public_key: vec![host.max(1); 32],
+        endpoints: vec![AgentEndpoint {
+            address: format!("203.0.113.{host}:{}", 1000 + u32::from(content)),
+            scope: "public".into(),
+            source: "stun".into(),
+        }],
+        location: None,
+        desired_state: "up".into(),
+        labels: BTreeMap::new(),
+        plain: false,
+        fingerprint: vec![host, content],
+    }
+}
+
+fn take(applied: Option<&Configuration>, snapshot: Snapshot) -> Result<Configuration, Refusal> {
+    Configuration::from_snapshot(&host(), &network(), applied, snapshot)
+}
+
+#[test]
+fn a_snapshot_is_taken_and_told_again_as_it_was() {
+    let service = Service::new().with([1, 2, 3]);
+    let configuration = service.taken();
+    assert_eq!(configuration.remotes().len(), 3);
+    assert_eq!(configuration.settings().address, Some("10.77.0.1".parse().expect("address")));
+    assert_eq!(configuration.to_snapshot(), service.snapshot());
+    let applied = configuration.applied();
+    assert_eq!((applied.revision, applied.count, applied.digest), (1, 3, service.snapshot().digest));
+}
+
+#[test]
+fn what_does_not_add_up_is_refused() {
+    let service = Service::new().with([1, 2]);
+    let spoiled = |spoil: fn(&mut Snapshot)| {
+        let mut snapshot = service.snapshot();
+        spoil(&mut snapshot);
+        take(None, snapshot).expect_err("spoiled")
+    };
+    assert_eq!(spoiled(|s| s.count = 3), Refusal::Count { found: 3, held: 2 });
+    assert_eq!(spoiled(|s| s.peers.truncate(1)), Refusal::Count { found: 2, held: 1 });
+    assert_eq!(spoiled(|s| s.digest[0] ^= 1), Refusal::Digest);
+    assert_eq!(spoiled(|s| s.digest.clear()), Refusal::Digest);
+    assert_eq!(spoiled(|s| s.peers[0].fingerprint.push(1)), Refusal::Digest);
+    assert_eq!(spoiled(|s| s.peers[0].host_id = "host-9".into()), Refusal::Digest);
+    assert_eq!(spoiled(|s| s.membership = None), Refusal::NoMembership);
+    assert!(matches!(
+        spoiled(|s| s.membership.as_mut().expect("is there").network_id = "prod-2".into()),
+        Refusal::Network { .. }
+    ));
+    assert!(matches!(
+        spoiled(|s| s.membership.as_mut().expect("is there").ipv4_address_space = "ten".into()),
+        Refusal::Field(_)
+    ));
+}
+
+#[test]
+fn an_older_revision_is_refused_within_its_epoch_and_taken_in_a_new_one() {
+    let mut service = Service::new().with([1]);
+    service.revision = 10;
+    let applied = service.taken();
+    service.revision = 9;
+    assert_eq!(take(Some(&applied), service.snapshot()).err(), Some(Refusal::Stale { applied: 10, found: 9 }));
+    service.epoch = "epoch-2".into();
+    assert_eq!(take(Some(&applied), service.snapshot()).map(|c| c.revision()), Ok(9));
+}
+
+#[test]
+fn a_delta_that_does_not_fit_changes_nothing() {
+    let base = Service::new().with([1, 2]);
+    let mut next = base.clone().with([3]);
+    next.revision = 2;
+    let good = next.delta_from(&base);
+    type Spoil = fn(&mut Delta);
+    let cases: [(Spoil, Refusal); 5] = [
+        (|d| d.base_revision = 7, Refusal::Base { applied: 1, found: 7 }),
+        (|d| d.epoch = "epoch-2".into(), Refusal::Epoch { applied: EPOCH.into(), found: "epoch-2".into() }),
+        (|d| d.revision = 0, Refusal::Stale { applied: 1, found: 0 }),
+        (|d| d.upserts.clear(), Refusal::Count { found: 3, held: 2 }),
+        (|d| d.digest[5] ^= 8, Refusal::Digest),
+    ];
+    for (spoil, refusal) in cases {
+        let mut configuration = base.taken();
+        let mut delta = good.clone();
+        spoil(&mut delta);
+        assert_eq!(configuration.apply(delta), Err(refusal));
+        assert_eq!(configuration.to_snapshot(), base.snapshot());
+    }
+    let mut configuration = base.taken();
+    configuration.apply(good).expect("fits");
+    assert_eq!(configuration.to_snapshot(), next.snapshot());
+}
+
+#[test]
+fn a_peer_that_cannot_be_used_is_left_out_and_the_others_are_not() {
+    let mut service = Service::new().with([1, 2, 3, 4]);
+    let mut spoil = |host: &str, spoil: fn(&mut RemotePeer)| spoil(service.peers.get_mut(host).expect("is there"));
+    spoil("host-1", |peer| peer.public_key = vec![0; 32]);
+    spoil("host-2", |peer| peer.ipv4_address = "192.168.0.1".into());
+    spoil("host-3", |peer| peer.endpoints[0].scope = "relay".into());
+    let configuration = service.taken();
+    let remotes: Vec<_> = configuration.remotes().keys().map(HostId::as_str).collect();
+    assert_eq!(remotes, ["host-3", "host-4"], "an unknown kind of endpoint is one endpoint less");
+    assert_eq!(configuration.remotes()[&"host-3".parse::<HostId>().expect("id")].endpoints, []);
+    assert_eq!(configuration.to_snapshot(), service.snapshot(), "the digest is over all");
+}
+
+#[test]
+fn a_peer_that_becomes_unusable_goes_and_comes_back_when_it_is_good() {
+    let base = Service::new().with([1]);
+    let mut bad = base.clone();
+    bad.revision = 2;
+    bad.peers.insert("host-1".into(), RemotePeer { public_key: vec![], fingerprint: vec![9], ..peer(1, 1) });
+    let mut configuration = base.taken();
+    configuration.apply(bad.delta_from(&base)).expect("fits");
+    assert_eq!(configuration.remotes().len(), 0);
+    let good = Service { revision: 3, ..base };
+    configuration.apply(good.delta_from(&bad)).expect("fits");
+    assert_eq!(configuration.remotes().len(), 1);
+}
+
+#[derive(Debug, Clone)]
+enum Step {
+    Put(u8, u8),
+    Remove(u8),
+    Rename(u8),
+}
+
+fn steps() -> impl Strategy<Value = Vec<Vec<Step>>> {
+    let step = prop_oneof![
+        3 => (0..12u8, 1..4u8).prop_map(|(host, content)| Step::Put(host, content)),
+        2 => (0..12u8).prop_map(Step::Remove),
+        1 => (2..6u8).prop_map(Step::Rename),
+    ];
+    prop::collection::vec(prop::collection::vec(step, 0..6), 1..12)
+}
+
+proptest! {
+    /// Also when deltas are lost, doubled or out of order: those are refused, and a snapshot sets things right.
+    #[test]
+    fn deltas_lead_where_snapshots_do(changes in steps(), fate in prop::collection::vec(0..5u8, 12)) {
+        let mut service = Service::new().with([1, 2]);
+        let mut configuration = service.taken();
+        for (changes, fate) in changes.into_iter().zip(fate) {
+            let before = service.clone();
+            service.revision += 1;
+            for change in changes {
+                match change {
+                    Step::Put(host, content) => service.put(host, content),
+                    Step::Remove(host) => drop(service.peers.remove(&format!("host-{host}"))),
+                    Step::Rename(name) => {
+                        service.membership.network_name = format!("name {name}");
+                        service.membership.fingerprint = vec![name];
+                    }
+                }
+            }
+            let delta = service.delta_from(&before);
+            match fate {
+                0 => continue,
+                1 => {
+                    let _ = configuration.apply(delta.clone());
+                    prop_assert!(configuration.apply(delta).is_err(), "a second time");
+                }
+                _ => {
+                    let _ = configuration.apply(delta);
+                }
+            }
+            prop_assert!(configuration.revision() <= service.revision);
+            if configuration.revision() == service.revision {
+                prop_assert_eq!(configuration.to_snapshot(), service.snapshot());
+            } else {
+                configuration = take(Some(&configuration), service.snapshot()).expect("newer");
+            }
+        }
+        let fresh = take(Some(&configuration), service.snapshot()).expect("newer or equal");
+        let taken = service.taken();
+        prop_assert_eq!(fresh.remotes(), taken.remotes());
+    }
+}

@@ -15,6 +15,7 @@ use cladnet_proto::{
 };
 use futures_util::{StreamExt as _, stream};
 use jiff::Timestamp;
+use prost::Message as _;
 use tracing::{debug, info};
 
 use super::{Agent, core::Core, requests::source};
@@ -32,8 +33,10 @@ const MAX_TIMEOUT: Duration = Duration::from_secs(300);
 const RETURN: Duration = Duration::from_millis(500);
 /// Peers pinged at once.
 const CONCURRENCY: usize = 64;
-/// Replies in one answer.
-const MAX_REPLIES: usize = 50_000;
+/// Replies in one answer: the service takes messages of 256 KiB.
+const MAX_REPLIES: usize = 20_000;
+/// Paths of one answer, encoded; beyond it candidates are left out, and then paths.
+const MAX_PATHS_BYTES: usize = 200 << 10;
 /// Between two echoes of a command that names no interval.
 const DEFAULT_INTERVAL: Duration = Duration::from_millis(200);
 /// A path's round trip is the least of so many.
@@ -108,7 +111,7 @@ impl Agent {
             paths.retain(|path| command.host_ids.iter().any(|id| id == path.peer.host.as_str()));
         }
         self.measure(&mut paths, deadline).await;
-        Ok(paths.iter().map(path_report).collect())
+        Ok(bounded(paths.iter().map(path_report).collect()))
     }
 
     /// Pings every path over the overlay; one that does not answer has no round trip.
@@ -143,6 +146,20 @@ fn targets(core: &Core, network: &NetworkId, named: &[String]) -> Vec<(String, O
     }
     let address = |id: &String| Some(remotes.get(&id.parse::<HostId>().ok()?)?.address);
     named.iter().map(|id| (id.clone(), address(id))).collect()
+}
+
+fn bounded(mut reports: Vec<PathReport>) -> Vec<PathReport> {
+    let size = |reports: &[PathReport]| reports.iter().map(PathReport::encoded_len).sum::<usize>();
+    if size(&reports) > MAX_PATHS_BYTES {
+        reports.iter_mut().for_each(|report| report.candidates.clear());
+    }
+    let mut left = MAX_PATHS_BYTES;
+    reports.retain(|report| {
+        let fits = report.encoded_len() <= left;
+        left -= if fits { report.encoded_len() } else { 0 };
+        fits
+    });
+    reports
 }
 
 fn path_report(path: &PathStatus) -> PathReport {
