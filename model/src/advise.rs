@@ -178,12 +178,6 @@ fn taken(question: &Question<'_>) -> Vec<Avoid> {
     taken.into_iter().collect()
 }
 
-/// What a space that somebody chose overlaps: first what it must not, then defaults of common software.
-pub fn overlaps(space: Ipv4Net, question: &Question<'_>) -> (Vec<Avoid>, Vec<String>) {
-    let hard = taken(question).into_iter().filter(|avoid| space::overlap(space, avoid.range)).collect();
-    (hard, words::soft_conflicts(space))
-}
-
 /// The addresses to provide for that many hosts.
 pub fn needed(hosts: u32) -> u64 {
     let hosts = u64::from(hosts);

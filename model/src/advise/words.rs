@@ -27,7 +27,7 @@ pub(super) fn proposal(found: Found, hosts: u32, taken: &[Avoid]) -> Proposal {
         1 => reason.push_str("; can double in place"),
         times => reason.push_str(&format!("; can double {times} times in place")),
     }
-    let soft_conflicts = soft_conflicts(space);
+    let soft_conflicts = overlapping(known::SOFT, space);
     for conflict in &soft_conflicts {
         reason.push_str(&format!("; may meet {conflict}"));
     }
@@ -37,11 +37,7 @@ pub(super) fn proposal(found: Found, hosts: u32, taken: &[Avoid]) -> Proposal {
     Proposal { space, capacity, reason, soft_conflicts }
 }
 
-/// Defaults of common software that a space overlaps.
-pub(super) fn soft_conflicts(space: Ipv4Net) -> Vec<String> {
-    overlapping(known::SOFT, space)
-}
-
+/// The ranges of a list that a space overlaps, with whose they are.
 fn overlapping(known: &[known::Known], space: Ipv4Net) -> Vec<String> {
     let known = known.iter().filter(|(range, _)| space::overlap(space, *range));
     known.map(|(range, what)| format!("{range} ({what})")).collect()
