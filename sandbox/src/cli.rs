@@ -7,7 +7,7 @@ use std::ffi::OsString;
 
 use anyhow::{Context as _, Result};
 use cladnet_sandbox::internal::{self, Role};
-use cladnet_sandbox::{BlockedPath, Direction, PublicAddress, Sandbox, SecurityGroup, ServiceSpec, Topology};
+use cladnet_sandbox::{BlockedPath, Direction, PublicAddress, Sandbox, SecurityGroup, ServiceSpec, Topology, VmSpec};
 
 pub(crate) use arguments::Arguments;
 use arguments::{
@@ -27,6 +27,11 @@ pub(crate) fn run(arguments: Arguments) -> Result<u8> {
         Command::Destroy { id } => destroy(&id)?,
         Command::List => Sandbox::list()?.iter().for_each(|id| println!("{id}")),
         Command::Show { id, output } => show::show(&Sandbox::open(&id)?, output)?,
+        Command::AddVm { id, vm, vpc, subnet } => {
+            let sandbox = Sandbox::open(&id)?;
+            println!("{}", sandbox.add_vm(&VmSpec::new(vm, vpc, subnet))?.public_address()?);
+        }
+        Command::RemoveVm { id, vm } => Sandbox::open(&id)?.remove_vm(&vm)?,
         Command::Suspend { id, vm } => Sandbox::open(&id)?.vm(&vm)?.suspend()?,
         Command::Resume { id, vm, new_public_ip } => {
             let address = if new_public_ip { PublicAddress::Change } else { PublicAddress::Keep };

@@ -114,6 +114,16 @@ impl Directory {
         read(&self.path.join("process").join(format!("{name}.json")))
     }
 
+    pub(crate) fn forget_process(&self, name: &str) -> Result<()> {
+        let path = self.path.join("process").join(format!("{name}.json"));
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                Err(error).doing(|| format!("remove {}", path.display()))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Every process that ever belonged to the sandbox.
     pub(crate) fn processes(&self) -> Vec<ProcessId> {
         let entries = fs::read_dir(self.path.join("process")).into_iter().flatten().flatten();

@@ -23,7 +23,7 @@ use crate::syscall;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct ProcessId {
     pub(crate) pid: i32,
-    /// In clock ticks since boot: field 22 of `/proc/<pid>/stat`.
+    /// In clock ticks since boot.
     start_time: u64,
 }
 
@@ -36,6 +36,11 @@ impl ProcessId {
 
     pub(crate) fn is_alive(&self) -> bool {
         start_time(self.pid) == Some(self.start_time)
+    }
+
+    /// Whether it is in the process table, if only as an entry that its parent has not collected yet.
+    fn is_listed(&self) -> bool {
+        stat(self.pid).is_some_and(|(_, start_time)| start_time == self.start_time)
     }
 
     pub(crate) fn signal(&self, signal: Signal) {
@@ -58,13 +63,16 @@ impl ProcessId {
 
 /// Start time of a living process; none for one that ended, collected by its parent or not.
 fn start_time(pid: i32) -> Option<u64> {
+    stat(pid).filter(|(state, _)| !matches!(state, 'Z' | 'X')).map(|(_, start_time)| start_time)
+}
+
+/// State and start time of a process: fields 3 and 22 of its `stat` (proc(5)).
+fn stat(pid: i32) -> Option<(char, u64)> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // The command's name, in brackets, may hold anything; the fields behind it are plain, starting with the state.
+    // The command's name, in brackets, may hold anything; the fields behind it are plain.
     let mut fields = stat.rsplit_once(')')?.1.split_ascii_whitespace();
-    match fields.next()? {
-        "Z" | "X" => None,
-        _ => fields.nth(18)?.parse().ok(),
-    }
+    let state = fields.next()?.chars().next()?;
+    Some((state, fields.nth(18)?.parse().ok()?))
 }
 
 /// Ends processes and waits until they are gone.
@@ -72,8 +80,14 @@ pub(crate) fn end(processes: &[ProcessId], within: Duration) -> Result<()> {
     for process in processes {
         process.signal(Signal::SIGKILL);
     }
-    wait_until("the end of the sandbox's processes", within, || !processes.iter().any(ProcessId::is_alive))
+    wait_until("the end of the sandbox's processes", within, || !processes.iter().any(ProcessId::is_alive))?;
+    // Orphans are collected by this machine's init, mostly at once. One that never does so is not our failure.
+    let _ = wait_until("their collection", COLLECTED_WITHIN, || !processes.iter().any(ProcessId::is_listed));
+    Ok(())
 }
+
+/// How long to wait for the machine's init to collect what has ended.
+const COLLECTED_WITHIN: Duration = Duration::from_secs(3);
 
 /// Polls a condition until it holds.
 pub(crate) fn wait_until(what: &str, within: Duration, mut holds: impl FnMut() -> bool) -> Result<()> {

@@ -1,5 +1,7 @@
 //! A sandbox as a whole: made, found, changed, destroyed.
 
+mod machines;
+
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::ops::Deref;
@@ -17,6 +19,7 @@ use crate::vm::Vm;
 use crate::wan::{self, Statistics, router_process};
 use crate::{host_access, namespace, router, rules};
 
+/// How long killed processes may take to end.
 const END_WITHIN: Duration = Duration::from_secs(10);
 
 /// A handle to a sandbox. Dropping it changes nothing: a sandbox lives until it is destroyed, whoever made it.
@@ -208,8 +211,7 @@ impl Sandbox {
 
     fn build(&self, topology: &Topology) -> Result<()> {
         let _turn = self.directory.lock()?;
-        let machine_id = || format!("{:032x}", rand::random::<u128>());
-        let mut state = State::plan(&self.id, topology, machine_id)?;
+        let mut state = State::plan(&self.id, topology, random_machine_id)?;
         host_access::choose(&self.directory, &mut state)?;
         process::start(&self.directory, "wan", wan::PROCESS_NAME, &[])?;
         for vpc in state.routers.keys() {
@@ -227,15 +229,6 @@ impl Sandbox {
         Ok(())
     }
 
-    fn start_vm(&self, name: &str) -> Result<()> {
-        let disk = self.directory.vm(name).join("disk");
-        std::fs::create_dir_all(&disk)
-            .map_err(|source| Error::Io { doing: format!("make {}", disk.display()), source })?;
-        let init = process::start(&self.directory, "vm", &guest::process_name(name), &[name])?;
-        Freezer::create(&self.id, name, &init);
-        Ok(())
-    }
-
     fn wire(&self, state: &State) -> Result<()> {
         for vpc in &state.topology.vpcs {
             router::build(&self.router(&vpc.name)?, vpc, &state.routers[&vpc.name])?;
@@ -245,27 +238,7 @@ impl Sandbox {
             let (a, b) = (self.router(&peering.0)?, self.router(&peering.1)?);
             router::peer(index, [(vpc(&peering.0), &a), (vpc(&peering.1), &b)])?;
         }
-        for (name, vm) in &state.vms {
-            let vm_namespace = self.init(name)?.namespace("net")?;
-            match &vm.place {
-                Place::Vpc { vpc, .. } => router::attach(state, &self.router(vpc)?, vm, &vm_namespace)?,
-                Place::Internet { public_address, host_access, .. } => {
-                    namespace::configure(&vm_namespace, async |links| {
-                        links.set_up("lo").await?;
-                        router::join_wan(links, router::VM_INTERFACE, *public_address).await?;
-                        if let Some(address) = vm.ipv6_address {
-                            links.add_address(router::VM_INTERFACE, address.into(), 128).await?;
-                            links.add_route(router::EVERYTHING_V6, router::VM_INTERFACE, None).await?;
-                        }
-                        Ok(())
-                    })?;
-                    if let Some(network) = host_access {
-                        host_access::connect(*network, &vm_namespace)?;
-                    }
-                }
-            }
-        }
-        Ok(())
+        state.vms.keys().try_for_each(|name| self.wire_vm(state, name))
     }
 
     /// Changes the record, then makes routers and WAN follow it.
@@ -274,18 +247,24 @@ impl Sandbox {
         let before = self.directory.load()?;
         let mut state = before.clone();
         let result = edit(&mut state)?;
-        self.directory.save(&state)?;
-        for vpc in state.routers.keys() {
-            let ruleset = rules::ruleset(&state, vpc);
-            if ruleset != rules::ruleset(&before, vpc) {
+        self.apply(&before, &state)?;
+        Ok(result)
+    }
+
+    /// Makes the record, the routers and the WAN follow a change.
+    fn apply(&self, before: &State, after: &State) -> Result<()> {
+        self.directory.save(after)?;
+        for vpc in after.routers.keys() {
+            let ruleset = rules::ruleset(after, vpc);
+            if ruleset != rules::ruleset(before, vpc) {
                 namespace::apply_rules(&self.router(vpc)?, &ruleset)?;
             }
         }
-        if let Err(error) = self.configure_wan(&state) {
-            self.directory.save(&before)?;
+        if let Err(error) = self.configure_wan(after) {
+            self.directory.save(before)?;
             return Err(error);
         }
-        Ok(result)
+        Ok(())
     }
 
     fn configure_wan(&self, state: &State) -> Result<()> {
@@ -329,6 +308,10 @@ impl State {
             BlockedPath::Private | BlockedPath::Public => Ok(()),
         }
     }
+}
+
+fn random_machine_id() -> String {
+    format!("{:032x}", rand::random::<u128>())
 }
 
 fn blocks(from: &str, to: &str, path: BlockedPath, direction: Direction) -> Vec<Block> {

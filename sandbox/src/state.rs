@@ -138,7 +138,7 @@ impl State {
         Ok(state)
     }
 
-    fn plan_vm(&mut self, vm: &VmSpec, machine_id: String) -> Result<()> {
+    pub(crate) fn plan_vm(&mut self, vm: &VmSpec, machine_id: String) -> Result<()> {
         let vpc = self.topology.vpc(&vm.vpc).expect("the topology is valid").clone();
         let subnet_index =
             vpc.subnets.iter().position(|subnet| subnet.name == vm.subnet).expect("the topology is valid");
@@ -182,8 +182,19 @@ impl State {
         Ok(())
     }
 
+    /// Forgets a VM of a VPC, and what was said of it.
+    pub(crate) fn remove_vm(&mut self, name: &str) -> Result<()> {
+        if let Place::Internet { .. } = self.vm(name)?.place {
+            return Err(Error::Conflict(format!("{name} stands on the internet and stays as long as the sandbox")));
+        }
+        self.vms.remove(name);
+        self.topology.vms.retain(|vm| vm.name != name);
+        self.blocks.retain(|block| block.from != name && block.to != name);
+        Ok(())
+    }
+
     fn next_index(&self) -> u32 {
-        self.vms.values().map(|vm| vm.index + 1).max().unwrap_or(0)
+        (0..).find(|index| self.vms.values().all(|vm| vm.index != *index)).unwrap_or_default()
     }
 
     pub(crate) fn vm(&self, name: &str) -> Result<&Machine> {

@@ -180,6 +180,25 @@ pub struct VmSpec {
     pub tun: bool,
 }
 
+impl VmSpec {
+    /// A VM with one-to-one NAT and everything else as usual.
+    pub fn new(name: impl Into<String>, vpc: impl Into<String>, subnet: impl Into<String>) -> Self {
+        Self {
+            name: name.into(),
+            vpc: vpc.into(),
+            subnet: subnet.into(),
+            zone: None,
+            private_address: None,
+            nat: NatKind::default(),
+            ipv6: false,
+            security_group: None,
+            metadata: MetadataService::default(),
+            disk_mib: DEFAULT_DISK_MIB,
+            tun: true,
+        }
+    }
+}
+
 /// A machine directly on the internet: no VPC, no NAT, no security group, no metadata service.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

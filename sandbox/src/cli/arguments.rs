@@ -40,6 +40,10 @@ pub(crate) enum Command {
     },
     /// Open a shell in a VM
     Enter { id: String, vm: String },
+    /// Add a VM with one-to-one NAT to a subnet
+    AddVm { id: String, vm: String, vpc: String, subnet: String },
+    /// End a VM and forget it, its disk included
+    RemoveVm { id: String, vm: String },
     /// Freeze a VM: no process runs, no packet comes or goes
     Suspend { id: String, vm: String },
     /// Let a suspended VM go on, and print its public address

@@ -3,7 +3,7 @@
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use cladnet_sandbox::{Sandbox, Topology};
+use cladnet_sandbox::{Sandbox, Topology, VmSpec};
 
 use crate::support::{demo, eventually, pings};
 
@@ -124,4 +124,23 @@ fn an_id_is_used_once() {
     let error = Sandbox::create_as(sandbox.id(), &Topology::demo()).expect_err("the id is taken");
     assert!(error.to_string().contains("exists already"), "{error}");
     sandbox.vm("aws-1").expect("the first is untouched").run(["true"]).expect("and works");
+}
+
+#[test]
+fn vms_come_and_go_while_the_sandbox_runs() {
+    let sandbox = demo();
+    for _ in 0..3 {
+        let vm = sandbox.add_vm(&VmSpec::new("late", "aws-seoul", "aws-a1")).expect("it can be added");
+        assert_eq!(vm.private_address().expect("it has one").to_string(), "10.0.1.11");
+        let control = sandbox.vm("control").expect("it exists").public_address().expect("it has one");
+        assert!(pings(&vm, "10.0.2.10") && pings(&vm, control));
+        vm.add_service("sleeper", ["sleep", "1000"]).expect("it can be started");
+        assert!(sandbox.add_vm(&VmSpec::new("late", "aws-seoul", "aws-a1")).is_err(), "a name is used once");
+        sandbox.remove_vm("late").expect("it exists");
+        assert!(sandbox.vm("late").is_err());
+        assert!(!pings(&sandbox.vm("aws-1").expect("it exists"), "10.0.1.11"));
+    }
+    assert!(sandbox.remove_vm("control").is_err(), "machines on the internet stay");
+    assert!(sandbox.add_vm(&VmSpec::new("lost", "aws-seoul", "nowhere")).is_err());
+    assert_eq!(sandbox.vms().expect("it is known").len(), 7);
 }
