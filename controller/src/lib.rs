@@ -9,6 +9,8 @@ mod carry;
 mod reconcile;
 mod world;
 
+use std::error::Error;
+
 use cladnet_store::{Leadership, Store, StoreError};
 use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
@@ -47,7 +49,7 @@ impl Controller {
             };
             match end {
                 StoreError::Closed => return,
-                error => warn!(%error, "no longer leading"),
+                error => warn!(error = &error as &dyn Error, "no longer leading"),
             }
         }
     }
@@ -57,6 +59,6 @@ impl Controller {
 async fn step_down(leadership: Leadership) {
     match leadership.resign().await {
         Ok(()) => info!("stepped down"),
-        Err(error) => warn!(%error, "could not step down; the lease will end by itself"),
+        Err(error) => warn!(error = &error as &dyn Error, "could not step down; the lease will end by itself"),
     }
 }

@@ -1,5 +1,7 @@
 //! The leader's loop: take in what happened, plan each network concerned, write what differs.
 
+use std::error::Error;
+
 use cladnet_model::{HostId, Membership, NetworkId, Plan, Step, plan};
 use cladnet_store::{AnyRecord, Follow, Leadership, Revision, StoreError, key};
 use futures_util::future::join_all;
@@ -105,7 +107,7 @@ impl Round {
                 self.failed += 1;
             }
             Err(error) => {
-                warn!(network = %id, ?step, %error, "step failed; will plan again");
+                warn!(network = %id, ?step, error = &error as &dyn Error, "step failed; will plan again");
                 self.failed += 1;
             }
         }

@@ -4,7 +4,7 @@
 //! second, and its holder stops acting after 2.5 s without a renewal, so that an old leader is silent before a new one
 //! can be. A pause of the whole process that outlasts even this is caught by the fence, which the store itself checks.
 
-use std::{sync::Arc, time::Duration};
+use std::{error::Error, sync::Arc, time::Duration};
 
 use serde::{Deserialize, Serialize};
 use tokio::time::{interval, sleep, timeout};
@@ -57,7 +57,7 @@ impl Leadership {
                 }
                 Err(StoreError::Conflict { .. }) => debug!(election = name, candidate, "another one leads"),
                 Err(StoreError::Closed) => return Err(StoreError::Closed),
-                Err(error) => warn!(election = name, %error, "campaign failed; will try again"),
+                Err(error) => warn!(election = name, error = &error as &dyn Error, "campaign failed; will try again"),
             }
             let key = key::election(name);
             if !matches!(timeout(LOOK_AGAIN, vacated(store.engine(), &key)).await, Ok(Ok(()))) {
@@ -132,7 +132,7 @@ async fn guard(engine: Arc<Engine>, fence: Fence) {
                 warn!(election = fence.election, "the leader's key is gone");
                 fence.lease.end();
             }
-            Err(error) => debug!(election = fence.election, %error, "leader's key not read"),
+            Err(error) => debug!(election = fence.election, error = &error as &dyn Error, "leader's key not read"),
         }
     }
 }

@@ -146,7 +146,7 @@ impl Embedded {
     ) -> Result<T, StoreError> {
         let (reply, answer) = oneshot::channel();
         self.commands.send(command(reply)).map_err(|_| StoreError::Closed)?;
-        answer.await.map_err(|_| StoreError::Closed)?
+        answer.await.unwrap_or_else(|_| Err(self.shared.silence()))
     }
 
     async fn read<T: Send + 'static>(
@@ -161,9 +161,25 @@ impl Embedded {
 impl Shared {
     fn read<T>(&self, read: impl FnOnce(&ReadTransaction) -> Result<T, redb::Error>) -> Result<T, StoreError> {
         let guard = self.database.read().unwrap_or_else(PoisonError::into_inner);
-        let database = guard.as_ref().ok_or(StoreError::Closed)?;
+        let database = guard.as_ref().ok_or_else(|| self.absence())?;
         let snapshot = database.begin_read().map_err(|error| self.directory.explain(error.into()))?;
         read(&snapshot).map_err(|error| self.directory.explain(error))
+    }
+
+    /// Why there is no database.
+    fn absence(&self) -> StoreError {
+        match self.closed.is_cancelled() {
+            true => StoreError::Closed,
+            false => self.directory.explain(redb::Error::PreviousIo),
+        }
+    }
+
+    /// Why the writer did not answer.
+    fn silence(&self) -> StoreError {
+        match self.closed.is_cancelled() {
+            true => StoreError::Closed,
+            false => StoreError::OutcomeUnknown { reason: "the writer failed; see its log".to_owned() },
+        }
     }
 }
 

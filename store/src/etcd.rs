@@ -10,7 +10,7 @@ mod transaction;
 mod version;
 mod watch;
 
-use std::time::Duration;
+use std::{error::Error, time::Duration};
 
 use etcd_client::{CompactionOptions, GetOptions, KeyValue};
 use tracing::warn;
@@ -44,7 +44,7 @@ impl Etcd {
         match etcd.pool.call("read the version", |member| async move { Ok(member.maintenance().status().await?) }).await
         {
             Ok(status) => version::warn_about(status.version()),
-            Err(error) => warn!(%error, "version of etcd unknown"),
+            Err(error) => warn!(error = &error as &dyn Error, "version of etcd unknown"),
         }
         Ok(etcd)
     }

@@ -5,7 +5,7 @@
 //! told. The watch is opened *before* the listing is read: a change after the listing then always comes over a watch
 //! that stood already, and never from a history in which etcd 3.4 loses deletions next to a compaction.
 
-use std::{collections::BTreeMap, pin::Pin, sync::Arc, task, time::Duration};
+use std::{collections::BTreeMap, error::Error, pin::Pin, sync::Arc, task, time::Duration};
 
 use futures_util::Stream;
 use tokio::{
@@ -112,7 +112,9 @@ impl<T: Record> Follower<T> {
                 Stop::Trouble(StoreError::Compacted { floor }) => {
                     debug!(prefix = self.prefix, %floor, "watch fell behind the compaction; listing again");
                 }
-                Stop::Trouble(error) => warn!(prefix = self.prefix, %error, "watch ended; listing again"),
+                Stop::Trouble(error) => {
+                    warn!(prefix = self.prefix, error = &error as &dyn Error, "watch ended; listing again")
+                }
             }
             self.stale.send_if_modified(|since| {
                 let fresh = since.is_none();
@@ -214,15 +216,41 @@ fn is_overdue(event: &RawEvent, told: Revision) -> bool {
     matches!(event, RawEvent::Put(entry) if entry.modified <= told)
 }
 
-/// What must happen to the known keys to make them the listed ones.
+/// What must happen to the known keys to make them the listed ones: deletions first, so that whoever applies the changes
+/// one by one never holds an old and a new record of the same thing.
 fn difference(known: &BTreeMap<String, Revision>, listing: RawListing) -> RawBatch {
     let mut gone = known.clone();
-    let mut events = Vec::new();
+    let mut put = Vec::new();
     for entry in listing.entries {
         if gone.remove(&entry.key) != Some(entry.modified) {
-            events.push(RawEvent::Put(entry));
+            put.push(RawEvent::Put(entry));
         }
     }
-    events.extend(gone.into_keys().map(RawEvent::Deleted));
+    let events = gone.into_keys().map(RawEvent::Deleted).chain(put).collect();
     RawBatch { revision: listing.revision, events }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::raw::RawEntry;
+
+    fn entry(key: &str, modified: i64) -> RawEntry {
+        RawEntry { key: key.to_owned(), value: vec![], created: Revision(1), modified: Revision(modified) }
+    }
+
+    #[test]
+    fn the_difference_is_what_was_deleted_and_then_what_was_written() {
+        let known = [("a", 2), ("b", 3), ("c", 4)].map(|(key, modified)| (key.to_owned(), Revision(modified)));
+        let listing = RawListing { entries: vec![entry("a", 2), entry("c", 7), entry("d", 8)], revision: Revision(9) };
+        let batch = difference(&known.into(), listing);
+        let expected = [RawEvent::Deleted("b".to_owned()), RawEvent::Put(entry("c", 7)), RawEvent::Put(entry("d", 8))];
+        assert_eq!((batch.revision, batch.events.as_slice()), (Revision(9), expected.as_slice()));
+    }
+
+    #[test]
+    fn only_a_change_that_should_have_been_told_was_missed() {
+        assert!(is_overdue(&RawEvent::Put(entry("a", 5)), Revision(5)));
+        assert!(!is_overdue(&RawEvent::Put(entry("a", 6)), Revision(5)), "the watch may still be about to tell it");
+    }
 }

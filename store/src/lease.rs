@@ -4,6 +4,7 @@
 //! renewal, counted on this process's own monotonic clock from the moment the last good renewal was *sent*.
 
 use std::{
+    error::Error,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -80,7 +81,7 @@ impl Drop for Lease {
             let state = self.state.clone();
             runtime.spawn(async move {
                 if let Err(error) = state.engine.revoke(state.id).await {
-                    debug!(%error, "lease left to end by itself");
+                    debug!(error = &error as &dyn Error, "lease left to end by itself");
                 }
             });
         }
@@ -137,7 +138,7 @@ impl LeaseState {
                     return;
                 }
                 Ok(Ok(())) | Err(_) => {}
-                Ok(Err(error)) => debug!(%error, "lease not renewed"),
+                Ok(Err(error)) => debug!(error = &error as &dyn Error, "lease not renewed"),
             }
             if !self.is_alive() {
                 warn!("a lease could not be renewed in time");

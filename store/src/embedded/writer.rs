@@ -4,6 +4,7 @@
 //! the file is opened again, and the state is what it was before.
 
 use std::{
+    error::Error,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{
         Arc, PoisonError,
@@ -15,7 +16,7 @@ use std::{
 use tokio::sync::oneshot;
 use tracing::{error, info, warn};
 
-use super::{Shared, directory, leases::Leases, round::Round};
+use super::{Shared, directory, leases::Leases, round::Round, tables};
 use crate::{
     Revision, StoreError,
     raw::{LeaseId, Outcome, RawTransaction},
@@ -45,6 +46,19 @@ pub(super) struct Writer {
     history: i64,
     /// Set after a failure: leases are not ended, and the file is not opened, before this.
     rest_until: Option<Instant>,
+}
+
+/// Why a round failed.
+struct Failure {
+    error: redb::Error,
+    /// The revision that may have been written: set once the commit was tried.
+    attempted: Option<Revision>,
+}
+
+impl From<redb::Error> for Failure {
+    fn from(error: redb::Error) -> Self {
+        Self { error, attempted: None }
+    }
 }
 
 /// Commands that share one commit at most.
@@ -145,7 +159,7 @@ impl Writer {
                 }
             }
             Err(error) => {
-                warn!(%error, "nothing was written");
+                warn!(error = &error as &dyn Error, "a round of writes failed");
                 for (_, reply) in writes {
                     let _ = reply.send(Err(again(&error)));
                 }
@@ -153,48 +167,69 @@ impl Writer {
         }
     }
 
-    /// Runs `work` in one durable transaction; on an error nothing of it has happened.
+    /// Runs `work` in one durable transaction; on an error nothing of it has happened, unless it says
+    /// [`StoreError::OutcomeUnknown`].
     fn round<T>(&mut self, work: impl FnOnce(&mut Round<'_>) -> Result<T, redb::Error>) -> Result<T, StoreError> {
-        match self.try_round(work) {
+        let Failure { error, attempted } = match self.try_round(work) {
             Ok(value) => {
                 self.rest_until = None;
-                Ok(value)
+                return Ok(value);
             }
-            Err(error) => {
-                self.rest_until = Some(Instant::now() + REST);
-                let broken = directory::is_io(&error);
-                let explained = self.shared.directory.explain(error);
-                if broken {
-                    self.reopen();
-                }
-                Err(explained)
+            Err(failure) => failure,
+        };
+        self.rest_until = Some(Instant::now() + REST);
+        let broken = directory::is_io(&error);
+        let explained = self.shared.directory.explain(error);
+        if broken {
+            let found = self.reopen();
+            // What the disk refused to confirm may be there all the same.
+            if attempted.is_some() && (found.is_none() || found == attempted) {
+                return Err(StoreError::OutcomeUnknown { reason: explained.to_string() });
             }
         }
+        Err(explained)
     }
 
-    fn try_round<T>(&self, work: impl FnOnce(&mut Round<'_>) -> Result<T, redb::Error>) -> Result<T, redb::Error> {
+    fn try_round<T>(&self, work: impl FnOnce(&mut Round<'_>) -> Result<T, redb::Error>) -> Result<T, Failure> {
         let guard = self.shared.database.read().unwrap_or_else(PoisonError::into_inner);
-        let Some(database) = guard.as_ref() else { return Err(redb::Error::PreviousIo) };
-        let transaction = database.begin_write()?;
+        let Some(database) = guard.as_ref() else { return Err(redb::Error::PreviousIo.into()) };
+        let transaction = database.begin_write().map_err(redb::Error::from)?;
         let mut round = Round::begin(&transaction)?;
         let value = work(&mut round)?;
         match round.finish(self.history)? {
             Some(revision) => {
-                transaction.commit()?;
-                self.shared.revision.send_if_modified(|known| std::mem::replace(known, revision) != revision);
+                let attempted = Some(revision);
+                transaction.commit().map_err(|error| Failure { error: error.into(), attempted })?;
+                self.publish(revision);
             }
-            None => transaction.abort()?,
+            None => transaction.abort().map_err(redb::Error::from)?,
         }
         Ok(value)
     }
 
+    fn publish(&self, revision: Revision) {
+        self.shared.revision.send_if_modified(|known| std::mem::replace(known, revision) != revision);
+    }
+
     /// After an I/O error the database refuses everything until it is opened again, which undoes what was not committed.
-    fn reopen(&self) {
+    /// Gives the revision that is found then.
+    fn reopen(&self) -> Option<Revision> {
         let mut guard = self.shared.database.write().unwrap_or_else(PoisonError::into_inner);
         *guard = None;
-        match self.shared.directory.reopen_database() {
-            Ok(database) => *guard = Some(database),
-            Err(error) => error!(%error, "the store stays shut until its file can be opened"),
+        let reopened = self.shared.directory.reopen_database().and_then(|database| {
+            let found = tables::revision(&database).map_err(|error| self.shared.directory.explain(error))?;
+            *guard = Some(database);
+            Ok(found)
+        });
+        match reopened {
+            Ok(found) => {
+                self.publish(found);
+                Some(found)
+            }
+            Err(error) => {
+                error!(error = &error as &dyn Error, "the store stays shut until its file can be opened");
+                None
+            }
         }
     }
 
@@ -226,6 +261,7 @@ fn carry_out(
 fn again(error: &StoreError) -> StoreError {
     match error {
         StoreError::Full { reason } => StoreError::Full { reason: reason.clone() },
+        StoreError::OutcomeUnknown { reason } => StoreError::OutcomeUnknown { reason: reason.clone() },
         other => StoreError::Unavailable { operation: "write to the data directory", reason: other.to_string() },
     }
 }

@@ -4,7 +4,7 @@ use std::{fs, os::unix::fs::PermissionsExt as _, path::Path, time::Duration};
 
 use cladnet_store::{EmbeddedOptions, Revision, SealingKey, Store, StoreError, key};
 
-use crate::support::{EmbeddedFixture, id, network, soon, token};
+use crate::support::{EmbeddedFixture, batch, id, network, replica::Replica, soon, token};
 
 async fn open(directory: &Path) -> Result<Store, StoreError> {
     Store::open_embedded(EmbeddedOptions::new(directory)).await
@@ -60,6 +60,45 @@ async fn opening_ends_every_lease_and_tells_it() {
     let mut watch = store.watch(&key::tokens(), revision).await.unwrap();
     let batch = soon("the deletion", watch.next()).await.unwrap();
     assert_eq!(batch.changes, [cladnet_store::Change::Deleted(key)]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_follower_that_sleeps_through_the_history_gets_the_difference() {
+    let directory = tempfile::tempdir().unwrap();
+    let options = EmbeddedOptions { history: 5, ..EmbeddedOptions::new(directory.path()) };
+    let store = Store::open_embedded(options).await.unwrap();
+    let first = store.create(&key::network(&id("first")), &network("first", "x")).await.unwrap();
+    let (mut sleeper, replica) = (store.follow(&key::networks()), Replica::start(&store));
+    soon("a listing", sleeper.next()).await;
+    for number in 0..1500 {
+        let name = format!("net-{}", number % 7);
+        let key = key::network(&id(&name));
+        match number % 5 {
+            4 => drop(store.transaction().delete(&key).commit().await.unwrap()),
+            _ => drop(store.put(&key, &network(&name, &number.to_string())).await.unwrap()),
+        }
+    }
+    let old = store.watch(&key::networks(), first).await;
+    assert!(matches!(old, Err(StoreError::Compacted { .. })), "so much history is not kept");
+    let last = store.create(&key::network(&id("last")), &network("last", "x")).await.unwrap();
+    let mut batches = 0;
+    while batch(&mut sleeper).await.revision < last {
+        batches += 1;
+    }
+    assert!(batches < 1500, "the sleeper was told every single change");
+    replica.agrees_with(&store).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn looking_again_every_few_minutes_tells_nothing_twice() {
+    let EmbeddedFixture { store, directory: _directory } = EmbeddedFixture::start().await;
+    store.create(&key::network(&id("one")), &network("one", "x")).await.unwrap();
+    let mut follow = store.follow(&key::networks());
+    soon("a listing", follow.next()).await;
+    let quiet = tokio::time::timeout(Duration::from_secs(1800), follow.next()).await;
+    assert!(quiet.is_err(), "half an hour of silence, but: {quiet:?}");
+    let revision = store.create(&key::network(&id("two")), &network("two", "x")).await.unwrap();
+    assert_eq!(batch(&mut follow).await.revision, revision);
 }
 
 #[tokio::test]

@@ -78,7 +78,7 @@ async fn a_follower_cut_off_during_deletion_and_compaction_is_told_of_the_deleti
             Change::Undecodable(bad) => panic!("{bad}"),
         })
         .collect();
-    assert_eq!(told, ["changes two", "new one", "/cladnet/v1/network/prod deleted"]);
+    assert_eq!(told, ["/cladnet/v1/network/prod deleted", "changes two", "new one"]);
     soon("the follower to be fresh", stale.wait_for(Option::is_none)).await.unwrap();
 }
 
