@@ -279,4 +279,6 @@ impl Remote {
 }
 
 #[cfg(test)]
+pub(crate) mod testing;
+#[cfg(test)]
 mod tests;

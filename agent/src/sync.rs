@@ -20,7 +20,7 @@ use tokio::{
     time::sleep,
 };
 use tonic::Status;
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use crate::{
     configuration::Refusal,
@@ -74,6 +74,9 @@ pub(crate) enum SyncError {
     Silent,
     #[error("the service closed the stream")]
     Closed,
+    /// The connection is from an address that this host has no more.
+    #[error("an address of this host changed")]
+    Moved,
     #[error("what the service sent is not taken on")]
     NotTaken(#[from] Refusal),
 }
@@ -98,9 +101,14 @@ pub(crate) async fn run(mut inputs: Inputs, subject: impl Subject) {
         let service = identity.services.join(", ");
         match Session::run(&mut inputs, &subject, &identity, &mut backoff).await {
             Ok(End::Identity) => backoff.reset(),
+            Err(SyncError::Moved) => info!("an address of this host changed; linking to the service anew"),
             Err(error) => {
                 let error = chain(&error);
-                warn!(service, error, "no link to the service; going on with the last known configuration");
+                if backoff.is_first() {
+                    warn!(service, error, "no link to the service; going on with the last known configuration");
+                } else {
+                    debug!(service, error, "still no link to the service");
+                }
                 subject.link(ServiceStatus::Away { service, error }).await;
                 pause(&mut inputs, backoff.next(rand::random())).await;
             }

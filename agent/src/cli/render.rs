@@ -89,6 +89,9 @@ fn text(reply: &Reply) -> String {
 fn table<const N: usize>(header: [&str; N]) -> Table {
     let mut table = Table::new();
     table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled).set_header(header);
+    if let Some(first) = table.column_mut(0) {
+        first.set_padding((0, 1));
+    }
     table
 }
 
@@ -152,7 +155,7 @@ fn status_text(status: &Status) -> String {
                 network.reason.clone(),
             ]);
         }
-        let _ = write!(text, "\n{table}");
+        let _ = write!(text, "\n{}", table.trim_fmt());
     }
     text
 }
@@ -194,7 +197,7 @@ fn peers_table(peers: &[PeerStatus]) -> String {
             bytes(peer.received_bytes),
         ]);
     }
-    table.to_string()
+    table.trim_fmt()
 }
 
 fn paths_table(paths: &[PathStatus]) -> String {
@@ -211,7 +214,7 @@ fn paths_table(paths: &[PathStatus]) -> String {
             path.detail.clone(),
         ]);
     }
-    table.to_string()
+    table.trim_fmt()
 }
 
 fn handshake(peer: &PeerStatus) -> String {
@@ -250,7 +253,7 @@ fn checks_table(checks: &[Check]) -> String {
         };
         table.add_row([mark, &check.name, &check.detail]);
     }
-    table.to_string()
+    table.trim_fmt()
 }
 
 fn or_dash<T: ToString>(value: Option<T>) -> String {

@@ -205,6 +205,9 @@ impl Agent {
     }
 
     fn on_disk<T>(&self, act: impl FnOnce() -> Result<T, StateError>) -> Result<T, Failure> {
-        block_in_place(act).map_err(|error| Failure::caused(Kind::Configuration, &error))
+        block_in_place(act).map_err(|error| match error {
+            StateError::Io { .. } => Failure::caused(Kind::Failed, &error),
+            StateError::Unusable { .. } => Failure::caused(Kind::Configuration, &error),
+        })
     }
 }

@@ -189,8 +189,11 @@ fn find<'a>(core: &'a Core, network: Option<&'a NetworkId>, text: &str) -> Resul
     if let Some(found) = remotes().find(|(_, remote)| exact(remote)) {
         return Ok(found);
     }
-    let mut named = remotes().filter(|(_, remote)| remote.name == text);
-    match (named.next(), named.next()) {
+    let named: Vec<_> = remotes().filter(|(_, remote)| remote.name == text).collect();
+    let first = named.first().cloned();
+    let other = first.as_ref().and_then(|(_, a)| named.iter().find(|(_, b)| a.host != b.host));
+    match (first, other) {
+        // In several networks it is one host all the same.
         (Some(found), None) => Ok(found),
         (Some((_, a)), Some((_, b))) => Err(Failure::new(
             Kind::Conflict,

@@ -1,1 +1,204 @@
+use std::{fs, net::SocketAddr, time::Duration};
 
+use cladnet_model::{CloudLocation, DesiredState, Located, LocationSource, PeerState};
+use cladnet_proto::cladnet::v1::{AgentEndpoint, AgentLocation};
+use cladnet_tunnel::PrivateKey;
+use prost::Message as _;
+use zeroize::Zeroizing;
+
+use super::membership::{Membership, Target};
+use crate::{
+    configuration::testing::{Service, host, network, peer},
+    device::InterfaceConfig,
+    facts::{Facts, Observed},
+    netlink::DefaultInterface,
+    state::{Identity, MembershipRecord, StateDir},
+};
+
+use super::core::Core;
+
+fn record() -> MembershipRecord {
+    MembershipRecord {
+        network: network(),
+        private_key: PrivateKey::from_bytes([9; 32]),
+        interface: "cbnet0".into(),
+        wish: DesiredState::Up,
+        snapshot: Vec::new(),
+    }
+}
+
+fn member_of(service: &Service) -> Membership {
+    Membership::new(record(), Some(service.taken()))
+}
+
+fn facts(mtu: u32) -> Facts {
+    let underlay = DefaultInterface {
+        name: "ens5".into(),
+        index: 2,
+        mtu,
+        gateway: None,
+        addresses: vec!["10.0.1.4/24".parse().expect("address")],
+    };
+    Facts { port: 8055, underlay: Some(underlay), ..Facts::default() }
+}
+
+fn up(membership: &Membership, facts: &Facts) -> InterfaceConfig {
+    match membership.target(facts) {
+        Target::Up(config) => *config,
+        Target::Down(state, reason) => panic!("up, not {state}: {reason}"),
+    }
+}
+
+fn down(membership: &Membership) -> (PeerState, &'static str) {
+    match membership.target(&Facts::default()) {
+        Target::Down(state, reason) => (state, reason),
+        Target::Up(config) => panic!("down, not {config:?}"),
+    }
+}
+
+#[test]
+fn an_interface_is_up_only_if_everybody_wants_it_and_it_has_an_address() {
+    let service = Service::new().with([1]);
+    assert_eq!(down(&Membership::new(record(), None)).0, PeerState::Configuring);
+
+    let mut without_address = service.clone();
+    without_address.membership.ipv4_address = String::new();
+    assert_eq!(down(&member_of(&without_address)), (PeerState::Configuring, "waiting for an address"));
+
+    let mut downed_by_admin = service.clone();
+    downed_by_admin.membership.desired_state = "down".into();
+    assert_eq!(down(&member_of(&downed_by_admin)), (PeerState::Released, "taken down by an admin"));
+
+    let mut downed_here = member_of(&service);
+    downed_here.record.wish = DesiredState::Down;
+    assert_eq!(down(&downed_here), (PeerState::Released, "taken down on this machine"));
+
+    let config = up(&member_of(&service), &facts(1500));
+    assert_eq!((config.name.as_str(), config.address.to_string().as_str()), ("cbnet0", "10.77.0.1/16"));
+    assert_eq!(config.peers.len(), 1);
+    assert_eq!(config.peers[0].allowed_ips, ["10.77.1.1/32".parse().expect("prefix")]);
+}
+
+#[test]
+fn peers_that_are_down_are_not_talked_to() {
+    let mut service = Service::new().with([1, 2]);
+    service.peers.get_mut("host-2").expect("is there").desired_state = "down".into();
+    assert_eq!(up(&member_of(&service), &facts(1500)).peers.len(), 1);
+}
+
+#[test]
+fn keepalives_are_sent_from_behind_a_nat_only() {
+    let membership = member_of(&Service::new().with([1]));
+    let seen_as = |address: &str| {
+        let observed = Observed::only(address.parse().expect("address"));
+        up(&membership, &Facts { observed, ..facts(1500) }).peers[0].persistent_keepalive
+    };
+    assert_eq!(seen_as("10.0.1.4:8055"), None);
+    assert_eq!(seen_as("203.0.113.9:8055"), Some(Duration::from_secs(25)));
+    assert_eq!(up(&membership, &facts(1500)).peers[0].persistent_keepalive, None, "nobody has seen us yet");
+}
+
+#[test]
+fn the_mtu_follows_a_smaller_way_out_and_no_larger_one() {
+    let membership = member_of(&Service::new());
+    for (carried, expected) in [(1500, 1420), (9001, 1420), (1460, 1380), (1300, 1280)] {
+        assert_eq!(up(&membership, &facts(carried)).mtu, expected, "{carried}");
+    }
+}
+
+#[test]
+fn a_peer_in_our_vpc_is_reached_at_its_private_address_and_others_at_the_public_one() {
+    let at = |vpc: &str| {
+        let located = |value: &str| Some(Located { value: value.into(), source: LocationSource::Metadata });
+        let location = CloudLocation {
+            provider: located("aws"),
+            region: located("ap-northeast-2"),
+            vpc: located(vpc),
+            ..CloudLocation::default()
+        };
+        Some(AgentLocation::from(&location))
+    };
+    let mut service = Service::new();
+    service.membership.location = at("vpc-1");
+    for (number, vpc) in [(1, "vpc-1"), (2, "vpc-2")] {
+        let mut peer = peer(number, 1);
+        peer.location = at(vpc);
+        let private = AgentEndpoint {
+            address: format!("10.0.2.{number}:8055"),
+            scope: "private".into(),
+            source: "interface".into(),
+        };
+        peer.endpoints.push(private);
+        service.peers.insert(peer.host_id.clone(), peer);
+    }
+    let endpoints: Vec<_> = up(&member_of(&service), &facts(1500)).peers.iter().map(|peer| peer.endpoint).collect();
+    let address = |text: &str| Some(text.parse::<SocketAddr>().expect("address"));
+    assert_eq!(endpoints, [address("10.0.2.1:8055"), address("203.0.113.2:1001")]);
+}
+
+#[test]
+fn a_membership_that_was_never_confirmed_outlives_an_answer_without_it() {
+    assert!(!Membership::new(record(), None).ends_by_absence());
+    assert!(member_of(&Service::new()).ends_by_absence());
+}
+
+fn saved(machine_id: &str) -> (tempfile::TempDir, StateDir) {
+    let dir = tempfile::tempdir().expect("temporary directory");
+    let state = StateDir::open(dir.path()).expect("open");
+    let identity = Identity {
+        host: host(),
+        machine_id: machine_id.into(),
+        services: vec!["https://192.0.2.1:8053".into()],
+        authority: String::new(),
+        authority_hash: String::new(),
+        certificate: String::new(),
+        key: Zeroizing::new(String::new()),
+    };
+    state.save_identity(&identity).expect("save");
+    let snapshot = Service::new().with([1, 2]).snapshot().encode_to_vec();
+    state.save_membership(&MembershipRecord { snapshot, ..record() }).expect("save");
+    (dir, state)
+}
+
+#[test]
+fn the_last_configuration_is_there_after_a_restart() {
+    let (_dir, state) = saved("machine-1");
+    let core = Core::load(&state, "machine-1");
+    assert_eq!(core.services().len(), 1);
+    let configuration = core.memberships[&network()].configuration.as_ref().expect("is there");
+    assert_eq!(configuration.remotes().len(), 2);
+}
+
+#[test]
+fn a_copied_disk_is_no_host_and_raises_nothing() {
+    let (_dir, state) = saved("machine-1");
+    let core = Core::load(&state, "machine-2");
+    assert!(core.identity.is_none() && core.memberships.is_empty());
+    let blocked = core.blocked.expect("says why");
+    assert!(blocked.contains("this disk is a copy") && blocked.contains("leave --all"), "{blocked}");
+}
+
+#[test]
+fn a_bad_identity_blocks_with_the_files_name_and_a_bad_membership_only_itself() {
+    let (dir, state) = saved("machine-1");
+    fs::write(dir.path().join("networks/prod.json"), "oops").expect("damage");
+    let core = Core::load(&state, "machine-1");
+    assert!(core.identity.is_some() && core.blocked.is_none());
+    assert!(core.problems.values().any(|problem| problem.contains("prod.json")), "{:?}", core.problems);
+
+    fs::write(dir.path().join("identity.json"), "oops").expect("damage");
+    let core = Core::load(&state, "machine-1");
+    assert!(core.blocked.expect("says why").contains("identity.json"));
+}
+
+#[test]
+fn a_configuration_that_does_not_add_up_is_asked_for_anew_and_the_key_kept() {
+    let (_dir, state) = saved("machine-1");
+    let mut snapshot = Service::new().with([1, 2]).snapshot();
+    snapshot.digest[0] ^= 1;
+    state.save_membership(&MembershipRecord { snapshot: snapshot.encode_to_vec(), ..record() }).expect("save");
+    let core = Core::load(&state, "machine-1");
+    let membership = &core.memberships[&network()];
+    assert!(membership.configuration.is_none());
+    assert_eq!(membership.record.public_key(), record().public_key());
+}

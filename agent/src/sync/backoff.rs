@@ -19,6 +19,11 @@ impl Backoff {
         bound.mul_f64(random.clamp(0.0, 1.0))
     }
 
+    /// Whether nothing failed since the last success.
+    pub(super) fn is_first(&self) -> bool {
+        self.failures == 0
+    }
+
     pub(super) fn reset(&mut self) {
         self.failures = 0;
     }

@@ -8,6 +8,7 @@ use cladnet_proto::cladnet::v1::{
     self as wire, AgentMessage, Hello, agent_message, agent_service_client::AgentServiceClient,
     service_message::Message,
 };
+use ipnet::IpNet;
 use jiff::Timestamp;
 use tokio::{
     sync::{mpsc, watch},
@@ -24,8 +25,8 @@ use crate::{control::protocol::ServiceStatus, facts::Facts, state::Identity};
 const PING_INTERVAL: Duration = Duration::from_secs(5);
 /// Whoever hears nothing for so long closes the stream.
 const SILENCE: Duration = Duration::from_secs(15);
-/// After a change of address the connection is probably dead; TCP would take minutes to notice.
-const SILENCE_AFTER_MOVE: Duration = Duration::from_secs(3);
+/// After a stand-still the connection may be dead; TCP would take minutes to notice.
+const SILENCE_AFTER_MOVE: Duration = Duration::from_secs(2);
 /// Messages waiting for the wire; more means that the connection does not carry anything.
 const BACKLOG: usize = 64;
 /// A snapshot of 1,000 peers is a megabyte.
@@ -38,6 +39,8 @@ const STUN_GRACE: Duration = Duration::from_millis(300);
 pub(super) struct Session<'a, S> {
     subject: &'a S,
     outgoing: mpsc::Sender<AgentMessage>,
+    /// Those that this host had when the stream was made.
+    local_addresses: Vec<IpNet>,
     /// Facts and statuses as they were reported on this stream.
     told_facts: wire::HostFacts,
     told_statuses: Statuses,
@@ -84,12 +87,16 @@ impl<'a, S: Subject> Session<'a, S> {
         let grace = Instant::now() + STUN_GRACE;
         let seen = |facts: &Arc<Facts>| !facts.observed.addresses().is_empty();
         let _ = timeout_at(grace, inputs.facts.wait_for(seen)).await;
-        let facts = wire::HostFacts::from(&inputs.facts.borrow_and_update().host);
+        let (facts, local_addresses) = {
+            let facts = inputs.facts.borrow_and_update();
+            (wire::HostFacts::from(&facts.host), local_addresses(&facts))
+        };
         let hello = Hello { facts: Some(facts.clone()), applied: subject.applied().await };
         let (outgoing, queue) = mpsc::channel(BACKLOG);
         let mut session = Self {
             subject,
             outgoing,
+            local_addresses,
             told_facts: facts,
             told_statuses: Statuses::new(),
             deadline: Instant::now() + SILENCE,
@@ -139,6 +146,9 @@ impl<'a, S: Subject> Session<'a, S> {
                 Some(result) = inputs.results.recv() => self.say(agent_message::Message::Result(result))?,
                 _ = ping.tick() => self.say(agent_message::Message::Ping(()))?,
                 Ok(()) = inputs.moved.changed() => {
+                    if local_addresses(&inputs.facts.borrow()) != self.local_addresses {
+                        return Err(SyncError::Moved);
+                    }
                     self.deadline = self.deadline.min(Instant::now() + SILENCE_AFTER_MOVE);
                     self.say(agent_message::Message::Ping(()))?;
                 }
@@ -216,6 +226,10 @@ async fn renew(
 
 fn client(channel: Channel) -> AgentServiceClient<Channel> {
     AgentServiceClient::new(channel).max_decoding_message_size(MAX_MESSAGE).max_encoding_message_size(MAX_MESSAGE)
+}
+
+fn local_addresses(facts: &Facts) -> Vec<IpNet> {
+    facts.underlay.as_ref().map(|underlay| underlay.addresses.clone()).unwrap_or_default()
 }
 
 fn to_wire(network: &NetworkId, status: &MembershipStatus) -> wire::MembershipStatus {

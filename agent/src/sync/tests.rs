@@ -18,6 +18,7 @@ use tonic::{Request, Response, Streaming, transport::Server};
 use zeroize::Zeroizing;
 
 use super::*;
+use crate::netlink::DefaultInterface;
 
 const WEEK: Duration = Duration::from_secs(7 * 86_400);
 /// For anything that should happen at once.
@@ -312,6 +313,22 @@ async fn a_stream_that_ends_is_made_anew_and_everything_is_told_again() {
 async fn after_a_move_a_silent_service_is_left_in_seconds() {
     let mut pair = Pair::start().await;
     let _silent = pair.welcomed().await;
+    pair.moved.send_modify(|count| *count += 1);
+    pair.stream().await.hello().await;
+}
+
+#[tokio::test]
+async fn a_changed_address_ends_the_stream_at_once() {
+    let mut pair = Pair::start().await;
+    let _old = pair.welcomed().await;
+    let underlay = DefaultInterface {
+        name: "eth0".into(),
+        index: 2,
+        mtu: 1500,
+        gateway: None,
+        addresses: vec!["192.0.2.20/24".parse().expect("address")],
+    };
+    pair.facts.send_replace(Arc::new(Facts { underlay: Some(underlay), ..Facts::default() }));
     pair.moved.send_modify(|count| *count += 1);
     pair.stream().await.hello().await;
 }

@@ -33,6 +33,8 @@ impl Http {
         let client = Client::builder()
             .no_proxy()
             .redirect(Policy::none())
+            // Nothing here speaks TLS, so no authority is read from disk.
+            .tls_certs_only([])
             .connect_timeout(CONNECT_TIMEOUT)
             .timeout(TIMEOUT)
             .build()
