@@ -7,9 +7,9 @@ use std::os::unix::process::CommandExt as _;
 use std::process::Command;
 
 use nix::sched::{CloneFlags, setns};
-use nix::sys::signal::Signal;
+use nix::sys::signal::{SigSet, Signal};
 use nix::sys::wait::{WaitStatus, waitpid};
-use nix::unistd::ForkResult;
+use nix::unistd::{ForkResult, Pid};
 
 use crate::error::{Doing, Error, Result};
 use crate::freezer::Freezer;
@@ -35,14 +35,23 @@ pub(crate) fn run(init: &ProcessId, freezer: &Freezer, program: &Program) -> Res
     // Only a child is in the PID namespace.
     match syscall::fork(single_thread).doing(|| "fork".into())? {
         ForkResult::Child => Err(become_program(entrance, program)),
-        ForkResult::Parent { child } => loop {
-            match waitpid(child, None) {
-                Ok(WaitStatus::Exited(_, code)) => return Ok(code as u8),
-                Ok(WaitStatus::Signaled(_, signal, _)) => return Ok(128 + signal as u8),
-                Ok(_) | Err(nix::Error::EINTR) => {}
-                Err(errno) => return Err(errno).doing(|| "wait for the program".into()),
-            }
-        },
+        ForkResult::Parent { child } => wait_for(child),
+    }
+}
+
+/// Waits for a program that has the terminal: what is typed there is for it alone.
+fn wait_for(program: Pid) -> Result<u8> {
+    let mut typed = SigSet::empty();
+    typed.add(Signal::SIGINT);
+    typed.add(Signal::SIGQUIT);
+    typed.thread_block().doing(|| "leave the terminal's signals to the program".into())?;
+    loop {
+        match waitpid(program, None) {
+            Ok(WaitStatus::Exited(_, code)) => return Ok(code as u8),
+            Ok(WaitStatus::Signaled(_, signal, _)) => return Ok(128 + signal as u8),
+            Ok(_) | Err(nix::Error::EINTR) => {}
+            Err(errno) => return Err(errno).doing(|| "wait for the program".into()),
+        }
     }
 }
 

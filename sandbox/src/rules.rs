@@ -37,19 +37,33 @@ fn filter_table(text: &mut String, state: &State, vpc: &str) {
             security_group_chain(text, &vm.port(), group);
         }
     }
-    line(text, format_args!("  chain ingress {{"));
-    let chains = |select: fn(&Machine) -> Option<IpAddr>| -> Vec<String> {
+    ingress_chain(text, state, vpc);
+    forward_chain(text, state, vpc);
+    line(text, format_args!("  chain input {{"));
+    line(text, format_args!("    type filter hook input priority filter; policy accept;"));
+    line(text, format_args!("    iifname \"{WAN}\" ct state established,related accept"));
+    line(text, format_args!("    iifname \"{WAN}\" drop"));
+    line(text, format_args!("  }}\n}}"));
+}
+
+/// Leads what comes from outside to the security group of the machine that it is for.
+fn ingress_chain(text: &mut String, state: &State, vpc: &str) {
+    let jumps = |select: fn(&Machine) -> Option<IpAddr>| -> Vec<String> {
         let vms = state.vms_of(vpc).filter_map(|(_, vm)| Some((select(vm)?, vm.port())));
         vms.map(|(address, port)| format!("{address} : jump {port}")).collect()
     };
-    let v4 = chains(|vm| vm.private_address().map(IpAddr::V4));
-    let v6 = chains(|vm| vm.ipv6_address.map(IpAddr::V6));
-    for (family, chains) in [("ip", v4), ("ip6", v6)] {
-        if !chains.is_empty() {
-            line(text, format_args!("    {family} daddr vmap {{ {} }}", chains.join(", ")));
+    let v4 = jumps(|vm| vm.private_address().map(IpAddr::V4));
+    let v6 = jumps(|vm| vm.ipv6_address.map(IpAddr::V6));
+    line(text, format_args!("  chain ingress {{"));
+    for (family, jumps) in [("ip", v4), ("ip6", v6)] {
+        if !jumps.is_empty() {
+            line(text, format_args!("    {family} daddr vmap {{ {} }}", jumps.join(", ")));
         }
     }
     line(text, format_args!("  }}"));
+}
+
+fn forward_chain(text: &mut String, state: &State, vpc: &str) {
     line(text, format_args!("  chain forward {{"));
     line(text, format_args!("    type filter hook forward priority filter; policy drop;"));
     line(text, format_args!("    ct state established,related accept"));
@@ -60,11 +74,6 @@ fn filter_table(text: &mut String, state: &State, vpc: &str) {
     egress(text, state, vpc);
     line(text, format_args!("    oifname \"sub*\" jump ingress"));
     line(text, format_args!("  }}"));
-    line(text, format_args!("  chain input {{"));
-    line(text, format_args!("    type filter hook input priority filter; policy accept;"));
-    line(text, format_args!("    iifname \"{WAN}\" ct state established,related accept"));
-    line(text, format_args!("    iifname \"{WAN}\" drop"));
-    line(text, format_args!("  }}\n}}"));
 }
 
 /// Only machines with a way out reach the WAN, and only with an address of their own.

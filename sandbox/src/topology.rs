@@ -308,3 +308,29 @@ fn default_disk_mib() -> u32 {
 fn yes() -> bool {
     true
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_topology_of_the_readme_is_valid() {
+        let readme = include_str!("../README.md");
+        let yaml = readme.split("```yaml\n").nth(1).and_then(|rest| rest.split("```").next());
+        let topology = Topology::from_yaml(yaml.expect("the README shows a topology")).expect("it is valid");
+        assert_eq!((topology.vpcs.len(), topology.vms.len(), topology.internet.len()), (2, 2, 1));
+    }
+
+    #[test]
+    fn an_unknown_key_is_refused_with_its_line() {
+        let error =
+            Topology::from_yaml("vms:\n  - { name: a, vpc: x, subnet: s, foo: 1 }\n").expect_err("foo is unknown");
+        assert!(error.to_string().contains("unknown field `foo`") && error.to_string().contains("line 2"), "{error}");
+    }
+
+    #[test]
+    fn json_is_read_as_well() {
+        let json = serde_json::to_string(&Topology::demo()).expect("it can be written");
+        assert_eq!(Topology::from_yaml(&json).expect("it is valid"), Topology::demo());
+    }
+}

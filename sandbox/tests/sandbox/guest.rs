@@ -1,6 +1,11 @@
 //! Inside VMs: their root, their init, their services, suspension.
 
+use std::io::{BufRead as _, BufReader};
+use std::os::unix::process::CommandExt as _;
+use std::process::Stdio;
+
 use cladnet_sandbox::{PublicAddress, ServiceState, Vm};
+use nix::unistd::Pid;
 
 use crate::support::{eventually, one_vpc, pings, sandbox};
 
@@ -63,6 +68,22 @@ fn programs_get_their_streams_and_give_their_exit_code() {
     sleeper.kill().expect("it runs");
     sleeper.wait().expect("it was started");
     eventually("killing the command kills the program", || sleepers() == 0);
+}
+
+#[test]
+fn a_program_decides_what_an_interrupt_means() {
+    let sandbox = sandbox(&one_vpc("  - { name: vm, vpc: home, subnet: one }"));
+    let vm = sandbox.vm("vm").expect("it exists");
+    let script = "trap 'exit 3' INT; echo ready; while :; do sleep 0.05; done";
+    let mut command = vm.command(["sh", "-c", script]).expect("the binary is there");
+    // A terminal interrupts a whole process group: the program, and who waits for it outside the VM.
+    let mut caller = command.process_group(0).stdout(Stdio::piped()).spawn().expect("it starts");
+    let mut line = String::new();
+    BufReader::new(caller.stdout.take().expect("it is piped")).read_line(&mut line).expect("it speaks");
+    assert_eq!(line, "ready\n");
+    let group = Pid::from_raw(caller.id().cast_signed());
+    nix::sys::signal::killpg(group, nix::sys::signal::Signal::SIGINT).expect("the group is there");
+    assert_eq!(caller.wait().expect("it was started").code(), Some(3));
 }
 
 #[test]
