@@ -331,6 +331,26 @@ async fn a_killed_leader_is_followed_within_5_5_seconds() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn joins_go_on_when_etcd_was_killed_and_is_back() {
+    let mut cluster = Cluster::start(1);
+    let store = cluster.connect().await;
+    let controllers = [Running::start(&store, "one"), Running::start(&store, "two")];
+    let prod = create_network(&store, "prod", "10.0.0.0/24").await;
+    for number in 0..3 {
+        cluster.kill_member(0);
+        cluster.start_member(0);
+        eventually("etcd to be back", async || store.get(&key::network(&prod)).await.is_ok()).await;
+        join(&store, &prod, number).await;
+        address(&store, &prod, number).await;
+    }
+    let given: BTreeSet<_> = peers(&store, &prod).await.into_iter().filter_map(|peer| peer.address).collect();
+    assert_eq!(given.len(), 3);
+    for controller in controllers {
+        controller.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_unreadable_membership_keeps_its_peer() {
     let cluster = Cluster::start(1);
     let store = cluster.connect().await;

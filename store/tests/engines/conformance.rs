@@ -52,6 +52,7 @@ on_both_engines! {
     two_followers_agree
     a_lease_takes_its_keys_along
     a_dropped_lease_ends_soon
+    a_lease_that_nobody_renews_ends_by_itself
     a_key_written_without_the_lease_outlives_it
     an_ended_lease_admits_no_key
     one_of_two_candidates_leads_and_the_other_follows
@@ -345,6 +346,24 @@ async fn a_dropped_lease_ends_soon(store: &Store) {
     store.transaction().put_leased(&key, &token("a", 1), &lease).commit().await.unwrap();
     drop(lease);
     eventually("the key of a dropped lease to go", || async { store.get(&key).await.unwrap().is_none() }).await;
+}
+
+async fn a_lease_that_nobody_renews_ends_by_itself(store: &Store) {
+    let key = key::token(&"a".parse().unwrap());
+    // A process that dies: its tasks stop where they are, nothing is revoked.
+    let doomed = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let (holder, held) = (store.clone(), key.clone());
+    let granted = doomed.spawn(async move {
+        let lease = holder.grant(TTL).await.unwrap();
+        let leased = holder.transaction().put_leased(&held, &token("a", 1), &lease).commit().await.unwrap();
+        tokio::spawn(async move { lease.lost().await });
+        leased
+    });
+    let mut watch = store.watch(&key::tokens(), granted.await.unwrap()).await.unwrap();
+    let early = tokio::time::timeout(TTL * 2, watch.next()).await;
+    assert!(early.is_err(), "while it is renewed, its key stays: {early:?}");
+    doomed.shutdown_background();
+    assert_eq!(watched(&mut watch).await.changes, [Change::Deleted(key)]);
 }
 
 async fn a_key_written_without_the_lease_outlives_it(store: &Store) {
