@@ -1,10 +1,13 @@
 //! People say host names where the API wants ids. Ids win; a name that two hosts share is refused.
 
+use std::collections::BTreeMap;
+
 use cladnet_proto::cladnet::v1::{Host, ListHostsRequest, ListPeersRequest, Peer};
 
 use crate::{
     api::{Api, all_pages, request},
     failure::{Exit, Failure},
+    output::{Format, Output},
 };
 
 /// Every peer of a network.
@@ -46,6 +49,31 @@ pub(super) async fn host_id(api: &Api, word: &str) -> Result<String, Failure> {
     find(word, &names, &format!("there is no host {word:?}"))
 }
 
+/// What people call the peers of a network.
+pub(super) struct Names(BTreeMap<String, String>);
+
+impl Names {
+    /// Asks only where people look on; programs get ids.
+    pub(super) async fn of(api: &Api, out: Output, network_id: &str) -> Result<Self, Failure> {
+        match out.format() {
+            Format::Table => Ok(Self::from_peers(peers(api, network_id).await?)),
+            Format::Json | Format::Yaml => Ok(Self(BTreeMap::new())),
+        }
+    }
+
+    fn from_peers(peers: Vec<Peer>) -> Self {
+        let mut holders: BTreeMap<String, Vec<String>> = BTreeMap::new();
+        peers.into_iter().for_each(|peer| holders.entry(peer.host_name).or_default().push(peer.host_id));
+        let unique = holders.into_iter().filter(|(_, ids)| ids.len() == 1);
+        Self(unique.flat_map(|(name, ids)| ids.into_iter().map(move |id| (id, name.clone()))).collect())
+    }
+
+    /// The name of a host, or its id if the name is unknown or shared.
+    pub(super) fn of_host<'a>(&'a self, id: &'a str) -> &'a str {
+        self.0.get(id).filter(|name| !name.is_empty()).map_or(id, String::as_str)
+    }
+}
+
 fn find(word: &str, hosts: &[(&str, &str)], unknown: &str) -> Result<String, Failure> {
     if let Some((id, _)) = hosts.iter().find(|(id, _)| *id == word) {
         return Ok((*id).to_owned());
@@ -63,6 +91,13 @@ fn find(word: &str, hosts: &[(&str, &str)], unknown: &str) -> Result<String, Fai
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_host_is_called_by_its_name_unless_another_has_it_too() {
+        let peer = |id: &str, name: &str| Peer { host_id: id.into(), host_name: name.into(), ..Peer::default() };
+        let names = Names::from_peers(vec![peer("host-a", "db"), peer("host-b", "vm"), peer("host-c", "vm")]);
+        assert_eq!(["host-a", "host-b", "host-x"].map(|id| names.of_host(id)), ["db", "host-b", "host-x"]);
+    }
 
     #[test]
     fn an_id_wins_over_a_name_and_a_shared_name_is_refused() {

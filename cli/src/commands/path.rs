@@ -1,9 +1,10 @@
 //! `cladnet path`.
 
-use cladnet_proto::cladnet::v1::{ExplainPathRequest, ExplainPathResponse, ListPathsRequest};
+use cladnet_proto::cladnet::v1::{ExplainPathRequest, ExplainPathResponse, ListPathsRequest, Path};
 use clap::Subcommand;
 use jiff::Timestamp;
 
+use super::lookup::Names;
 use crate::{
     api::{Api, request},
     failure::Failure,
@@ -43,28 +44,39 @@ pub(super) async fn run(api: &Api, out: Output, command: PathCommand) -> Result<
 }
 
 async fn list(api: &Api, out: Output, network_id: String) -> Result<(), Failure> {
+    let names = Names::of(api, out, &network_id).await?;
     let paths = api.paths().list_paths(request(ListPathsRequest { network_id })).await?.into_inner();
     let head = ["FROM", "TO", "SCOPE", "ENDPOINT", "RTT", "HANDSHAKE", "SENT", "RECEIVED", "DETAIL"];
     let now = Timestamp::now();
     out.show_text(&paths, |list| {
-        let table = Table::of(head, "no paths", &list.paths, |path| {
+        let mut rows: Vec<_> = list.paths.iter().collect();
+        rows.sort_by_key(|path| (names.of_host(&path.source), names.of_host(&path.destination)));
+        let table = Table::of(head, "no paths", &rows, |path| {
             [
-                path.source.clone(),
-                path.destination.clone(),
+                names.of_host(&path.source).to_owned(),
+                names.of_host(&path.destination).to_owned(),
                 path.scope.clone(),
                 path.endpoint.clone(),
                 milliseconds(path.rtt_us),
                 age(path.last_handshake_at, now),
                 bytes(path.sent_bytes),
                 bytes(path.received_bytes),
-                path.detail.clone(),
+                remark(path),
             ]
         });
         match list.unreachable.as_slice() {
             [] => out.render(table),
-            silent => format!("{}\nno answer from: {}", out.render(table), silent.join(", ")),
+            silent => {
+                let silent: Vec<_> = silent.iter().map(|id| names.of_host(id)).collect();
+                format!("{}\nno answer from: {}", out.render(table), silent.join(", "))
+            }
         }
     })
+}
+
+/// Why there is no path, or no round trip; why a path was chosen is for `explain` to say.
+fn remark(path: &Path) -> String {
+    if path.endpoint.is_empty() || path.rtt_us == 0 { path.detail.clone() } else { String::new() }
 }
 
 fn explanation(out: Output, explained: &ExplainPathResponse) -> String {

@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use super::{
     confirm, export,
     host::{online, place},
-    lookup,
+    lookup::{self, Names},
 };
 use crate::{
     api::{Api, request, request_within},
@@ -161,6 +161,7 @@ async fn list(api: &Api, out: Output, network: &str) -> Result<(), Failure> {
 
 async fn control(api: &Api, out: Output, args: ControlArgs, wish: Wish) -> Result<ExitCode, Failure> {
     let host_ids = lookup::peer_ids(api, &args.network, &args.hosts).await?;
+    let names = Names::of(api, out, &args.network).await?;
     let wait = args.timeout.unwrap_or(CONTROL_TIMEOUT);
     let ask = ControlPeersRequest {
         network_id: args.network,
@@ -171,7 +172,7 @@ async fn control(api: &Api, out: Output, args: ControlArgs, wish: Wish) -> Resul
     let done = api.peers().control_peers(request_within(wait + MARGIN, ask)).await?.into_inner();
     out.show(&done, |done| {
         Table::of(["HOST", "OUTCOME", "DETAIL"], "no peers", &done.results, |result| {
-            [result.host_id.clone(), result.outcome.clone(), result.detail.clone()]
+            [names.of_host(&result.host_id).to_owned(), result.outcome.clone(), result.detail.clone()]
         })
     })?;
     let failed = done.results.iter().any(|result| matches!(result.outcome.as_str(), "failed" | "timed-out"));

@@ -2,10 +2,10 @@
 
 use std::{collections::BTreeSet, process::ExitCode, time::Duration};
 
-use cladnet_proto::cladnet::v1::{ConnectivityTest, PairResult, RunConnectivityTestRequest};
+use cladnet_proto::cladnet::v1::{ConnectivityTest, ControlResult, PairResult, RunConnectivityTestRequest};
 use clap::{Args, Subcommand};
 
-use super::peer::MARGIN;
+use super::{lookup::Names, peer::MARGIN};
 use crate::{
     api::{Api, request_within},
     failure::Failure,
@@ -50,6 +50,7 @@ pub(crate) struct ConnectivityArgs {
 
 pub(super) async fn run(api: &Api, out: Output, command: TestCommand) -> Result<ExitCode, Failure> {
     let TestCommand::Connectivity(args) = command;
+    let names = Names::of(api, out, &args.network).await?;
     let ask = RunConnectivityTestRequest {
         network_id: args.network,
         hosts: args.hosts,
@@ -59,7 +60,7 @@ pub(super) async fn run(api: &Api, out: Output, command: TestCommand) -> Result<
     };
     let wait = args.deadline.unwrap_or(LONGEST) + MARGIN;
     let done = api.tests().run_connectivity_test(request_within(wait, ask)).await?.into_inner();
-    out.show_text(&done, |done| report(out, done))?;
+    out.show_text(&done, |done| report(out, done, &names))?;
     Ok(if all_reached(&done) { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
@@ -67,14 +68,16 @@ fn all_reached(test: &ConnectivityTest) -> bool {
     test.missing.is_empty() && test.results.iter().all(|pair| pair.received > 0)
 }
 
-fn report(out: Output, test: &ConnectivityTest) -> String {
+fn report(out: Output, test: &ConnectivityTest, known: &Names) -> String {
     let mut parts = Vec::new();
     let names: BTreeSet<_> = test.results.iter().flat_map(|pair| [source(pair), destination(pair)]).collect();
     if (1..=MATRIX_LIMIT).contains(&names.len()) {
         parts.push(out.render(matrix(&names, &test.results)));
     }
     parts.push(out.render(pairs(&test.results)));
-    parts.extend(test.missing.iter().map(|missing| format!("no answer from {}: {}", missing.host_id, missing.detail)));
+    let missing =
+        |missing: &ControlResult| format!("no answer from {}: {}", known.of_host(&missing.host_id), missing.detail);
+    parts.extend(test.missing.iter().map(missing));
     let reached = test.results.iter().filter(|pair| pair.received > 0).count();
     parts.push(format!("{reached} of {} pairs answered", test.results.len()));
     parts.join("\n\n")
@@ -100,8 +103,10 @@ fn short(pair: &PairResult) -> String {
 }
 
 fn pairs(results: &[PairResult]) -> Table {
+    let mut results: Vec<_> = results.iter().collect();
+    results.sort_by_key(|pair| (source(pair), destination(pair)));
     let head = ["FROM", "TO", "SENT", "RECEIVED", "LOSS", "MIN", "AVG", "MAX", "STDDEV", "P50", "P90", "P99", "ERROR"];
-    Table::of(head, "no pairs", results, |pair| {
+    Table::of(head, "no pairs", &results, |pair| {
         let measured =
             |us: u32| if pair.received == 0 { String::new() } else { format!("{:.3}", f64::from(us) / 1_000.0) };
         [

@@ -101,6 +101,7 @@ fn bad_input_is_refused_and_nothing_is_made() {
     server.run(&["peer", "update", "prod", "laptop"]).refused(2, &["nothing to change"]);
     server.run(&["peer", "update", "prod", "laptop", "--label", "a=b"]).refused(3, &["laptop"]);
     server.run(&["peer", "down", "prod", "laptop"]).refused(3, &["laptop"]);
+    server.run(&["path", "explain", "prod", "a", "b"]).refused(3, &["a"]);
     server.run(&["host", "show", "laptop"]).refused(3, &["laptop"]);
     assert!(server.run(&["peer", "list", "prod"]).ok().stdout.starts_with("no peers"));
 
