@@ -17,6 +17,8 @@ mod session;
 mod stream;
 mod streams;
 #[cfg(test)]
+mod swarm;
+#[cfg(test)]
 mod testing;
 mod turns;
 mod view;

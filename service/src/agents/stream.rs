@@ -32,8 +32,10 @@ use super::{
 const SILENCE: Duration = Duration::from_secs(15);
 /// Whoever does not take a message for this long is cut off and may come back.
 const STALL: Duration = Duration::from_secs(30);
-/// Between two messages about networks: in a storm of changes each agent gets them in pieces of this length.
+/// Between two messages about networks to one agent, and more the more agents there are: in a storm of changes each gets
+/// them in pieces, so that the work stays bounded. A change in calm goes at once.
 const COALESCE: Duration = Duration::from_millis(50);
+const COALESCE_PER_STREAM: Duration = Duration::from_micros(200);
 /// Pongs that are owed to an agent beyond this are forgotten: one says as much as many.
 const MAX_PONGS: u8 = 1;
 
@@ -156,21 +158,18 @@ where
             }
             let waits_for = self.session.waits_for(&self.shared.view());
             tokio::select! {
+                // What an agent did comes before what it did not do in time: it may be us who were slow.
+                biased;
                 reason = handle.ended() => return Err(reason),
                 message = self.heard.next() => {
                     self.heard_at = Instant::now();
                     self.hear(message.ok_or_else(gone)??)?;
-                }
-                () = sleep_until(self.heard_at + SILENCE) => {
-                    return Err(Status::deadline_exceeded("nothing was heard of the agent for 15 s"));
                 }
                 () = handle.wake.notified() => {
                     self.still_a_host()?;
                     self.stale = true;
                 }
                 Some(command) = self.commands.recv(), if self.command.is_none() => self.command = Some(command),
-                Ok(_) = revisions.wait_for(|shown| waits_for.is_some_and(|revision| *shown >= revision)),
-                    if waits_for.is_some() => self.stale = true,
                 permit = outbound.reserve(), if ready => {
                     let permit = permit.map_err(|_| gone())?;
                     self.stalled_since = None;
@@ -178,9 +177,14 @@ where
                         permit.send(Ok(ServiceMessage { message: Some(message) }));
                     }
                 }
+                Ok(_) = revisions.wait_for(|shown| waits_for.is_some_and(|revision| *shown >= revision)),
+                    if waits_for.is_some() => self.stale = true,
                 () = sleep_until(self.next_told), if self.stale && !ready => {}
                 () = sleep_until(self.stalled_since.unwrap_or(now) + STALL), if ready => {
                     return Err(Status::resource_exhausted("the agent took no message for 30 s"));
+                }
+                () = sleep_until(self.heard_at + SILENCE) => {
+                    return Err(Status::deadline_exceeded("nothing was heard of the agent for 15 s"));
                 }
             }
         }
@@ -202,7 +206,8 @@ where
         let message = self.session.next(&self.shared.view());
         self.stale = message.is_some();
         if message.is_some() {
-            self.next_told = Instant::now() + COALESCE;
+            let streams = u32::try_from(self.shared.streams.count()).unwrap_or(u32::MAX);
+            self.next_told = Instant::now() + COALESCE.max(COALESCE_PER_STREAM * streams);
         }
         message
     }

@@ -100,6 +100,11 @@ impl Streams {
         self.lock().get(host).cloned()
     }
 
+    /// How many there are.
+    pub(crate) fn count(&self) -> usize {
+        self.lock().len()
+    }
+
     /// Wakes the streams of these hosts.
     pub(crate) fn wake<'a>(&self, hosts: impl Iterator<Item = &'a HostId>) {
         let by_host = self.lock();

@@ -258,10 +258,6 @@ impl Agent {
         }
         messages
     }
-
-    pub(crate) fn peers(&self, network: &str) -> usize {
-        self.copy.networks.get(network).map_or(0, |network| network.peers.len())
-    }
 }
 
 /// A stream as its agent holds it.
