@@ -58,22 +58,24 @@ pub fn run(options: &Options) -> Result<()> {
     if interrupted.load(Ordering::SeqCst) {
         say("interrupted: everything is taken back");
     }
-    told?;
+    let id = told?;
     if options.check {
-        before.compare(&Footprint::take()?).context("something stayed behind")?;
+        before.compare(&Footprint::take()?, &id).context("something stayed behind")?;
         say("checked: every pair pings, the WAN saw no plaintext, nothing stayed behind");
     }
     Ok(())
 }
 
-fn tell(options: &Options, interrupted: &AtomicBool) -> Result<()> {
+/// Returns the id that the sandbox had.
+fn tell(options: &Options, interrupted: &AtomicBool) -> Result<String> {
     let servers = if options.etcd { Servers::OnEtcd { controllers: 2, services: 2 } } else { Servers::One };
     say("raising AWS ap-northeast-2, GCP us-central1 and Azure koreacentral on this machine");
     let topology = Topology::demo();
     let mut world = World::raise(&topology, servers)?;
     let story = Story { world: &world, topology: &topology, options };
     if let Some(program) = &options.compat {
-        return story.compat(program);
+        story.compat(program)?;
+        return Ok(world.sandbox().id().to_owned());
     }
     let outcome = story.all(interrupted);
     if outcome.is_err() && !interrupted.load(Ordering::SeqCst) {
@@ -89,7 +91,7 @@ fn tell(options: &Options, interrupted: &AtomicBool) -> Result<()> {
             thread::park_timeout(Duration::from_millis(200));
         }
     }
-    Ok(())
+    Ok(world.sandbox().id().to_owned())
 }
 
 struct Story<'a> {

@@ -1,13 +1,15 @@
 //! What a sandbox could leave on a machine: mounts, links, namespaces, processes, files. Taken before and after, and compared.
+//! Other sandboxes may come and go meanwhile: while there is any, only what carries this one's id is held against it.
 
 use std::{collections::BTreeSet, fs, path::Path};
 
 use anyhow::{Result, bail};
+use cladnet_sandbox::Sandbox;
 
 /// Directories that the sandbox and its worlds write to.
 const PLACES: [&str; 3] = ["/run/cladnet-sandbox", "/run/netns", "/tmp"];
 
-/// Files of ours in [`PLACES`]; others come and go without us.
+/// Part of the names of our files in [`PLACES`]; others come and go without us.
 const OURS: &str = "cladnet-";
 
 /// See the module.
@@ -20,10 +22,13 @@ pub(super) struct Footprint {
     processes: BTreeSet<String>,
     /// Network namespaces that some process is in.
     namespaces: BTreeSet<String>,
+    /// Ids of the sandboxes on this machine.
+    sandboxes: BTreeSet<String>,
 }
 
 impl Footprint {
     pub(super) fn take() -> Result<Self> {
+        let sandboxes = Sandbox::list()?.into_iter().collect();
         let mounts = fs::read_to_string("/proc/self/mounts")?.lines().map(str::to_owned).collect();
         let links = names(Path::new("/sys/class/net"));
         let files = PLACES
@@ -32,19 +37,21 @@ impl Footprint {
         let files = files.filter(|file| file.contains(OURS)).collect();
         let (mut processes, mut namespaces) = (BTreeSet::new(), BTreeSet::new());
         for pid in names(Path::new("/proc")).into_iter().filter(|name| name.bytes().all(|byte| byte.is_ascii_digit())) {
-            let program = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
-            if program.starts_with("cladnet") {
-                processes.insert(format!("{} ({pid})", program.trim()));
+            let command = fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default().replace('\0', " ");
+            let program = command.split(' ').next().and_then(|path| Path::new(path).file_name()).unwrap_or_default();
+            if program.as_encoded_bytes().starts_with(b"cladnet") {
+                processes.insert(format!("{} ({pid})", command.trim()));
             }
             if let Ok(namespace) = fs::read_link(format!("/proc/{pid}/ns/net")) {
                 namespaces.insert(namespace.display().to_string());
             }
         }
-        Ok(Self { mounts, links, files, processes, namespaces })
+        Ok(Self { mounts, links, files, processes, namespaces, sandboxes })
     }
 
-    /// Fails with what `after` has and this has not.
-    pub(super) fn compare(&self, after: &Self) -> Result<()> {
+    /// Fails with what `after` has and this has not, of the sandbox `id`.
+    pub(super) fn compare(&self, after: &Self, id: &str) -> Result<()> {
+        let alone = self.sandboxes.is_empty() && after.sandboxes.is_empty();
         let kinds = [
             ("mounts", &self.mounts, &after.mounts),
             ("links", &self.links, &after.links),
@@ -53,7 +60,8 @@ impl Footprint {
             ("network namespaces", &self.namespaces, &after.namespaces),
         ];
         let left = kinds.iter().filter_map(|(kind, before, after)| {
-            let new: Vec<_> = after.difference(before).cloned().collect();
+            let new = after.difference(before).filter(|item| alone || item.contains(id));
+            let new: Vec<_> = new.cloned().collect();
             (!new.is_empty()).then(|| format!("{kind}: {}", new.join(", ")))
         });
         match left.collect::<Vec<_>>() {
