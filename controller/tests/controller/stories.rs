@@ -3,11 +3,12 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::Ipv4Addr,
+    process::{Child, Command, Stdio},
     time::{Duration, Instant},
 };
 
 use cladnet_model::{Allocation, Hold, HostId, NetworkId, Peer, QUARANTINE};
-use cladnet_store::{AnyKey, AnyRecord, Change, Store, Update, key};
+use cladnet_store::{AnyKey, AnyRecord, Change, EtcdOptions, Revision, Store, Update, key};
 
 use crate::{
     etcd::Cluster,
@@ -327,6 +328,74 @@ async fn a_killed_leader_is_followed_within_5_5_seconds() {
     address(&store, &prod, 1).await;
     assert!(killed.elapsed() < Duration::from_millis(5500), "took {:?}", killed.elapsed());
     assert!(killed.elapsed() > Duration::from_millis(500), "the leader was not killed: its office was free at once");
+    heir.stop().await;
+}
+
+/// Set for a child of this binary: the etcd of the controller that it is to be.
+const CHILD: &str = "CLADNET_TEST_CONTROLLER";
+
+/// Not a test of its own: a controller in a process of its own.
+#[tokio::test(flavor = "multi_thread")]
+async fn leads_until_killed() {
+    let Ok(url) = std::env::var(CHILD) else { return };
+    let options = EtcdOptions { endpoints: vec![url], ..EtcdOptions::default() };
+    let store = Store::connect_etcd(options).await.unwrap();
+    cladnet_controller::Controller::run(store, "frozen", Default::default()).await;
+}
+
+fn signal(process: &Child, signal: &str) {
+    let sent = Command::new("kill").args([signal, &process.id().to_string()]).status().unwrap();
+    assert!(sent.success());
+}
+
+/// The leader is frozen for longer than its lease and wakes up in the middle of what it was doing.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_leader_that_wakes_up_after_its_term_does_no_harm() {
+    let cluster = Cluster::start(1);
+    let store = cluster.connect().await;
+    let mut leader = Command::new("setpriv")
+        .args(["--pdeathsig", "KILL", "--"])
+        .arg(std::env::current_exe().unwrap())
+        .args(["--exact", "stories::leads_until_killed"])
+        .env(CHILD, &cluster.endpoints()[0])
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap();
+    let prod = create_network(&store, "prod", "10.0.0.0/24").await;
+    join(&store, &prod, 0).await;
+    address(&store, &prod, 0).await;
+    let heir = Running::start(&store, "heir");
+    let mut auditor = Auditor::default();
+    let mut follow = store.follow(&key::everything());
+
+    // Frozen with its hands full: the joins before the freeze are its, the ones after are the heir's.
+    for number in 1..40 {
+        join(&store, &prod, number).await;
+        if number == 20 {
+            signal(&leader, "-STOP");
+        }
+    }
+    address(&store, &prod, 39).await;
+    signal(&leader, "-CONT");
+    for number in 40..60 {
+        join(&store, &prod, number).await;
+        leave(&store, &prod, number - 40).await;
+    }
+    address(&store, &prod, 59).await;
+    eventually("all to be settled", async || peers(&store, &prod).await.len() == 40).await;
+    let last = store.list(&key::networks()).await.unwrap().revision;
+    let mut told = Revision::ZERO;
+    while told < last {
+        let update = soon("the whole history", follow.next()).await.expect("the store is open");
+        told = match &update {
+            Update::Listing(listing) => listing.revision,
+            Update::Batch(batch) => batch.revision,
+        };
+        auditor.apply(update);
+    }
+    assert!(leader.try_wait().unwrap().is_none(), "the old leader goes on as a candidate");
+    leader.kill().unwrap();
+    leader.wait().unwrap();
     heir.stop().await;
 }
 
