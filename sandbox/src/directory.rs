@@ -2,6 +2,7 @@
 
 use std::fs::{self, File};
 use std::io;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use nix::fcntl::{Flock, FlockArg};
@@ -21,7 +22,7 @@ pub(crate) struct Directory {
 }
 
 /// Held while a record changes; released when dropped.
-pub(crate) struct Lock(#[expect(dead_code, reason = "held for its drop")] Flock<File>);
+pub(crate) struct Lock(Flock<File>);
 
 impl Directory {
     pub(crate) fn of(id: &str) -> Self {
@@ -43,7 +44,8 @@ impl Directory {
 
     /// Makes the directory; it must not exist yet.
     pub(crate) fn create(&self) -> Result<()> {
-        fs::create_dir_all(ROOT).doing(|| format!("make {ROOT}"))?;
+        // Whoever destroys the last sandbox removes the root, under the same lock.
+        let _root = Self::lock_root()?;
         match fs::create_dir(&self.path) {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Err(Error::Exists(self.id.clone())),
             made => made.doing(|| format!("make {}", self.path.display()))?,
@@ -132,16 +134,33 @@ impl Directory {
 
     /// Waits for its turn to change this sandbox.
     pub(crate) fn lock(&self) -> Result<Lock> {
-        if !self.exists() {
-            return Err(Error::NoSandbox(self.id.clone()));
+        match lock(&self.path.join("lock")) {
+            Err(Error::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
+                Err(Error::NoSandbox(self.id.clone()))
+            }
+            locked => locked,
         }
-        lock(&self.path.join("lock"))
     }
 
     /// Waits for its turn to choose something that is unique on the whole machine.
     pub(crate) fn lock_root() -> Result<Lock> {
-        fs::create_dir_all(ROOT).doing(|| format!("make {ROOT}"))?;
-        lock(&Path::new(ROOT).join("lock"))
+        let path = Path::new(ROOT).join("lock");
+        loop {
+            fs::create_dir_all(ROOT).doing(|| format!("make {ROOT}"))?;
+            match lock(&path) {
+                // The root was removed in between, or while this waited: the lock is nobody else's any more.
+                Err(Error::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {}
+                Ok(lock) if !lock.is_at(&path) => {}
+                locked => return locked,
+            }
+        }
+    }
+}
+
+impl Lock {
+    fn is_at(&self, path: &Path) -> bool {
+        let identity = |metadata: fs::Metadata| (metadata.dev(), metadata.ino());
+        fs::metadata(path).ok().map(identity) == self.0.metadata().ok().map(identity)
     }
 }
 

@@ -75,19 +75,20 @@ fn stat(pid: i32) -> Option<(char, u64)> {
     Some((state, fields.nth(18)?.parse().ok()?))
 }
 
-/// Ends processes and waits until they are gone.
+/// Ends processes and waits until they run no more.
 pub(crate) fn end(processes: &[ProcessId], within: Duration) -> Result<()> {
     for process in processes {
         process.signal(Signal::SIGKILL);
     }
-    wait_until("the end of the sandbox's processes", within, || !processes.iter().any(ProcessId::is_alive))?;
-    // Orphans are collected by this machine's init, mostly at once. One that never does so is not our failure.
-    let _ = wait_until("their collection", COLLECTED_WITHIN, || !processes.iter().any(ProcessId::is_listed));
-    Ok(())
+    wait_until("the end of the sandbox's processes", within, || !processes.iter().any(ProcessId::is_alive))
 }
 
-/// How long to wait for the machine's init to collect what has ended.
-const COLLECTED_WITHIN: Duration = Duration::from_secs(3);
+/// Waits for the machine's init to collect processes that have ended, which most do at once. One that never does is not
+/// our failure.
+pub(crate) fn await_collection(processes: &[ProcessId]) {
+    const WITHIN: Duration = Duration::from_secs(3);
+    let _ = wait_until("their collection", WITHIN, || !processes.iter().any(ProcessId::is_listed));
+}
 
 /// Polls a condition until it holds.
 pub(crate) fn wait_until(what: &str, within: Duration, mut holds: impl FnMut() -> bool) -> Result<()> {

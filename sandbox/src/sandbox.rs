@@ -189,11 +189,19 @@ impl Sandbox {
     }
 
     /// Ends and removes everything of the sandbox; also of one that was never finished. Doing it twice is no error.
+    ///
+    /// Afterwards the machine is as it was before, process table included where its init collects orphans in time.
     pub fn destroy(&self) -> Result<()> {
-        if !self.directory.exists() {
-            return Ok(());
-        }
-        let _turn = self.directory.lock()?;
+        process::await_collection(&self.end()?);
+        Ok(())
+    }
+
+    /// Ends and removes everything, and returns the processes that were ended.
+    fn end(&self) -> Result<Vec<ProcessId>> {
+        let _turn = match self.directory.lock() {
+            Err(Error::NoSandbox(_)) => return Ok(Vec::new()),
+            turn => turn?,
+        };
         let state = self.directory.load().ok();
         if let Some(state) = &state {
             host_access::disconnect(state)?;
@@ -206,7 +214,8 @@ impl Sandbox {
             Freezer::of(&self.id, name).remove(self.init(name).ok().as_ref())?;
         }
         process::end(&processes, END_WITHIN)?;
-        self.directory.remove()
+        self.directory.remove()?;
+        Ok(processes)
     }
 
     fn build(&self, topology: &Topology) -> Result<()> {
@@ -332,7 +341,7 @@ impl Deref for TemporarySandbox {
 
 impl Drop for TemporarySandbox {
     fn drop(&mut self) {
-        if let Err(error) = self.0.destroy() {
+        if let Err(error) = self.0.end() {
             eprintln!("sandbox {} was not destroyed: {}", self.0.id, process::describe(&error));
         }
     }

@@ -40,7 +40,9 @@ fn destroy_leaves_the_machine_as_it_was() {
         snapshot() {
             ip -o link; ip -o address; ip route; ip -6 route; nft list ruleset
             cat /proc/self/mounts; find /run; ls /sys/fs/cgroup /sys/fs/cgroup/*/ | grep "cladnet-sandbox-$1" || true
-            ps -eo args --no-headers | grep -v -e '^ps ' -e '^grep ' -e defunct | sort
+            # Alone, so that no other program of this function is in the list.
+            programs=$(ps -eo args --no-headers)
+            echo "$programs" | grep -v -e '^ps ' -e defunct | sort
         }
         snapshot "$2" > /tmp/before-$2
         "$1" create --demo --id "$2" > /dev/null
