@@ -19,6 +19,7 @@ use std::{
 use redb::{Database, ReadTransaction, ReadableDatabase as _};
 use tokio::sync::{mpsc as channel, oneshot, watch};
 use tokio_util::sync::CancellationToken;
+use tracing::error;
 
 use crate::{
     Revision, SealingKey, StoreError,
@@ -220,7 +221,11 @@ async fn blocking<T: Send + 'static>(
 ) -> Result<T, StoreError> {
     match tokio::task::spawn_blocking(work).await {
         Ok(outcome) => outcome,
-        Err(failure) if failure.is_panic() => std::panic::resume_unwind(failure.into_panic()),
+        // The database may panic over a page that went bad since it was proved; nobody else should.
+        Err(failure) if failure.is_panic() => {
+            error!("the database panicked");
+            Err(StoreError::Unavailable { operation: "read", reason: "the database panicked; see the log".to_owned() })
+        }
         Err(_) => Err(StoreError::Closed),
     }
 }

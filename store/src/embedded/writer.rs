@@ -234,8 +234,8 @@ impl Writer {
     }
 
     fn close(&self, reply: Reply<()>) {
-        *self.shared.database.write().unwrap_or_else(PoisonError::into_inner) = None;
         self.shared.closed.cancel();
+        *self.shared.database.write().unwrap_or_else(PoisonError::into_inner) = None;
         self.shared.directory.unlock();
         let _ = reply.send(Ok(()));
     }
