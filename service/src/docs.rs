@@ -41,7 +41,8 @@ fn document(document: &serde_json::Value) -> MethodRouter {
 }
 
 fn page(path: &'static str, document: &'static str) -> Router {
-    let ui = SwaggerUi::new(path).config(Config::new([document]).try_it_out_enabled(true).persist_authorization(false));
+    let ui = SwaggerUi::new(path)
+        .config(Config::new([document]).try_it_out_enabled(true).persist_authorization(false).validator_url("none"));
     Router::from(ui).layer(from_fn(async |request, next: axum::middleware::Next| {
         let mut response: Response = next.run(request).await;
         response.headers_mut().insert(header::CONTENT_SECURITY_POLICY, POLICY);

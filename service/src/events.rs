@@ -1,12 +1,9 @@
 //! What happened, written in the very transaction that made it happen, and forgotten when there is too much of it.
 
-use std::{
-    collections::HashMap,
-    sync::atomic::{AtomicU32, Ordering},
-};
+use std::{collections::HashMap, time::Duration};
 
 use cladnet_model::{Event, EventId, HostId, NetworkId};
-use cladnet_store::{StoreError, Transaction, Versioned, key};
+use cladnet_store::{Store, StoreError, Transaction, Versioned, key};
 use tracing::warn;
 
 use crate::Service;
@@ -14,8 +11,9 @@ use crate::Service;
 /// Events kept of each network, and of what belongs to none.
 const KEPT: usize = 1_000;
 
-/// Events written between two looks at how many there are.
-const TRIM_EVERY: u32 = 100;
+/// Mean time between two looks at how many there are. Whoever writes events, replicas and controller, they are forgotten
+/// here; replicas that look at the same moment delete the same ones.
+const TRIM_EVERY: Duration = Duration::from_secs(600);
 
 /// Deletions in one transaction.
 const BATCH: usize = 100;
@@ -33,10 +31,6 @@ pub(crate) struct Note<'a> {
     pub(crate) message: String,
 }
 
-/// How many events this replica has written since it looked.
-#[derive(Debug, Default)]
-pub(crate) struct EventCounter(AtomicU32);
-
 impl Service {
     /// Adds an event to the transaction of the change that it tells of.
     pub(crate) fn note(&self, transaction: Transaction, note: Note<'_>) -> Transaction {
@@ -50,14 +44,6 @@ impl Service {
             actor: note.actor.to_owned(),
             message: note.message,
         };
-        if self.events.0.fetch_add(1, Ordering::Relaxed) % TRIM_EVERY == TRIM_EVERY - 1 {
-            let store = self.store.clone();
-            tokio::spawn(async move {
-                if let Err(error) = trim(&store).await {
-                    warn!(error = &error as &dyn std::error::Error, "old events not removed");
-                }
-            });
-        }
         transaction.put(&key::event(&event.id), &event)
     }
 
@@ -69,7 +55,17 @@ impl Service {
     }
 }
 
-async fn trim(store: &cladnet_store::Store) -> Result<(), StoreError> {
+/// Forgets old events until the replica stops.
+pub(crate) async fn trim_for_ever(store: &Store) {
+    loop {
+        tokio::time::sleep(TRIM_EVERY.mul_f64(rand::random_range(0.5..1.5))).await;
+        if let Err(error) = trim(store).await {
+            warn!(error = &error as &dyn std::error::Error, "old events not removed");
+        }
+    }
+}
+
+async fn trim(store: &Store) -> Result<(), StoreError> {
     let listing = store.list(&key::events()).await?;
     for batch in surplus(&listing.items).chunks(BATCH) {
         let deletions = batch.iter().fold(store.transaction(), |transaction, event| transaction.delete(&event.key));
@@ -90,4 +86,42 @@ fn surplus(events: &[Versioned<Event>]) -> Vec<&Versioned<Event>> {
         }
     }
     surplus
+}
+
+#[cfg(test)]
+mod tests {
+    use cladnet_store::EmbeddedOptions;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn the_newest_events_of_each_network_are_kept() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let store = Store::open_embedded(EmbeddedOptions::new(directory.path())).await.expect("a store");
+        let event = |network: &str, number: usize| {
+            let at = jiff::Timestamp::from_microsecond(i64::try_from(number).expect("is small")).expect("in range");
+            let event = Event {
+                id: EventId::at(at, [0; 10]),
+                at,
+                kind: "test".to_owned(),
+                network: Some(network.parse().expect("an id")),
+                host: None,
+                actor: "test".to_owned(),
+                message: number.to_string(),
+            };
+            (key::event(&event.id), event)
+        };
+        for batch in (0..KEPT + 150).collect::<Vec<_>>().chunks(BATCH) {
+            let mut transaction = store.transaction();
+            for number in batch {
+                let (key, event) = event(if *number == 7 { "quiet" } else { "busy" }, *number);
+                transaction = transaction.put(&key, &event);
+            }
+            transaction.commit().await.expect("writes");
+        }
+        trim(&store).await.expect("trims");
+        let left = store.list(&key::events()).await.expect("lists").items;
+        assert_eq!(left.len(), KEPT + 1, "what is kept of one network, and the only one of the other");
+        assert_eq!((left[0].value.message.as_str(), left[1].value.message.as_str()), ("7", "150"));
+    }
 }

@@ -30,7 +30,7 @@ pub(crate) fn openapi(pool: &DescriptorPool) -> Value {
     let mut tags = Vec::new();
     for binding in bindings(pool).into_iter().filter(|binding| binding.dialect == Dialect::Cladnet) {
         let service = binding.rpc.parent_service();
-        let tag = json!({"name": tag(&binding), "description": comments.of_service(&service)});
+        let tag = json!({"name": tag(&binding), "description": comments.of_service(service)});
         if !tags.contains(&tag) {
             tags.push(tag);
         }

@@ -18,7 +18,7 @@ use crate::{
     agents::{self, Agents},
     auth::Gates,
     bootstrap::{self, BootstrapError},
-    events::EventCounter,
+    events,
     listener::{self, Security},
     router,
     tls::{ServerTls, TlsError},
@@ -91,7 +91,6 @@ impl Server {
             clock,
             config,
             gates: Gates::default(),
-            events: EventCounter::default(),
             agents,
             shutdown,
         });
@@ -156,7 +155,7 @@ impl Server {
                     None => std::future::pending().await,
                 }
             };
-            tokio::join!(tls.renew(&service), stun, service.agents.run())
+            tokio::join!(tls.renew(&service), stun, service.agents.run(), events::trim_for_ever(&service.store))
         };
         let stopping = async {
             shutdown.cancelled().await;

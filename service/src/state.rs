@@ -7,7 +7,7 @@ use cladnet_store::Store;
 use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 
-use crate::{Config, agents::Agents, auth::Gates, events::EventCounter};
+use crate::{Config, agents::Agents, auth::Gates};
 
 /// The current time; tests hand in their own.
 #[derive(Clone)]
@@ -50,8 +50,6 @@ pub struct Service {
     pub(crate) config: Config,
     /// How often sources may try.
     pub(crate) gates: Gates,
-    /// When to look how many events there are.
-    pub(crate) events: EventCounter,
     /// The agents' side: their RPCs, commands to them, what they are told.
     pub(crate) agents: Agents,
     /// Cancelled when the replica stops: whoever holds a stream open ends it then.

@@ -51,7 +51,7 @@ pub(crate) fn read(
     if binding.dialect == Dialect::Cladnet {
         known_fields_only(&input, &request, "")?;
     }
-    deserialize(input, Value::Object(request))
+    deserialize(input, Value::Object(request), binding.dialect)
 }
 
 fn parse(body: &[u8]) -> Result<Value, InputError> {
@@ -163,8 +163,8 @@ fn unknown(message: &MessageDescriptor, path: &str, what: &str) -> InputError {
     InputError::new(path, format!("{path} is not a {what} of this request; {known}"))
 }
 
-fn deserialize(input: MessageDescriptor, request: Value) -> Result<DynamicMessage, InputError> {
-    let options = DeserializeOptions::new().deny_unknown_fields(false);
+fn deserialize(input: MessageDescriptor, request: Value, dialect: Dialect) -> Result<DynamicMessage, InputError> {
+    let options = DeserializeOptions::new().deny_unknown_fields(dialect == Dialect::Cladnet);
     let mut track = serde_path_to_error::Track::new();
     let fields = input.clone();
     let tracked = serde_path_to_error::Deserializer::new(request, &mut track);
@@ -190,6 +190,10 @@ fn wrong_type(message: &MessageDescriptor, path: &str, error: &impl std::fmt::Di
         }
         Some(Kind::Uint32 | Kind::Uint64 | Kind::Fixed32 | Kind::Fixed64) => "a whole number that is not negative",
         Some(Kind::Float | Kind::Double) => "a number",
+        Some(Kind::Enum(kind)) => {
+            let names: Vec<_> = kind.values().map(|value| value.name().to_owned()).collect();
+            return format!("wants one of {}: {error}", names.join(", "));
+        }
         Some(Kind::Message(inner)) if inner.full_name() == "google.protobuf.Duration" => "seconds such as \"3.5s\"",
         Some(Kind::Message(inner)) if inner.full_name() == "google.protobuf.Timestamp" => {
             "a moment such as \"2030-01-31T12:00:00Z\""
@@ -267,6 +271,10 @@ mod tests {
     fn a_wrong_type_is_refused_by_name() {
         let error = read(&binding("CreateNetwork"), &[], &[], br#"{"expectedHosts": "many"}"#).expect_err("no number");
         assert_eq!(error.field, "expectedHosts");
+        let body = br#"{"command": "SUSPEND"}"#;
+        let error = read(&binding("ControlPeers"), &pairs(&[("network_id", "a")]), &[], body).expect_err("no command");
+        assert_eq!(error.field, "command");
+        assert!(error.detail.contains("COMMAND_UP"), "{error}");
         let error = read(&binding("CreateNetwork"), &[], &[], br#"{"name": 3}"#).expect_err("no text");
         assert_eq!(error.field, "name");
         let error = read(&binding("CreateNetwork"), &[], &[], b"[1]").expect_err("no object");

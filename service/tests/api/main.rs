@@ -1,6 +1,10 @@
 //! The service as its callers meet it: a replica on an embedded store, free ports, TLS, and clients that are not ours
 //! (plain HTTP) beside tonic's.
 
+mod cast;
+mod credentials;
 mod harness;
+mod installation;
 mod listener;
 mod networks;
+mod peers;

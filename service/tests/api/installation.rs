@@ -1,0 +1,41 @@
+//! The first start: several replicas at once make one installation, and the key is told once.
+
+use std::os::unix::fs::PermissionsExt as _;
+
+use cladnet_service::{BootstrapError, Config, Server, StartError};
+use cladnet_store::{EmbeddedOptions, Store};
+
+use crate::harness::free_ports;
+
+#[tokio::test]
+async fn replicas_that_start_together_agree_and_one_tells_the_key() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let store = Store::open_embedded(EmbeddedOptions::new(directory.path())).await.expect("a store");
+    let bind = || Server::bind(free_ports(), store.clone());
+    let (one, two, three) = tokio::join!(bind(), bind(), bind());
+    let servers = [one.expect("starts"), two.expect("starts"), three.expect("starts")];
+    assert_eq!(servers.iter().filter(|server| server.first_key().is_some()).count(), 1);
+    assert!(servers.iter().all(|server| server.ca_pem() == servers[0].ca_pem()));
+    assert!(bind().await.expect("starts again").first_key().is_none(), "told once");
+}
+
+#[tokio::test]
+async fn the_first_key_is_written_to_a_private_file_that_was_not_there() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let store = Store::open_embedded(EmbeddedOptions::new(directory.path())).await.expect("a store");
+    let path = directory.path().join("admin.key");
+    let config = || Config { admin_key_file: Some(path.clone()), ..free_ports() };
+    std::fs::write(&path, "something of somebody").expect("writes");
+    let error = Server::bind(config(), store.clone()).await.err().expect("refused");
+    assert!(matches!(error, StartError::Bootstrap(BootstrapError::KeyFile { .. })), "{error}");
+    assert_eq!(std::fs::read_to_string(&path).expect("reads"), "something of somebody");
+
+    std::fs::remove_file(&path).expect("removes");
+    let server = Server::bind(config(), store.clone()).await.expect("starts");
+    let written = std::fs::read_to_string(&path).expect("reads");
+    assert_eq!(written.trim(), server.first_key().expect("a first start").to_string());
+    assert_eq!(std::fs::metadata(&path).expect("is there").permissions().mode() & 0o777, 0o600);
+    drop(server);
+    Server::bind(config(), store).await.expect("a later start leaves the file alone");
+    assert_eq!(std::fs::read_to_string(&path).expect("reads"), written);
+}

@@ -1,0 +1,237 @@
+//! Peers, plain ones and hosts over REST: shown, changed, steered, removed, and every wrong field refused by name.
+
+use cladnet_model::PeerState;
+use cladnet_store::key;
+use http::{Method, StatusCode};
+use serde_json::{Value, json};
+
+use crate::{
+    cast::{agent, connected, controller, enrolled},
+    harness::Harness,
+};
+
+const KEY: &str = "xTIBA5rboUvnH4htodjb6e697QjLERt1NAB4mZqp8Dg=";
+
+async fn with_network(id: &str, space: &str) -> Harness {
+    let harness = Harness::start().await;
+    add_network(&harness, id, space).await;
+    harness
+}
+
+async fn add_network(harness: &Harness, id: &str, space: &str) {
+    let made = harness.post("/api/v1/networks", json!({"networkId": id, "ipv4AddressSpace": space})).await;
+    assert_eq!(made.status, StatusCode::OK, "{made:?}");
+}
+
+#[tokio::test]
+async fn a_network_whose_id_begins_anothers_never_shows_the_others_peers() {
+    let harness = with_network("prod", "10.0.0.0/24").await;
+    add_network(&harness, "prod-1", "10.1.0.0/24").await;
+    let host = enrolled(&harness.store, "prod-1", "vm-1").await;
+    assert_eq!(harness.get("/api/v1/networks/prod/peers").await.body["peers"], json!([]));
+    assert_eq!(harness.get("/v1/cladnet/prod/peer").await.status, StatusCode::NOT_FOUND);
+    let other = harness.get("/api/v1/networks/prod-1/peers").await.body;
+    assert_eq!(other["peers"][0]["hostId"], host.as_str());
+    let deleted = harness.rest(Method::DELETE, "/api/v1/networks/prod?force=true", None).await;
+    assert_eq!(deleted.body["removedPeers"], 0);
+    assert_eq!(harness.get("/api/v1/networks/prod-1").await.body["peerCount"], 1);
+}
+
+#[tokio::test]
+async fn labels_and_the_wanted_address_of_a_peer_change() {
+    let harness = with_network("prod", "10.0.0.0/24").await;
+    let (one, two) = (enrolled(&harness.store, "prod", "vm-1").await, enrolled(&harness.store, "prod", "vm-2").await);
+    let path = format!("/api/v1/networks/prod/peers/{one}");
+    let change = async |body: Value| harness.rest(Method::PATCH, &path, Some(body)).await;
+
+    let changed = change(json!({"labels": {"zone": "a"}, "ipv4Address": "10.0.0.77"})).await;
+    assert_eq!((changed.status, &changed.body["labels"]), (StatusCode::OK, &json!({"zone": "a"})), "{changed:?}");
+    assert_eq!(change(json!({"ipv4Address": ""})).await.body["labels"], json!({"zone": "a"}), "labels stay");
+    assert_eq!(change(json!({"clearLabels": true})).await.body["labels"], json!({}));
+    assert_eq!(change(json!({"ipv4Address": "10.0.0.77"})).await.status, StatusCode::OK);
+
+    let other = format!("/api/v1/networks/prod/peers/{two}");
+    for (body, field, right) in [
+        (json!({"ipv4Address": "10.0.0.77"}), "ipv4Address", "asked for already"),
+        (json!({"ipv4Address": "10.0.1.1"}), "ipv4Address", "10.0.0.0/24"),
+        (json!({"ipv4Address": "10.0.0.255"}), "ipv4Address", "10.0.0.0/24"),
+        (json!({"ipv4Address": "ten"}), "ipv4Address", "IPv4"),
+        (json!({"labels": {"a b": "c"}}), "labels.a b", "label key"),
+        (json!({"labels": {"a": "b"}, "clearLabels": true}), "clearLabels", "one of them"),
+    ] {
+        let refused = harness.rest(Method::PATCH, &other, Some(body.clone())).await;
+        assert_eq!((refused.status.as_u16(), &refused.body["field"]), (422, &json!(field)), "{body}: {refused:?}");
+        assert!(refused.body["detail"].as_str().expect("a detail").contains(right), "{body}: {refused:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_plain_peer_gets_an_address_and_what_it_needs_to_know_of_the_others() {
+    let harness = with_network("prod", "10.0.0.0/24").await;
+    let _controller = controller(&harness.store);
+    enrolled(&harness.store, "prod", "vm-1").await;
+    let body = json!({"name": "laptop", "publicKey": KEY, "endpoint": "[2001:db8::1]:51820", "labels": {"who": "me"}});
+    let made = harness.post("/api/v1/networks/prod/plain-peers", body).await;
+    assert_eq!(made.status, StatusCode::OK, "{made:?}");
+    let peer = &made.body["peer"];
+    assert_eq!((&peer["plain"], &peer["state"], &peer["publicKey"]), (&json!(true), &json!("tunneling"), &json!(KEY)));
+    assert!(peer["ipv4Address"].as_str().expect("text").starts_with("10.0.0."), "{peer}");
+    assert_eq!(peer["endpoints"][0]["scope"], "public-v6");
+    assert_eq!(made.body["ipv4AddressSpace"], "10.0.0.0/24");
+    assert_eq!(made.body["remotes"][0]["hostName"], "vm-1");
+    assert_eq!(made.body["remotes"][0]["endpoint"], "203.0.113.7:8055");
+
+    let id = peer["hostId"].as_str().expect("an id");
+    let removed = harness.rest(Method::DELETE, &format!("/api/v1/networks/prod/peers/{id}"), None).await;
+    assert_eq!(removed.status, StatusCode::OK, "{removed:?}");
+    assert_eq!(
+        harness.get(&format!("/api/v1/hosts/{id}")).await.status,
+        StatusCode::NOT_FOUND,
+        "nothing else hung on it"
+    );
+    assert!(harness.store.list(&key::public_keys()).await.expect("lists").items.len() == 1, "the key is free again");
+}
+
+#[tokio::test]
+async fn a_plain_peer_is_refused_by_the_field_that_is_wrong() {
+    let harness = with_network("tiny", "10.0.0.0/30").await;
+    let _controller = controller(&harness.store);
+    let create = async |body: Value| harness.post("/api/v1/networks/tiny/plain-peers", body).await;
+    for (body, field, right) in [
+        (json!({"publicKey": KEY}), "name", "empty"),
+        (json!({"name": "a", "publicKey": "abc"}), "publicKey", "44 characters"),
+        (json!({"name": "a", "publicKey": "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA="}), "publicKey", "zeroes"),
+        (json!({"name": "a", "publicKey": KEY, "endpoint": "somewhere"}), "endpoint", "ADDRESS:PORT"),
+    ] {
+        let refused = create(body.clone()).await;
+        assert_eq!((refused.status.as_u16(), &refused.body["field"]), (422, &json!(field)), "{body}: {refused:?}");
+        assert!(refused.body["detail"].as_str().expect("a detail").contains(right), "{body}: {refused:?}");
+    }
+    assert_eq!(create(json!({"name": "one", "publicKey": KEY})).await.status, StatusCode::OK);
+    let again = create(json!({"name": "two", "publicKey": KEY})).await;
+    assert_eq!((again.status.as_u16(), &again.body["field"]), (422, &json!("publicKey")), "{again:?}");
+    enrolled(&harness.store, "tiny", "vm-1").await;
+    let full = create(json!({"name": "three", "publicKey": KEY.replacen('x', "y", 1)})).await;
+    assert_eq!(full.status, StatusCode::CONFLICT, "{full:?}");
+    assert!(full.body["detail"].as_str().expect("a detail").contains("full"), "{full:?}");
+}
+
+#[tokio::test]
+async fn a_command_tells_what_became_of_it_at_each_peer() {
+    let harness = with_network("prod", "10.0.0.0/24").await;
+    let store = &harness.store;
+    let (obeys, fails, silent, away) = (
+        enrolled(store, "prod", "obeys").await,
+        enrolled(store, "prod", "fails").await,
+        enrolled(store, "prod", "silent").await,
+        enrolled(store, "prod", "away").await,
+    );
+    for host in [&obeys, &fails, &silent] {
+        connected(store, host).await;
+    }
+    let _agents = [agent(store, "prod", &obeys, PeerState::Released), agent(store, "prod", &fails, PeerState::Failed)];
+    let answer =
+        harness.post("/api/v1/networks/prod/control", json!({"command": "COMMAND_DOWN", "timeout": "2s"})).await;
+    assert_eq!(answer.status, StatusCode::OK, "{answer:?}");
+    let outcome = |host: &cladnet_model::HostId| {
+        let results = answer.body["results"].as_array().expect("a list");
+        let result = results.iter().find(|result| result["hostId"] == host.as_str()).expect("is told");
+        (result["outcome"].as_str().expect("text").to_owned(), result["detail"].as_str().expect("text").to_owned())
+    };
+    assert_eq!(outcome(&obeys), ("acknowledged".to_owned(), "released".to_owned()));
+    assert_eq!(outcome(&fails), ("failed".to_owned(), "no /dev/net/tun".to_owned()));
+    assert_eq!(outcome(&silent), ("timed-out".to_owned(), "has not reported yet".to_owned()));
+    assert_eq!(outcome(&away).0, "offline");
+    let peer = harness.get(&format!("/api/v1/networks/prod/peers/{away}")).await;
+    assert_eq!(peer.body["desiredState"], "down", "it will be carried out");
+
+    let named = json!({"command": "COMMAND_DOWN", "hostIds": ["away"], "timeout": "1s"});
+    let answer = harness.post("/api/v1/networks/prod/control", named).await;
+    assert_eq!(answer.body["results"].as_array().map(Vec::len), Some(1), "{answer:?}");
+    for (body, status, field) in [
+        (json!({}), 422, json!("command")),
+        (json!({"command": "COMMAND_UP", "timeout": "61s"}), 422, json!("timeout")),
+        (json!({"command": "COMMAND_UP", "hostIds": ["nobody"]}), 404, Value::Null),
+        (json!({"command": "SUSPEND"}), 400, json!("command")),
+    ] {
+        let refused = harness.post("/api/v1/networks/prod/control", body.clone()).await;
+        assert_eq!((refused.status.as_u16(), &refused.body["field"]), (status, &field), "{body}: {refused:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_network_with_peers_is_deleted_only_by_force_and_then_as_a_whole() {
+    let harness = with_network("prod", "10.0.0.0/16").await;
+    for number in 0..45 {
+        enrolled(&harness.store, "prod", &format!("vm-{number}")).await;
+    }
+    let refused = harness.rest(Method::DELETE, "/api/v1/networks/prod", None).await;
+    assert_eq!(refused.status, StatusCode::CONFLICT, "{refused:?}");
+    assert!(refused.body["detail"].as_str().expect("a detail").contains("45 peers"), "{refused:?}");
+    let deleted = harness.rest(Method::DELETE, "/api/v1/networks/prod?force=true", None).await;
+    assert_eq!(deleted.body["removedPeers"], 45, "{deleted:?}");
+    assert!(harness.store.list(&key::all_memberships()).await.expect("lists").items.is_empty());
+    assert!(harness.store.list(&key::public_keys()).await.expect("lists").items.is_empty());
+}
+
+#[tokio::test]
+async fn a_space_is_kept_from_stranding_peers_and_from_the_routes_of_hosts() {
+    let harness = with_network("prod", "10.0.0.0/16").await;
+    let _controller = controller(&harness.store);
+    let host = enrolled(&harness.store, "prod", "vm-1").await;
+    let path = format!("/api/v1/networks/prod/peers/{host}");
+    crate::harness::eventually("the peer has an address", async || harness.get(&path).await.body["ipv4Address"] != "")
+        .await;
+    for (space, right) in [("10.0.128.0/17", "vm-1"), ("10.0.0.0/12", "10.9.0.0/16")] {
+        let refused =
+            harness.rest(Method::PATCH, "/api/v1/networks/prod", Some(json!({"ipv4AddressSpace": space}))).await;
+        assert_eq!((refused.status.as_u16(), &refused.body["field"]), (422, &json!("ipv4AddressSpace")), "{refused:?}");
+        assert!(refused.body["detail"].as_str().expect("a detail").contains(right), "{space}: {refused:?}");
+    }
+    let advice = harness.post("/api/v1/address-spaces/recommend", json!({"hosts": 20, "limit": 3})).await;
+    let proposals = advice.body["addressSpaces"].as_array().expect("a list");
+    assert_eq!(proposals.len(), 3, "{advice:?}");
+    let all = harness.post("/api/v1/address-spaces/recommend", json!({"avoid": ["10.0.0.0/8", "abc"]})).await;
+    assert_eq!(all.body["field"], "avoid[1]", "{all:?}");
+}
+
+#[tokio::test]
+async fn a_host_is_shown_located_and_removed_with_all_its_memberships() {
+    let harness = with_network("prod", "10.0.0.0/24").await;
+    let host = enrolled(&harness.store, "prod", "vm-1").await;
+    let path = format!("/api/v1/hosts/{host}");
+    let location = json!({"provider": "AWS", "region": "ap-northeast-2"});
+    let located = harness.rest(Method::PUT, &format!("{path}/location"), Some(location)).await;
+    assert_eq!(located.body["location"]["provider"], json!({"value": "aws", "source": "injected"}), "{located:?}");
+    let located = harness.rest(Method::PUT, &format!("{path}/location"), Some(json!({"zone": "az1"}))).await;
+    assert_eq!(located.body["location"]["region"]["value"], "ap-northeast-2", "what is empty stays");
+    assert_eq!(located.body["networkIds"], json!(["prod"]));
+    assert_eq!(harness.get("/api/v1/hosts").await.body["hosts"], json!([located.body]));
+
+    assert_eq!(harness.rest(Method::DELETE, &path, None).await.status, StatusCode::OK);
+    assert_eq!(harness.get(&path).await.status, StatusCode::NOT_FOUND);
+    assert_eq!(harness.get("/api/v1/networks/prod/peers").await.body["peers"], json!([]));
+}
+
+#[tokio::test]
+async fn explanations_find_peers_by_name_and_say_what_they_rest_on() {
+    let harness = with_network("prod", "10.0.0.0/24").await;
+    let one = enrolled(&harness.store, "prod", "vm-1").await;
+    enrolled(&harness.store, "prod", "vm-2").await;
+    crate::harness::eventually("the replica has seen both", async || {
+        harness.get("/api/v1/networks/prod/paths/vm-1/vm-2").await.status == StatusCode::OK
+    })
+    .await;
+    let explained = harness.get("/api/v1/networks/prod/paths/vm-1/vm-2").await;
+    assert_eq!(explained.body["source"], one.as_str());
+    assert_eq!(explained.body["candidates"][0]["endpoint"], "203.0.113.7:8055");
+    let summary = explained.body["summary"].as_str().expect("a summary");
+    assert!(summary.contains("not connected"), "{summary}");
+    assert_eq!(harness.get("/api/v1/networks/prod/paths/vm-1/vm-1").await.body["field"], "destination");
+    assert_eq!(harness.get("/api/v1/networks/prod/paths/vm-1/vm-9").await.status, StatusCode::NOT_FOUND);
+    let paths = harness.get("/api/v1/networks/prod/paths").await;
+    assert_eq!(paths.body["unreachable"].as_array().map(Vec::len), Some(2), "{paths:?}");
+    enrolled(&harness.store, "prod", "vm-2").await;
+    let ambiguous = harness.get("/api/v1/networks/prod/paths/vm-1/vm-2").await;
+    assert_eq!(ambiguous.body["field"], "destination", "{ambiguous:?}");
+}
