@@ -3,5 +3,6 @@
 mod arrows;
 mod clouds;
 mod membership;
+mod plain;
 mod reachability;
 mod resilience;
