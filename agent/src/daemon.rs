@@ -3,9 +3,12 @@
 
 mod commands;
 mod core;
+mod follow;
 mod join;
+mod leave;
 mod membership;
 mod notify;
+mod reconcile;
 mod report;
 mod requests;
 #[cfg(test)]

@@ -51,6 +51,11 @@ impl EnrolError {
         matches!(self, Self::Unanswered(_) | Self::Answer(_))
     }
 
+    /// Whether trying again later may help.
+    pub(crate) fn is_unreachable(&self) -> bool {
+        self.kind() == Kind::Unreachable
+    }
+
     fn kind(&self) -> Kind {
         match self {
             Self::Connect(error) => match error.reason {
@@ -146,12 +151,13 @@ pub(crate) async fn join(identity: &Identity, token: &JoinToken, pending: &Pendi
     id(&answer.network_id, "network_id")
 }
 
-/// Ends a membership, or with `None` all of them and the host itself. What is gone already is no error.
+/// Ends a membership, or with `None` all of them and the host itself. What is gone already is no error: a service that does not let the
+/// host in any more has removed it.
 pub(crate) async fn leave(identity: &Identity, network: Option<&NetworkId>) -> Result<(), EnrolError> {
     let request = LeaveRequest { network_id: network.map(ToString::to_string).unwrap_or_default() };
     let channel = connect_as(identity).await?;
     match call(async |mut client| client.leave(request.clone()).await, channel).await {
-        Err(EnrolError::Refused(status)) if status.code() == Code::NotFound => Ok(()),
+        Err(EnrolError::Refused(status)) if matches!(status.code(), Code::NotFound | Code::PermissionDenied) => Ok(()),
         other => other,
     }
 }

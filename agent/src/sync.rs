@@ -68,8 +68,9 @@ pub(crate) enum SyncError {
     Service(#[from] UrlError),
     #[error(transparent)]
     Connect(#[from] ConnectError),
-    #[error("the service refused: {}", .0.message())]
-    Refused(#[from] Status),
+    /// Holds the service's sentence, which says it all.
+    #[error("the service refused: {0}")]
+    Refused(String),
     #[error("the service was silent for too long")]
     Silent,
     #[error("the service closed the stream")]
@@ -79,6 +80,15 @@ pub(crate) enum SyncError {
     Moved,
     #[error("what the service sent is not taken on")]
     NotTaken(#[from] Refusal),
+}
+
+impl From<Status> for SyncError {
+    fn from(status: Status) -> Self {
+        match ConnectError::find(&status) {
+            Some(error) => Self::Connect(error),
+            None => Self::Refused(status.message().to_owned()),
+        }
+    }
 }
 
 /// How a stream ended without anything being wrong.

@@ -27,10 +27,14 @@ pub(super) fn reply(reply: &Reply, output: Output) -> Result<(), Failure> {
     }
 }
 
-/// Prints a line; a closed pipe is an error like any other.
+/// Prints a line. A reader that has seen enough, as `head` does, is no error.
 pub(super) fn line(text: &str) -> Result<(), Failure> {
-    writeln!(io::stdout().lock(), "{text}")
-        .map_err(|error| Failure::new(Kind::Failed, format!("cannot print: {error}")))
+    match writeln!(io::stdout().lock(), "{text}") {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            Err(Failure::new(Kind::Failed, format!("cannot print: {error}")))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// The answer's content, without the envelope that tells answers apart.

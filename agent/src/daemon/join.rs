@@ -1,4 +1,4 @@
-//! `join` and `leave`: the two requests that change who this host is.
+//! `join`: becoming a host, or a member of a further network.
 
 use std::{sync::Arc, time::Duration};
 
@@ -10,10 +10,7 @@ use tracing::info;
 
 use super::{Agent, core::Core, membership::Membership};
 use crate::{
-    control::{
-        Reply,
-        protocol::{Left, NetworkStatus},
-    },
+    control::{Reply, protocol::NetworkStatus},
     enrol::{self, EnrolError},
     facts::machine,
     failure::{Failure, Kind},
@@ -121,6 +118,7 @@ impl Agent {
             private_key: pending.private_key,
             interface: self.free_interface(&core).await?,
             wish: DesiredState::Up,
+            left: false,
             snapshot: Vec::new(),
         };
         self.on_disk(|| {
@@ -129,12 +127,16 @@ impl Agent {
             self.state.forget_pending()
         })?;
         info!(host = %identity.host, %network, interface = record.interface, "joined");
-        core.memberships.insert(network.clone(), Membership::new(record, None));
+        let configuration = core.early.remove(&network);
+        let membership = Membership { unsaved: configuration.is_some(), ..Membership::new(record, configuration) };
+        core.memberships.insert(network.clone(), membership);
         core.identity = Some(identity.clone());
+        core.leaving.remove(&network);
         core.problems.remove(&format!("member of {network}"));
         self.services.send_replace(core.services());
         self.reconcile_all(&mut core).await;
         self.identity.send_replace(Some(identity));
+        self.unsaved.notify_one();
         Ok(network)
     }
 
@@ -170,41 +172,7 @@ impl Agent {
         })
     }
 
-    /// Ends memberships; what the service cannot be told now is said in the answer.
-    pub(super) async fn leave(&self, network: Option<NetworkId>, all: bool) -> Result<Reply, Failure> {
-        let _one_at_a_time = self.changing.lock().await;
-        let (identity, networks) = {
-            let core = self.core.lock().await;
-            let networks = match all {
-                true => core.memberships.keys().cloned().collect(),
-                false => vec![super::requests::pick(&core, network)?],
-            };
-            (core.identity.clone(), networks)
-        };
-        let told = match &identity {
-            Some(identity) => enrol::leave(identity, networks.first().filter(|_| !all)).await,
-            None => Ok(()),
-        };
-        let warning = told.err().map(|error| {
-            format!("the service was not told ({error}); remove the peer there with `cladnet peer remove`")
-        });
-        let mut core = self.core.lock().await;
-        for network in &networks {
-            self.forget(&mut core, network).await;
-        }
-        if all {
-            self.on_disk(|| self.state.forget_all())?;
-            core.identity = None;
-            core.blocked = None;
-            core.problems.clear();
-            self.identity.send_replace(None);
-            self.services.send_replace(Vec::new());
-        }
-        info!(?networks, all, "left");
-        Ok(Reply::Left(Left { networks, host: all, warning }))
-    }
-
-    fn on_disk<T>(&self, act: impl FnOnce() -> Result<T, StateError>) -> Result<T, Failure> {
+    pub(super) fn on_disk<T>(&self, act: impl FnOnce() -> Result<T, StateError>) -> Result<T, Failure> {
         block_in_place(act).map_err(|error| match error {
             StateError::Io { .. } => Failure::caused(Kind::Failed, &error),
             StateError::Unusable { .. } => Failure::caused(Kind::Configuration, &error),

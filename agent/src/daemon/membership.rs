@@ -20,7 +20,7 @@ const PERSISTENT_KEEPALIVE: Duration = Duration::from_secs(25);
 const OVERHEAD: u32 = 80;
 /// Every IPv6 path carries 1280; IPv4 inside needs no less.
 const MIN_MTU: u32 = 1280;
-/// A membership that no service has confirmed yet may be missing from an answer that was under way when it was made.
+/// A membership that no service has confirmed yet may be missing from a message that was under way when it was made.
 const UNCONFIRMED: Duration = Duration::from_secs(60);
 
 /// A membership.
@@ -114,8 +114,8 @@ impl Membership {
         }
     }
 
-    /// Whether a list of memberships without this one ends it.
-    pub(super) fn ends_by_absence(&self) -> bool {
+    /// Whether what the service says of this network is about this membership, and not about the time before it.
+    pub(super) fn is_confirmed(&self) -> bool {
         self.configuration.is_some() || self.since.elapsed() > UNCONFIRMED
     }
 }

@@ -23,6 +23,7 @@ fn record() -> MembershipRecord {
         private_key: PrivateKey::from_bytes([9; 32]),
         interface: "cbnet0".into(),
         wish: DesiredState::Up,
+        left: false,
         snapshot: Vec::new(),
     }
 }
@@ -138,8 +139,8 @@ fn a_peer_in_our_vpc_is_reached_at_its_private_address_and_others_at_the_public_
 
 #[test]
 fn a_membership_that_was_never_confirmed_outlives_an_answer_without_it() {
-    assert!(!Membership::new(record(), None).ends_by_absence());
-    assert!(member_of(&Service::new()).ends_by_absence());
+    assert!(!Membership::new(record(), None).is_confirmed());
+    assert!(member_of(&Service::new()).is_confirmed());
 }
 
 fn saved(machine_id: &str) -> (tempfile::TempDir, StateDir) {
@@ -167,6 +168,15 @@ fn the_last_configuration_is_there_after_a_restart() {
     assert_eq!(core.services().len(), 1);
     let configuration = core.memberships[&network()].configuration.as_ref().expect("is there");
     assert_eq!(configuration.remotes().len(), 2);
+}
+
+#[test]
+fn a_network_that_was_left_unheard_is_no_membership_after_a_restart() {
+    let (_dir, state) = saved("machine-1");
+    state.save_membership(&MembershipRecord { left: true, ..record() }).expect("save");
+    let core = Core::load(&state, "machine-1");
+    assert!(core.memberships.is_empty());
+    assert!(core.leaving.contains_key(&network()));
 }
 
 #[test]

@@ -17,6 +17,7 @@ fn record(network: &str, interface: &str) -> MembershipRecord {
         private_key: PrivateKey::from_bytes([7; 32]),
         interface: interface.into(),
         wish: DesiredState::Up,
+        left: false,
         snapshot: vec![1, 2, 3],
     }
 }
@@ -139,4 +140,27 @@ fn flip_last_letter(mut bytes: Vec<u8>) -> Vec<u8> {
     let at = bytes.iter().rposition(u8::is_ascii_alphabetic).expect("a letter");
     bytes[at] ^= 1;
     bytes
+}
+
+proptest::proptest! {
+    #![proptest_config(proptest::prelude::ProptestConfig::with_cases(64))]
+
+    /// Whatever stands in the file, it is read, replaced by the generation before it, or named; nothing panics.
+    #[test]
+    fn any_bytes_are_survived(bytes in proptest::collection::vec(proptest::num::u8::ANY, 0..600), place in 0..500usize, whole: bool) {
+        let (_dir, state) = state();
+        let file = state.path().join("networks/prod.json");
+        state.save_membership(&record("prod", "cbnet0")).expect("save");
+        state.save_membership(&record("prod", "cbnet1")).expect("save");
+        let mut content = fs::read(&file).expect("read");
+        if whole {
+            content = bytes;
+        } else {
+            let place = place.min(content.len());
+            content.splice(place.., bytes);
+        }
+        fs::write(&file, content).expect("damage");
+        let interface = only(&state).expect("one of both generations").interface;
+        proptest::prop_assert!(["cbnet0", "cbnet1"].contains(&interface.as_str()));
+    }
 }

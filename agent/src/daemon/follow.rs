@@ -1,0 +1,152 @@
+//! Following the service: what its messages change. Only an authenticated, explicit end takes a membership away; an error never does.
+
+use std::sync::Arc;
+
+use cladnet_model::NetworkId;
+use cladnet_proto::{
+    cladnet::v1::{Applied, Delta, MembershipEnded, Snapshot, Welcome, service_message::Message},
+    convert,
+};
+use cladnet_tunnel::MAX_INTERFACES;
+use tracing::{debug, info, warn};
+
+use super::{Agent, core::Core, membership::Membership};
+use crate::{
+    configuration::{Configuration, Refusal},
+    control::protocol::ServiceStatus,
+    failure::chain,
+    state::Identity,
+    sync::Subject,
+};
+
+impl Subject for Arc<Agent> {
+    async fn applied(&self) -> Vec<Applied> {
+        let core = self.core.lock().await;
+        let sound = core.memberships.values().filter(|membership| !membership.resync);
+        sound.filter_map(|membership| Some(membership.configuration.as_ref()?.applied())).collect()
+    }
+
+    async fn take(&self, message: Message) -> Result<(), Refusal> {
+        let mut core = self.core.lock().await;
+        match message {
+            Message::Welcome(welcome) => self.welcome(&mut core, &welcome).await,
+            Message::Snapshot(snapshot) => self.snapshot(&mut core, snapshot).await?,
+            Message::Delta(delta) => self.delta(&mut core, delta).await?,
+            Message::Ended(ended) => self.ended(&mut core, &ended).await,
+            Message::Command(command) => self.carry_out(command),
+            Message::Pong(()) => {}
+        }
+        Ok(())
+    }
+
+    async fn link(&self, status: ServiceStatus) {
+        self.core.lock().await.link = status;
+    }
+
+    async fn renewed(&self, certificate: String) {
+        let mut core = self.core.lock().await;
+        let Some(identity) = &core.identity else { return };
+        let identity = Arc::new(Identity { certificate, ..Identity::clone(identity) });
+        if let Err(error) = tokio::task::block_in_place(|| self.state.save_identity(&identity)) {
+            warn!(error = chain(&error), "renewed certificate not saved");
+            core.problems
+                .insert("certificate".into(), format!("the renewed certificate is not saved: {}", chain(&error)));
+        } else {
+            core.problems.remove("certificate");
+        }
+        core.identity = Some(identity.clone());
+        self.identity.send_replace(Some(identity));
+    }
+}
+
+impl Agent {
+    async fn ended(&self, core: &mut Core, ended: &MembershipEnded) {
+        core.early.retain(|network, _| network.as_str() != ended.network_id);
+        // A membership made a moment ago is not meant, but the one before it.
+        let is_over = |membership: &Membership| membership.is_confirmed();
+        let Some(network) = ended.network_id.parse().ok().filter(|n| core.memberships.get(n).is_some_and(is_over))
+        else {
+            return;
+        };
+        info!(%network, reason = ended.reason, "this host is no member any more");
+        self.forget(core, &network).await;
+    }
+
+    async fn welcome(self: &Arc<Self>, core: &mut Core, welcome: &Welcome) {
+        core.early.clear();
+        let listed = |network: &NetworkId| welcome.network_ids.iter().any(|id| id == network.as_str());
+        let ended: Vec<_> = core
+            .memberships
+            .iter()
+            .filter(|(network, membership)| !listed(network) && membership.is_confirmed())
+            .map(|(network, _)| network.clone())
+            .collect();
+        for network in ended {
+            warn!(%network, "the service says that this host is no member any more");
+            self.forget(core, &network).await;
+        }
+        self.leave_now(core, listed);
+        core.problems.retain(|about, _| !about.starts_with("member of "));
+        for id in &welcome.network_ids {
+            let mut known = core.memberships.keys().chain(core.leaving.keys());
+            if !known.any(|network| network.as_str() == id) {
+                let problem = format!(
+                    "the service counts this host a member of {id}, but its key is not here; remove the peer with \
+                     `cladnet peer remove`, or leave and join again"
+                );
+                core.problems.insert(format!("member of {id}"), problem);
+            }
+        }
+    }
+
+    async fn snapshot(&self, core: &mut Core, snapshot: Snapshot) -> Result<(), Refusal> {
+        let Some(identity) = core.identity.clone() else { return Ok(()) };
+        let id = snapshot.membership.as_ref().map(|m| m.network_id.clone()).ok_or(Refusal::NoMembership)?;
+        let network: NetworkId = convert::required("membership.network_id", &id)?;
+        let Some(membership) = core.memberships.get_mut(&network) else {
+            debug!(%network, "a snapshot of a network that this host has no key of");
+            if core.early.len() < MAX_INTERFACES {
+                let configuration = Configuration::from_snapshot(&identity.host, &network, None, snapshot)?;
+                core.early.insert(network, configuration);
+            }
+            return Ok(());
+        };
+        match Configuration::from_snapshot(&identity.host, &network, membership.configuration.as_ref(), snapshot) {
+            Ok(configuration) => {
+                membership.configuration = Some(configuration);
+                membership.resync = false;
+            }
+            Err(refusal) => {
+                membership.resync = true;
+                return Err(refusal);
+            }
+        }
+        self.applied_anew(core, &network).await;
+        Ok(())
+    }
+
+    async fn delta(&self, core: &mut Core, delta: Delta) -> Result<(), Refusal> {
+        let network: NetworkId = convert::required("network_id", &delta.network_id)?;
+        let Some(membership) = core.memberships.get_mut(&network) else {
+            debug!(%network, "a delta of a network that this host has no key of");
+            return core.early.get_mut(&network).map_or(Ok(()), |configuration| configuration.apply(delta));
+        };
+        let configuration = membership.configuration.as_mut().filter(|_| !membership.resync);
+        if let Err(refusal) = configuration.ok_or(Refusal::NoBase).and_then(|configuration| configuration.apply(delta))
+        {
+            membership.resync = true;
+            return Err(refusal);
+        }
+        self.applied_anew(core, &network).await;
+        Ok(())
+    }
+
+    async fn applied_anew(&self, core: &mut Core, network: &NetworkId) {
+        if let Some(membership) = core.memberships.get_mut(network) {
+            membership.unsaved = true;
+            self.reconcile(membership).await;
+        }
+        self.publish(core);
+        self.unsaved.notify_one();
+    }
+}

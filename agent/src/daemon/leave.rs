@@ -1,0 +1,123 @@
+//! Ending memberships: as asked for here, as said by the service, and as it could not be told before.
+
+use std::sync::Arc;
+
+use cladnet_model::NetworkId;
+use tokio::task::block_in_place;
+use tracing::{info, warn};
+
+use super::{Agent, core::Core, requests::pick};
+use crate::{
+    control::{Reply, protocol::Left},
+    enrol::{self, EnrolError},
+    failure::{Failure, chain},
+    state::{Identity, MembershipRecord},
+};
+
+impl Agent {
+    /// Ends memberships; what the service cannot be told now is said in the answer.
+    pub(super) async fn leave(&self, network: Option<NetworkId>, all: bool) -> Result<Reply, Failure> {
+        let _one_at_a_time = self.changing.lock().await;
+        let (identity, networks) = {
+            let core = self.core.lock().await;
+            let networks = match all {
+                true => core.memberships.keys().cloned().collect(),
+                false => vec![pick(&core, network)?],
+            };
+            (core.identity.clone(), networks)
+        };
+        let told = match &identity {
+            Some(identity) => enrol::leave(identity, networks.first().filter(|_| !all)).await,
+            None => Ok(()),
+        };
+        let later = !all && told.as_ref().is_err_and(EnrolError::is_unreachable);
+        let advice =
+            if later { "it will be when it is back" } else { "remove the peer there with `cladnet peer remove`" };
+        let warning = told.err().map(|error| format!("the service was not told ({error}); {advice}"));
+        let mut core = self.core.lock().await;
+        for network in &networks {
+            if later {
+                self.leave_later(&mut core, network).await;
+            } else {
+                self.forget(&mut core, network).await;
+            }
+        }
+        if all {
+            self.on_disk(|| self.state.forget_all())?;
+            core.identity = None;
+            core.blocked = None;
+            core.leaving.clear();
+            core.problems.clear();
+            self.identity.send_replace(None);
+            self.services.send_replace(Vec::new());
+        }
+        info!(?networks, all, "left");
+        Ok(Reply::Left(Left { networks, host: all, warning }))
+    }
+
+    /// Takes a network's interface down and forgets its key.
+    pub(super) async fn forget(&self, core: &mut Core, network: &NetworkId) {
+        if self.drop_membership(core, network).await.is_some() {
+            self.forget_file(network);
+        }
+    }
+
+    /// Takes a network's interface down and remembers that the service is to be told.
+    pub(super) async fn leave_later(&self, core: &mut Core, network: &NetworkId) {
+        let Some(record) = self.drop_membership(core, network).await else { return };
+        let record = MembershipRecord { left: true, snapshot: Vec::new(), ..record };
+        if let Err(error) = block_in_place(|| self.state.save_membership(&record)) {
+            warn!(%network, error = chain(&error), "leaving is not saved");
+        }
+        core.leaving.insert(network.clone(), record);
+    }
+
+    async fn drop_membership(&self, core: &mut Core, network: &NetworkId) -> Option<MembershipRecord> {
+        let membership = core.memberships.remove(network)?;
+        if membership.running
+            && let Err(error) = self.device.remove_interface(&membership.record.interface).await
+        {
+            warn!(interface = membership.record.interface, error = chain(&error), "interface not removed");
+        }
+        self.publish(core);
+        Some(membership.record)
+    }
+
+    fn forget_file(&self, network: &NetworkId) {
+        if let Err(error) = block_in_place(|| self.state.forget_membership(network)) {
+            warn!(%network, error = chain(&error), "membership file not removed");
+        }
+    }
+
+    /// Tells the service what it could not be told before.
+    pub(super) fn leave_now(self: &Arc<Self>, core: &mut Core, is_member: impl Fn(&NetworkId) -> bool) {
+        let Some(identity) = core.identity.clone() else { return };
+        for network in core.leaving.keys().cloned().collect::<Vec<_>>() {
+            if !is_member(&network) {
+                core.leaving.remove(&network);
+                self.forget_file(&network);
+                continue;
+            }
+            let (agent, identity) = (self.clone(), identity.clone());
+            tokio::spawn(async move { agent.tell_left(&identity, &network).await });
+        }
+    }
+
+    async fn tell_left(&self, identity: &Identity, network: &NetworkId) {
+        // Whoever joins it again meanwhile is not to be thrown out.
+        let _one_at_a_time = self.changing.lock().await;
+        if !self.core.lock().await.leaving.contains_key(network) {
+            return;
+        }
+        match enrol::leave(identity, Some(network)).await {
+            Ok(()) => {
+                info!(%network, "the service was told that this network was left");
+                self.core.lock().await.leaving.remove(network);
+                self.forget_file(network);
+            }
+            Err(error) => {
+                warn!(%network, error = chain(&error), "the service cannot be told that this network was left")
+            }
+        }
+    }
+}

@@ -1,0 +1,121 @@
+//! Making the device agree with what should be. Level-triggered: whatever happened, [`Agent::reconcile`] looks at what should be and what
+//! is, and is safe to call again.
+
+use cladnet_model::PeerState;
+use prost::Message as _;
+use tracing::{info, warn};
+
+use super::{
+    Agent,
+    core::Core,
+    membership::{Membership, Target},
+};
+use crate::{device::InterfaceConfig, failure::chain, netlink::conflicting_route};
+
+impl Agent {
+    pub(super) async fn reconcile_all(&self, core: &mut Core) {
+        for membership in core.memberships.values_mut() {
+            self.reconcile(membership).await;
+        }
+        self.publish(core);
+    }
+
+    /// What failed may have become possible: a route is gone, a device is back.
+    pub(super) async fn retry_failed(&self, core: &mut Core) {
+        for membership in core.memberships.values_mut().filter(|m| m.state == PeerState::Failed) {
+            self.reconcile(membership).await;
+        }
+        self.publish(core);
+    }
+
+    /// Makes the device's interface what it should be.
+    pub(super) async fn reconcile(&self, membership: &mut Membership) {
+        let facts = self.facts.borrow().clone();
+        let before = (membership.state, membership.reason.clone());
+        match membership.target(&facts) {
+            Target::Up(config) => {
+                let outcome = if membership.running {
+                    self.device.update_interface(*config).await.map_err(|error| chain(&error))
+                } else {
+                    self.raise(membership, *config).await
+                };
+                (membership.state, membership.reason) = match outcome {
+                    Ok(()) => (PeerState::Tunneling, String::new()),
+                    Err(reason) => (PeerState::Failed, reason),
+                };
+            }
+            Target::Down(state, reason) => {
+                if membership.running {
+                    membership.running = false;
+                    if let Err(error) = self.device.remove_interface(&membership.record.interface).await {
+                        warn!(interface = membership.record.interface, error = chain(&error), "interface not removed");
+                    }
+                }
+                (membership.state, membership.reason) = (state, reason.to_owned());
+            }
+        }
+        if before != (membership.state, membership.reason.clone()) {
+            let (network, state, reason) = (&membership.record.network, membership.state, &membership.reason);
+            if state == PeerState::Failed {
+                warn!(%network, reason, "network failed");
+            } else {
+                info!(%network, %state, reason, "network changed");
+            }
+        }
+    }
+
+    async fn raise(&self, membership: &mut Membership, config: InterfaceConfig) -> Result<(), String> {
+        let routes = self.netlink.routes().await.map_err(|error| chain(&error))?;
+        let space = config.address.trunc();
+        if let Some(route) =
+            conflicting_route(&routes, space, |interface| self.config.interface_prefix.names(interface))
+        {
+            return Err(format!(
+                "address space {space} overlaps this host's route {} on {}; the network needs another address space, or the host another route",
+                route.destination, route.interface
+            ));
+        }
+        if self.netlink.link(&config.name).await.map_err(|error| chain(&error))?.is_some() {
+            return Err(format!("interface {} exists already and is not ours; remove it", config.name));
+        }
+        self.device.add_interface(config).await.map_err(|error| chain(&error))?;
+        membership.running = true;
+        Ok(())
+    }
+
+    /// Tells the stream, and whoever waits, how the memberships are.
+    pub(super) fn publish(&self, core: &Core) {
+        let statuses = core.memberships.iter().map(|(network, m)| (network.clone(), m.status())).collect();
+        self.statuses.send_if_modified(|published| {
+            let new = *published != statuses;
+            *published = statuses;
+            new
+        });
+    }
+
+    /// Writes what changed; true if everything is on disk.
+    pub(super) fn save(&self, core: &mut Core) -> bool {
+        for membership in core.memberships.values_mut().filter(|membership| membership.unsaved) {
+            if let Some(configuration) = &membership.configuration {
+                membership.record.snapshot = configuration.to_snapshot().encode_to_vec();
+            }
+            match tokio::task::block_in_place(|| self.state.save_membership(&membership.record)) {
+                Ok(()) => membership.unsaved = false,
+                Err(error) => {
+                    let problem = format!(
+                        "{}; traffic goes on, but a restart would know only what was saved before",
+                        chain(&error)
+                    );
+                    if core.problems.insert("save".into(), problem).is_none() {
+                        warn!(error = chain(&error), "configuration not saved; trying again");
+                    }
+                    return false;
+                }
+            }
+        }
+        if core.problems.remove("save").is_some() {
+            info!("configuration saved again");
+        }
+        true
+    }
+}
