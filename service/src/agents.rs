@@ -28,15 +28,16 @@ use std::{
     time::Duration,
 };
 
-use cladnet_model::{Event, EventId, HostId, NetworkId, TokenId};
+use cladnet_model::TokenId;
 use cladnet_pki::Authority;
-use cladnet_store::{Key, Store, key};
+use cladnet_store::{Store, Transaction};
 use tokio::{sync::watch, time::timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     Clock,
     error::CallError,
+    events::{self, Note},
     rate::{Limiter, RateLimit},
 };
 pub(crate) use connectivity::ConnectivityPlan;
@@ -117,25 +118,8 @@ impl Shared {
         }
     }
 
-    /// An event that happens now, and where to keep it.
-    fn event(
-        &self,
-        kind: &str,
-        network: Option<&NetworkId>,
-        host: &HostId,
-        actor: &str,
-        message: String,
-    ) -> (Key<Event>, Event) {
-        let at = self.parts.clock.now();
-        let event = Event {
-            id: EventId::at(at, rand::random()),
-            at,
-            kind: kind.to_owned(),
-            network: network.cloned(),
-            host: Some(host.clone()),
-            actor: actor.to_owned(),
-            message,
-        };
-        (key::event(&event.id), event)
+    /// Adds an event to the transaction of the change that it tells of.
+    fn note(&self, transaction: Transaction, note: Note<'_>) -> Transaction {
+        events::note(transaction, self.parts.clock.now(), note)
     }
 }

@@ -4,6 +4,7 @@ use std::{collections::HashMap, time::Duration};
 
 use cladnet_model::{Event, EventId, HostId, NetworkId};
 use cladnet_store::{Store, StoreError, Transaction, Versioned, key};
+use jiff::Timestamp;
 use tracing::warn;
 
 use crate::Service;
@@ -31,20 +32,24 @@ pub(crate) struct Note<'a> {
     pub(crate) message: String,
 }
 
+/// Adds an event to the transaction of the change that it tells of.
+pub(crate) fn note(transaction: Transaction, at: Timestamp, note: Note<'_>) -> Transaction {
+    let event = Event {
+        id: EventId::at(at, rand::random()),
+        at,
+        kind: note.kind.to_owned(),
+        network: note.network.cloned(),
+        host: note.host.cloned(),
+        actor: note.actor.to_owned(),
+        message: note.message,
+    };
+    transaction.put(&key::event(&event.id), &event)
+}
+
 impl Service {
-    /// Adds an event to the transaction of the change that it tells of.
-    pub(crate) fn note(&self, transaction: Transaction, note: Note<'_>) -> Transaction {
-        let at = self.clock.now();
-        let event = Event {
-            id: EventId::at(at, rand::random()),
-            at,
-            kind: note.kind.to_owned(),
-            network: note.network.cloned(),
-            host: note.host.cloned(),
-            actor: note.actor.to_owned(),
-            message: note.message,
-        };
-        transaction.put(&key::event(&event.id), &event)
+    /// As [`note`], now.
+    pub(crate) fn note(&self, transaction: Transaction, text: Note<'_>) -> Transaction {
+        note(transaction, self.clock.now(), text)
     }
 
     /// Every event, newest first; of one network if it is named.
@@ -99,7 +104,7 @@ mod tests {
         let directory = tempfile::tempdir().expect("a directory");
         let store = Store::open_embedded(EmbeddedOptions::new(directory.path())).await.expect("a store");
         let event = |network: &str, number: usize| {
-            let at = jiff::Timestamp::from_microsecond(i64::try_from(number).expect("is small")).expect("in range");
+            let at = Timestamp::from_microsecond(i64::try_from(number).expect("is small")).expect("in range");
             let event = Event {
                 id: EventId::at(at, [0; 10]),
                 at,

@@ -20,7 +20,7 @@ use super::{
     CERTIFICATE_LIFETIME, Shared,
     identity::{Caller, identity},
 };
-use crate::error::CallError;
+use crate::{error::CallError, events::Note};
 
 /// Networks that one host may be in: the tunnel tries the key of each on every handshake.
 pub(crate) const MAX_MEMBERSHIPS: usize = 16;
@@ -262,16 +262,17 @@ impl Shared {
         };
         let owner =
             PublicKeyOwner { network: network.clone(), host: host.id.clone(), token: Some(token.value.id.clone()) };
-        let (event_key, event) = self.event(
-            "peer.joined",
-            Some(network),
-            &host.id,
-            token.value.id.as_str(),
-            format!("{} ({}) joined network {network}", host.facts.name, host.id),
-        );
+        let note = Note {
+            kind: "peer.joined",
+            network: Some(network),
+            host: Some(&host.id),
+            actor: token.value.id.as_str(),
+            message: format!("{} ({}) joined network {network}", host.facts.name, host.id),
+        };
         let membership_key = key::membership(network, &host.id);
         let public_key = key::public_key(&public_key);
-        self.parts
+        let transaction = self
+            .parts
             .store
             .transaction()
             .unchanged(&token.key, token.modified)
@@ -280,8 +281,8 @@ impl Shared {
             .absent(&public_key)
             .put(&token.key, &counted)
             .put(&membership_key, &membership)
-            .put(&public_key, &owner)
-            .put(&event_key, &event)
+            .put(&public_key, &owner);
+        self.note(transaction, note)
     }
 
     fn sign(&self, certificate_request: &[u8], host: &HostId) -> Result<String, CallError> {

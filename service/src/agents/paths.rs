@@ -49,7 +49,7 @@ impl Agents {
         let (settings, ours, mut theirs) = self.pair(network, source, destination)?;
         let (mut reports, error) = self.reports(network, source, &[destination], Instant::now() + deadline).await;
         let report = reports.pop();
-        if let Some(known) = report.as_ref().map(|report| known_endpoints(report)).filter(|known| !known.is_empty()) {
+        if let Some(known) = report.as_ref().map(known_endpoints).filter(|known| !known.is_empty()) {
             theirs.endpoints = known; // what the agent ranked, should the service have heard newer ones
         }
         let seen = report.as_ref().map(measurements).unwrap_or_default();

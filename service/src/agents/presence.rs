@@ -9,11 +9,12 @@ use std::{
 };
 
 use cladnet_model::HostId;
-use cladnet_store::{Lease, Revision, StoreError, key};
+use cladnet_store::{Lease, Revision, StoreError, Transaction, key};
 use tokio::time::sleep;
 use tracing::{info, warn};
 
 use super::{Shared, follow::look_at_presence, streams::Handle};
+use crate::events::Note;
 
 /// So long the hosts of a replica that vanished count as connected.
 const LEASE: Duration = Duration::from_secs(10);
@@ -106,8 +107,7 @@ async fn claim(
     for (host, handle) in hosts {
         transaction = transaction.put_leased(&key::presence(host), &handle.presence, lease);
         if shared.view().presence(host).is_none() {
-            let (key, event) = shared.event("host.online", None, host, host.as_str(), format!("{host} connected"));
-            transaction = transaction.put(&key, &event);
+            transaction = note(shared, transaction, "host.online", host, format!("{host} connected"));
         }
     }
     let revision = transaction.commit().await?;
@@ -141,8 +141,13 @@ async fn release_together(shared: &Shared, hosts: &[(HostId, Claim)]) -> Result<
     let mut transaction = shared.parts.store.transaction();
     for (host, claim) in hosts {
         let presence = key::presence(host);
-        let (key, event) = shared.event("host.offline", None, host, host.as_str(), format!("{host} disconnected"));
-        transaction = transaction.unchanged(&presence, claim.revision).delete(&presence).put(&key, &event);
+        transaction = transaction.unchanged(&presence, claim.revision).delete(&presence);
+        transaction = note(shared, transaction, "host.offline", host, format!("{host} disconnected"));
     }
     transaction.commit().await
+}
+
+fn note(shared: &Shared, transaction: Transaction, kind: &'static str, host: &HostId, message: String) -> Transaction {
+    let note = Note { kind, network: None, host: Some(host), actor: host.as_str(), message };
+    shared.note(transaction, note)
 }

@@ -6,7 +6,7 @@ use cladnet_store::{StoreError, Transaction, key};
 use tracing::info;
 
 use super::{Agents, Shared};
-use crate::error::CallError;
+use crate::{error::CallError, events::Note};
 
 /// Tries against somebody who keeps changing the same host.
 const ATTEMPTS: usize = 16;
@@ -69,20 +69,14 @@ impl Shared {
                 let view = self.view();
                 view.memberships_of(host).cloned().collect()
             };
-            let (event_key, event) = self.event(
-                "host.removed",
-                None,
-                host,
-                actor,
-                format!("{} ({host}) was removed", record.value.facts.name),
-            );
+            let message = format!("{} ({host}) was removed", record.value.facts.name);
+            let note = Note { kind: "host.removed", network: None, host: Some(host), actor, message };
             let transaction = self.parts.store.transaction().unchanged(&host_key, record.modified);
             let transaction = memberships
                 .iter()
                 .fold(transaction, |transaction, membership| self.ending(transaction, membership, actor))
-                .delete(&host_key)
-                .put(&event_key, &event);
-            match transaction.commit().await {
+                .delete(&host_key);
+            match self.note(transaction, note).commit().await {
                 Ok(_) => {
                     info!(%host, actor, memberships = memberships.len(), "host removed");
                     return Ok(());
@@ -96,12 +90,12 @@ impl Shared {
 
     fn ending(&self, transaction: Transaction, membership: &Membership, actor: &str) -> Transaction {
         let Membership { network, host, .. } = membership;
-        let (event_key, event) =
-            self.event("peer.removed", Some(network), host, actor, format!("{host} left network {network}"));
-        transaction
+        let message = format!("{host} left network {network}");
+        let note = Note { kind: "peer.removed", network: Some(network), host: Some(host), actor, message };
+        let transaction = transaction
             .delete(&key::membership(network, host))
             .delete(&key::status(network, host))
-            .delete(&key::public_key(&membership.public_key))
-            .put(&event_key, &event)
+            .delete(&key::public_key(&membership.public_key));
+        self.note(transaction, note)
     }
 }

@@ -15,7 +15,11 @@ use futures_util::Stream;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
-use super::{Agents, Shared, identity::Expired, stream};
+use super::{
+    Agents, Shared,
+    identity::Expired,
+    stream::{self, Patience},
+};
 use crate::Connection;
 
 /// The largest message of an agent: a command's result and what is around it.
@@ -64,7 +68,7 @@ impl AgentService for Agents {
         let caller = self.shared.caller(request.extensions(), Expired::Refused).await?;
         let from = request.extensions().get::<Connection>().map(|connection| connection.remote.ip());
         let shared: Arc<Shared> = self.shared.clone();
-        let told = stream::start(shared, caller, from, request.into_inner());
+        let told = stream::start(shared, caller, from, request.into_inner(), Patience::default());
         Ok(Response::new(Box::pin(ReceiverStream::new(told))))
     }
 }

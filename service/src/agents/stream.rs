@@ -28,16 +28,31 @@ use super::{
     streams::Handle,
 };
 
-/// An agent sends something at least every 5 s; one that does not for three times as long is gone.
-const SILENCE: Duration = Duration::from_secs(15);
-/// Whoever does not take a message for this long is cut off and may come back.
-const STALL: Duration = Duration::from_secs(30);
+/// How long an agent may keep a stream waiting.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Patience {
+    /// Without a word of it.
+    pub(super) silence: Duration,
+    /// Without taking a message.
+    pub(super) stall: Duration,
+}
+
+impl Default for Patience {
+    /// An agent sends something every 5 s; one that does not for three times as long is gone.
+    fn default() -> Self {
+        Self { silence: Duration::from_secs(15), stall: Duration::from_secs(30) }
+    }
+}
+
 /// Between two messages about networks to one agent, and more the more agents there are: in a storm of changes each gets
 /// them in pieces, so that the work stays bounded. A change in calm goes at once.
 const COALESCE: Duration = Duration::from_millis(50);
 const COALESCE_PER_STREAM: Duration = Duration::from_micros(200);
 /// Pongs that are owed to an agent beyond this are forgotten: one says as much as many.
 const MAX_PONGS: u8 = 1;
+
+/// How long an agent has to take the reason why its stream ended; nothing is kept for it meanwhile.
+const FAREWELL: Duration = Duration::from_secs(5);
 
 /// Where a stream's messages go.
 pub(super) type Outbound = mpsc::Sender<Result<ServiceMessage, Status>>;
@@ -48,11 +63,12 @@ pub(super) fn start(
     caller: Caller,
     from: Option<IpAddr>,
     heard: impl Stream<Item = Result<AgentMessage, Status>> + Send + Unpin + 'static,
+    patience: Patience,
 ) -> mpsc::Receiver<Result<ServiceMessage, Status>> {
     let (outbound, receiver) = mpsc::channel(1);
     let span = info_span!("stream", host = %caller.host.id);
     let task = async move {
-        let reason = match Conversation::open(&shared, caller, from, heard, &outbound).await {
+        let reason = match Conversation::open(&shared, caller, from, heard, patience, &outbound).await {
             Ok(mut conversation) => {
                 info!(from = ?from, "agent connected");
                 let reason = conversation.run(&outbound).await;
@@ -61,8 +77,8 @@ pub(super) fn start(
             }
             Err(reason) => reason,
         };
-        // An agent that does not read is not waited for.
-        let _ = outbound.try_send(Err(reason));
+        // An agent that does not read is not told.
+        let _ = timeout(FAREWELL, outbound.send(Err(reason))).await;
     };
     tokio::spawn(task.instrument(span));
     receiver
@@ -72,6 +88,7 @@ struct Conversation<'a, I> {
     shared: &'a Arc<Shared>,
     caller: Caller,
     heard: I,
+    patience: Patience,
     handle: Arc<Handle>,
     session: Session,
     reports: Reports,
@@ -99,9 +116,10 @@ where
         caller: Caller,
         from: Option<IpAddr>,
         mut heard: I,
+        patience: Patience,
         outbound: &Outbound,
     ) -> Result<Self, Status> {
-        let hello = hello(&mut heard).await?;
+        let hello = hello(&mut heard, patience.silence).await?;
         shared.reached(caller.revision.get()).await?;
         let now = shared.parts.clock.now();
         let presence = Presence { replica: shared.parts.replica.clone(), since: now, from };
@@ -124,6 +142,7 @@ where
             session,
             reports,
             heard,
+            patience,
             commands,
             command: None,
             pongs: 0,
@@ -180,11 +199,11 @@ where
                 Ok(_) = revisions.wait_for(|shown| waits_for.is_some_and(|revision| *shown >= revision)),
                     if waits_for.is_some() => self.stale = true,
                 () = sleep_until(self.next_told), if self.stale && !ready => {}
-                () = sleep_until(self.stalled_since.unwrap_or(now) + STALL), if ready => {
-                    return Err(Status::resource_exhausted("the agent took no message for 30 s"));
+                () = sleep_until(self.stalled_since.unwrap_or(now) + self.patience.stall), if ready => {
+                    return Err(Status::resource_exhausted("the agent took no message for too long"));
                 }
-                () = sleep_until(self.heard_at + SILENCE) => {
-                    return Err(Status::deadline_exceeded("nothing was heard of the agent for 15 s"));
+                () = sleep_until(self.heard_at + self.patience.silence) => {
+                    return Err(Status::deadline_exceeded("nothing was heard of the agent for too long"));
                 }
             }
         }
@@ -253,16 +272,16 @@ impl<I> Drop for Conversation<'_, I> {
     }
 }
 
-async fn hello<I>(heard: &mut I) -> Result<Hello, Status>
+async fn hello<I>(heard: &mut I, patience: Duration) -> Result<Hello, Status>
 where
     I: Stream<Item = Result<AgentMessage, Status>> + Unpin,
 {
-    match timeout(SILENCE, heard.next()).await {
+    match timeout(patience, heard.next()).await {
         Ok(Some(Ok(AgentMessage { message: Some(Heard::Hello(hello)) }))) => Ok(hello),
         Ok(Some(Ok(_))) => Err(Status::failed_precondition("the first message must be hello")),
         Ok(Some(Err(error))) => Err(error),
         Ok(None) => Err(gone()),
-        Err(_) => Err(Status::deadline_exceeded("no hello came within 15 s")),
+        Err(_) => Err(Status::deadline_exceeded("no hello came in time")),
     }
 }
 

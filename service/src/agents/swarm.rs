@@ -25,7 +25,11 @@ use tokio::{
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Status;
 
-use super::{identity::Caller, stream, testing::*};
+use super::{
+    identity::Caller,
+    stream::{self, Patience},
+    testing::*,
+};
 
 /// Enough to show what is not proportional; more by `CLADNET_SWARM`.
 fn swarm_size() -> usize {
@@ -56,7 +60,13 @@ impl Swarm {
             let found = replica.shared().parts.store.get(&key::host(id)).await.unwrap().unwrap();
             let caller = Caller { host: found.value, revision: found.modified };
             let (said, heard) = mpsc::channel(4);
-            let told = stream::start(replica.agents.shared.clone(), caller, None, ReceiverStream::new(heard));
+            let told = stream::start(
+                replica.agents.shared.clone(),
+                caller,
+                None,
+                ReceiverStream::new(heard),
+                Patience::default(),
+            );
             let (sender, receiver) = watch::channel(0);
             tokio::spawn(live(id.clone(), said, told, sender, progress.clone()));
             peers.push(receiver);

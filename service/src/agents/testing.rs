@@ -1,6 +1,7 @@
 //! What the tests of this folder share: records, updates of the store made by hand, and an agent's copy of its networks
 //! that checks every message as an agent must.
 
+mod etcd;
 mod replica;
 
 use std::collections::BTreeMap;
@@ -13,6 +14,7 @@ use cladnet_proto::cladnet::v1::{Applied, MembershipConfig, RemotePeer, service_
 use cladnet_store::{AnyRecord, Batch, Change, Key, Revision, Update, Versioned, key};
 use jiff::Timestamp;
 
+pub(crate) use etcd::*;
 pub(crate) use replica::*;
 
 pub(crate) fn network_id(text: &str) -> NetworkId {

@@ -213,3 +213,27 @@ async fn a_certificate_of_another_installation_is_no_identity() {
     };
     assert!(refused);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_replicas_never_let_a_host_into_one_network_too_many() {
+    let house = House::new().await;
+    for i in 0..=MAX_MEMBERSHIPS {
+        house.create_network(&format!("n-{i}")).await;
+    }
+    let replicas = [house.replica().await, house.replica().await];
+    let token = house.token("n-0", 1, replicas[0].ca).await;
+    let agent = Machine::new().agent(&replicas[0], &token).await;
+    let clients = [agent.client(&replicas[0]).await, agent.client(&replicas[1]).await];
+    let joins = (1..=MAX_MEMBERSHIPS).map(|i| {
+        let (mut client, house, ca) = (clients[i % 2].clone(), &house, replicas[0].ca);
+        async move {
+            let token = house.token(&format!("n-{i}"), 1, ca).await.to_string();
+            client.join(JoinRequest { token, public_key: rand::random::<[u8; 32]>().to_vec() }).await.map(drop)
+        }
+    });
+    let outcomes = join_all(joins).await;
+    let refused: Vec<_> = outcomes.into_iter().filter_map(Result::err).map(|status| status.code()).collect();
+    assert_eq!(refused, [Code::FailedPrecondition]);
+    let memberships = house.store.list(&key::all_memberships()).await.unwrap().items;
+    assert_eq!(memberships.len(), MAX_MEMBERSHIPS);
+}

@@ -4,7 +4,7 @@ use cladnet_store::key;
 use tonic::Code;
 
 use super::*;
-use crate::agents::testing::*;
+use crate::agents::{identity::Caller, testing::*};
 
 /// Network `n`, a replica, and so many agents with addresses.
 async fn house_with(agents: usize) -> (House, Replica, Vec<Agent>) {
@@ -191,4 +191,144 @@ async fn a_ping_is_answered_and_a_stream_that_does_not_begin_with_hello_is_refus
     let mut client = agent.client(&replica).await;
     let told = client.sync(tokio_stream::wrappers::ReceiverStream::new(outbound)).await.unwrap().into_inner();
     assert_eq!(Wire { said, told }.end().await.code(), Code::FailedPrecondition);
+}
+
+/// A stream without TLS in between, whose agent reads when the test does.
+async fn slow(
+    replica: &Replica,
+    agent: &Agent,
+    patience: Patience,
+) -> (mpsc::Sender<Result<AgentMessage, Status>>, mpsc::Receiver<Result<ServiceMessage, Status>>) {
+    let record = replica.shared().parts.store.get(&key::host(&agent.host)).await.unwrap().unwrap();
+    let caller = Caller { host: record.value, revision: record.modified };
+    let (said, heard) = mpsc::channel(8);
+    let hello = Hello { facts: Some(agent.facts.clone()), applied: agent.copy.applied(&agent.host) };
+    said.send(Ok(AgentMessage { message: Some(Heard::Hello(hello)) })).await.unwrap();
+    let heard = tokio_stream::wrappers::ReceiverStream::new(heard);
+    (said, start(replica.agents.shared.clone(), caller, None, heard, patience))
+}
+
+#[tokio::test]
+async fn a_slow_agent_costs_one_message_and_gets_what_it_missed_in_one_piece() {
+    let (house, replica, mut agents) = house_with(2).await;
+    let (mut agent, other) = (agents.remove(0), agents.remove(0));
+    let (_said, mut told) = slow(&replica, &agent, Patience::default()).await;
+    let first = async |told: &mut mpsc::Receiver<Result<ServiceMessage, Status>>| {
+        timeout(DEADLINE, told.recv()).await.unwrap().unwrap().unwrap().message.unwrap()
+    };
+    assert!(matches!(first(&mut told).await, Told::Welcome(_)));
+    let mut last = 0;
+    for port in 1..=300 {
+        let found = house.store.get(&key::host(&other.host)).await.unwrap().unwrap();
+        let moved = cladnet_model::Host { facts: facts(port), ..found.value };
+        last = house.store.replace(&key::host(&other.host), &moved, found.modified).await.unwrap().get();
+    }
+    replica.shared().reached(last).await.unwrap();
+    assert!(told.len() <= 1, "{} messages wait", told.len());
+    let mut messages = 0;
+    while agent
+        .copy
+        .networks
+        .get("n")
+        .is_none_or(|n| n.peers.values().all(|p| !p.endpoints[0].address.ends_with(":300")))
+    {
+        agent.copy.apply(&agent.host, first(&mut told).await).unwrap();
+        messages += 1;
+    }
+    assert!(messages <= 2, "{messages} messages for what one could say");
+}
+
+#[tokio::test]
+async fn an_agent_that_takes_nothing_and_one_that_says_nothing_are_cut_off() {
+    let (_house, replica, mut agents) = house_with(2).await;
+    let (deaf, mute) = (agents.remove(0), agents.remove(0));
+    let long = Duration::from_secs(3_600);
+    let deaf_wire = slow(&replica, &deaf, Patience { silence: long, stall: Duration::from_millis(200) }).await;
+    let mut mute_wire = slow(&replica, &mute, Patience { silence: Duration::from_millis(200), stall: long }).await;
+    let last = loop {
+        match timeout(DEADLINE, mute_wire.1.recv()).await.unwrap() {
+            Some(Ok(_)) => {}
+            Some(Err(status)) => break status,
+            None => panic!("ended without a reason"),
+        }
+    };
+    assert_eq!(last.code(), Code::DeadlineExceeded);
+    for agent in [&deaf, &mute] {
+        eventually("the stream", async || replica.shared().streams.get(&agent.host).is_none().then_some(())).await;
+    }
+    drop(deaf_wire);
+}
+
+#[tokio::test]
+async fn an_endpoint_that_no_host_may_advertise_reaches_nobody() {
+    let (house, replica, mut agents) = house_with(1).await;
+    let agent = agents.remove(0);
+    let wire = agent.sync(&replica).await.unwrap();
+    let mut bad = agent.facts.clone();
+    for address in ["127.0.0.1:8055", "169.254.169.254:80", "10.77.0.9:8055", "198.51.100.9:8055"] {
+        bad.endpoints.push(v1::AgentEndpoint {
+            address: address.into(),
+            scope: "public".into(),
+            source: "stun".into(),
+        });
+    }
+    bad.host_name = "told".into();
+    wire.say(Heard::Facts(bad)).await;
+    let host = eventually("the report", async || {
+        house.store.get(&key::host(&agent.host)).await.unwrap().filter(|host| host.value.facts.name == "told")
+    })
+    .await;
+    let kept: Vec<String> = host.value.facts.endpoints.iter().map(|endpoint| endpoint.address.to_string()).collect();
+    assert_eq!(kept, ["192.0.2.1:8055", "198.51.100.9:8055"]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_replica_cut_off_while_a_host_is_removed_and_history_compacted_tells_its_agents() {
+    let etcd = Etcd::start().await;
+    let house = etcd.house().await;
+    house.create_network("n").await;
+    let proxy = etcd.proxy().await;
+    let (near, far) = (house.replica().await, proxy.house().await);
+    let far = far.replica().await;
+    let token = house.token("n", 2, near.ca).await;
+    let mut one = Machine::new().agent(&near, &token).await;
+    let two = Machine::new().agent(&near, &token).await;
+    house.assign_addresses(&network_id("n")).await;
+    let mut wire_one = one.sync(&far).await.unwrap();
+    let mut wire_two = two.sync(&far).await.unwrap();
+    one.take_until(&mut wire_one, "two", |copy| copy.networks.get("n").is_some_and(|n| n.peers.len() == 1)).await;
+
+    proxy.cut();
+    near.agents.remove_host(&two.host, "test").await.unwrap();
+    let after = house.store.put(&key::network(&network_id("later")), &network("later")).await.unwrap();
+    house.store.compact(after).await.unwrap();
+    assert_eq!(one.copy.networks["n"].peers.len(), 1, "a cut is no removal");
+    proxy.heal();
+    one.take_until(&mut wire_one, "the removal", |copy| copy.networks["n"].peers.is_empty()).await;
+    assert_eq!(wire_two.end().await.code(), Code::PermissionDenied);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn agents_keep_what_they_have_while_the_store_does_not_answer() {
+    let etcd = Etcd::start().await;
+    let house = etcd.house().await;
+    house.create_network("n").await;
+    let proxy = etcd.proxy().await;
+    let replica = proxy.house().await.replica().await;
+    let token = house.token("n", 2, replica.ca).await;
+    let mut agent = Machine::new().agent(&replica, &token).await;
+    Machine::new().agent(&replica, &token).await;
+    house.assign_addresses(&network_id("n")).await;
+    let mut wire = agent.sync(&replica).await.unwrap();
+    agent.take_until(&mut wire, "the other", |copy| copy.networks.get("n").is_some_and(|n| n.peers.len() == 1)).await;
+
+    proxy.cut();
+    wire.say(Heard::Ping(())).await;
+    while !matches!(wire.next("a pong").await.unwrap(), Told::Pong(())) {}
+    drop(wire);
+    let mut wire = agent.sync(&replica).await.expect("what this replica last saw of the host counts");
+    assert!(matches!(wire.next("welcome").await.unwrap(), Told::Welcome(welcome) if welcome.network_ids == ["n"]));
+    wire.say(Heard::Ping(())).await;
+    let next = wire.next("a pong, and nothing before it").await.unwrap();
+    assert!(matches!(next, Told::Pong(())), "{next:?}");
 }

@@ -48,14 +48,19 @@ pub(crate) async fn eventually<T>(what: &str, mut check: impl AsyncFnMut() -> Op
 /// A store of its own in a directory of its own.
 pub(crate) struct House {
     pub(crate) store: Store,
-    _directory: TempDir,
+    _directory: Option<TempDir>,
 }
 
 impl House {
     pub(crate) async fn new() -> Self {
         let directory = tempfile::tempdir().unwrap();
         let store = Store::open_embedded(EmbeddedOptions::new(directory.path())).await.unwrap();
-        Self { store, _directory: directory }
+        Self { store, _directory: Some(directory) }
+    }
+
+    /// Over a store of somebody else's.
+    pub(crate) fn over(store: Store) -> Self {
+        Self { store, _directory: None }
     }
 
     /// With network `id`.

@@ -1,0 +1,119 @@
+//! A real etcd of Debian's `etcd-server`, and a proxy before it that can be cut.
+
+use std::{
+    net::{Ipv4Addr, SocketAddr, TcpListener as StdListener},
+    process::{Child, Command, Stdio},
+};
+
+use cladnet_store::{EtcdOptions, SealingKey, Store};
+use tempfile::TempDir;
+use tokio::{
+    io::copy_bidirectional,
+    net::{TcpListener, TcpStream},
+    sync::watch,
+};
+use tokio_util::task::AbortOnDropHandle;
+
+use super::{House, eventually};
+
+/// The sealing key's file.
+const KEY: &str = "secret.key";
+
+/// Killed when dropped.
+pub(crate) struct Etcd {
+    process: Child,
+    client: SocketAddr,
+    directory: TempDir,
+}
+
+fn free_address() -> SocketAddr {
+    StdListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap()
+}
+
+impl Etcd {
+    pub(crate) async fn start() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let (client, peer) = (free_address(), free_address());
+        let (client_url, peer_url) = (format!("http://{client}"), format!("http://{peer}"));
+        let process = Command::new("setpriv")
+            .args(["--pdeathsig", "KILL", "--", "etcd", "--name", "m", "--data-dir"])
+            .arg(directory.path().join("data"))
+            .args(["--listen-client-urls", &client_url, "--advertise-client-urls", &client_url])
+            .args(["--listen-peer-urls", &peer_url, "--initial-advertise-peer-urls", &peer_url])
+            .args(["--initial-cluster", &format!("m={peer_url}")])
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("this test needs a real etcd: apt-get install etcd-server");
+        SealingKey::create(&directory.path().join(KEY)).unwrap();
+        Self { process, client, directory }
+    }
+
+    /// A store straight on it.
+    pub(crate) async fn house(&self) -> House {
+        House::over(self.connect(self.client).await)
+    }
+
+    pub(crate) async fn proxy(&self) -> Proxy<'_> {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let (address, open) = (listener.local_addr().unwrap(), watch::Sender::new(true));
+        let task = AbortOnDropHandle::new(tokio::spawn(forward(listener, self.client, open.clone())));
+        Proxy { etcd: self, address, open, _task: task }
+    }
+
+    async fn connect(&self, address: SocketAddr) -> Store {
+        eventually("etcd", async || {
+            let sealing_key = SealingKey::load(&self.directory.path().join(KEY)).ok();
+            let endpoints = vec![format!("http://{address}")];
+            Store::connect_etcd(EtcdOptions { endpoints, sealing_key, ..EtcdOptions::default() }).await.ok()
+        })
+        .await
+    }
+}
+
+impl Drop for Etcd {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+/// Between a replica and etcd.
+pub(crate) struct Proxy<'a> {
+    etcd: &'a Etcd,
+    address: SocketAddr,
+    open: watch::Sender<bool>,
+    _task: AbortOnDropHandle<()>,
+}
+
+impl Proxy<'_> {
+    /// A store through it.
+    pub(crate) async fn house(&self) -> House {
+        House::over(self.etcd.connect(self.address).await)
+    }
+
+    /// Ends every connection, and new ones at once.
+    pub(crate) fn cut(&self) {
+        self.open.send_replace(false);
+    }
+
+    pub(crate) fn heal(&self) {
+        self.open.send_replace(true);
+    }
+}
+
+async fn forward(listener: TcpListener, target: SocketAddr, open: watch::Sender<bool>) {
+    while let Ok((mut client, _)) = listener.accept().await {
+        let mut open = open.subscribe();
+        if !*open.borrow() {
+            continue;
+        }
+        tokio::spawn(async move {
+            let Ok(mut server) = TcpStream::connect(target).await else { return };
+            tokio::select! {
+                _ = copy_bidirectional(&mut client, &mut server) => {}
+                _ = open.wait_for(|open| !open) => {}
+            }
+        });
+    }
+}
