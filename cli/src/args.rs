@@ -124,6 +124,9 @@ pub(crate) enum AdminCommand {
     #[command(subcommand)]
     Event(EventCommand),
     /// Show which service answers, and as whom it knows you
+    ///
+    ///   cladnet info
+    #[command(verbatim_doc_comment)]
     Info,
 }
 
@@ -143,12 +146,14 @@ mod tests {
     }
 
     #[test]
-    fn every_command_says_what_it_does() {
+    fn every_command_says_what_it_does_and_shows_how() {
         fn check(command: &clap::Command, path: &str) {
             let path = format!("{path} {}", command.get_name());
             let long = command.get_long_about().map(ToString::to_string).unwrap_or_default();
             assert!(long.lines().all(|line| line.len() <= 95), "a line of the help of {path} does not fit 100 columns");
             assert!(command.get_about().is_some() || command.get_name() == "help", "{path}");
+            let is_leaf = command.get_subcommands().next().is_none() && command.get_name() != "help";
+            assert!(!is_leaf || long.contains(path.trim()), "{path} has no example");
             for argument in command.get_arguments() {
                 assert!(argument.get_help().is_some(), "{path} {}", argument.get_id());
             }

@@ -49,7 +49,8 @@ pub(super) async fn run(api: &Api, args: ExportArgs) -> Result<(), Failure> {
 }
 
 fn generate() -> (OwnKey, String) {
-    let secret = StaticSecret::from(rand::random::<[u8; 32]>());
+    let random = Zeroizing::new(rand::random::<[u8; 32]>());
+    let secret = StaticSecret::from(*random);
     let public = BASE64_STANDARD.encode(PublicKey::from(&secret).as_bytes());
     (OwnKey::Made(Zeroizing::new(BASE64_STANDARD.encode(secret.as_bytes()))), public)
 }

@@ -17,8 +17,14 @@ use crate::{
 #[derive(Debug, Subcommand)]
 pub(crate) enum HostCommand {
     /// List the machines that run the agent
+    ///
+    ///   cladnet host list
+    #[command(verbatim_doc_comment)]
     List,
     /// Show one machine: where it is, how it is reached, what it routes
+    ///
+    ///   cladnet host show vm-a
+    #[command(verbatim_doc_comment)]
     Show {
         /// Id or name of the host.
         host: String,

@@ -22,8 +22,14 @@ pub(crate) enum KeyCommand {
     #[command(verbatim_doc_comment)]
     Create(CreateArgs),
     /// List keys; never their secrets
+    ///
+    ///   cladnet key list
+    #[command(verbatim_doc_comment)]
     List,
     /// Revoke a key at once
+    ///
+    ///   cladnet key revoke key-a4dqobyha4dqobyh
+    #[command(verbatim_doc_comment)]
     Revoke {
         /// Id of the key, as `cladnet key list` shows it.
         key: String,

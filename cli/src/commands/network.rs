@@ -25,8 +25,14 @@ pub(crate) enum NetworkCommand {
     #[command(verbatim_doc_comment)]
     Create(CreateArgs),
     /// List all networks
+    ///
+    ///   cladnet network list
+    #[command(verbatim_doc_comment)]
     List,
     /// Show one network
+    ///
+    ///   cladnet network show prod --output json
+    #[command(verbatim_doc_comment)]
     Show(NetworkArg),
     /// Change a network; what is not named stays
     ///

@@ -14,6 +14,9 @@ use crate::{
 #[derive(Debug, Subcommand)]
 pub(crate) enum PathCommand {
     /// List the path in use between every pair of peers
+    ///
+    ///   cladnet path list prod
+    #[command(verbatim_doc_comment)]
     List {
         /// Id of the network.
         network: String,

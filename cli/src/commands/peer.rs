@@ -28,11 +28,17 @@ pub(super) const MARGIN: Duration = Duration::from_secs(10);
 #[derive(Debug, Subcommand)]
 pub(crate) enum PeerCommand {
     /// List the peers of a network
+    ///
+    ///   cladnet peer list prod
+    #[command(verbatim_doc_comment)]
     List {
         /// Id of the network.
         network: String,
     },
     /// Show one peer
+    ///
+    ///   cladnet peer show prod vm-a
+    #[command(verbatim_doc_comment)]
     Show(PeerArg),
     /// Take peers up again
     ///
@@ -52,6 +58,9 @@ pub(crate) enum PeerCommand {
     #[command(verbatim_doc_comment)]
     Update(UpdateArgs),
     /// End a host's membership; its address is kept back for a while, then reused
+    ///
+    ///   cladnet peer remove prod vm-a --yes
+    #[command(verbatim_doc_comment)]
     Remove {
         #[command(flatten)]
         peer: PeerArg,

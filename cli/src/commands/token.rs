@@ -25,11 +25,17 @@ pub(crate) enum TokenCommand {
     #[command(verbatim_doc_comment)]
     Create(CreateArgs),
     /// List tokens; never their secrets
+    ///
+    ///   cladnet token list prod
+    #[command(verbatim_doc_comment)]
     List {
         /// Of this network only.
         network: Option<String>,
     },
     /// Revoke a token; machines that joined with it stay
+    ///
+    ///   cladnet token revoke token-a4dqobyha4dqobyh
+    #[command(verbatim_doc_comment)]
     Revoke {
         /// Id of the token, as `cladnet token list` shows it.
         token: String,
