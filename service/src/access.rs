@@ -71,9 +71,9 @@ const TABLE: &[(&str, Access)] = &[
     ("/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo", Open),
 ];
 
-/// What `/package.Service/Method` needs; `None` if there is no such RPC.
-pub(crate) fn of(rpc: &str) -> Option<Access> {
-    TABLE.iter().find(|(path, _)| *path == rpc).map(|(_, access)| *access)
+/// What `/package.Service/Method` needs, and its own text; `None` if there is no such RPC.
+pub(crate) fn of(rpc: &str) -> Option<(&'static str, Access)> {
+    TABLE.iter().find(|(path, _)| *path == rpc).copied()
 }
 
 #[cfg(test)]

@@ -13,14 +13,14 @@ use axum::{
 };
 use cladnet_model::{Action, ApiKeyText, KeyId, Role};
 use cladnet_store::key;
-use http::{HeaderMap, header, request::Parts};
-use tonic::{Code, Status};
+use http::{Extensions, HeaderMap, header};
+use tonic::Status;
 
 use crate::{
     Connection, Service,
     access::{self, Access},
     error::CallError,
-    rate::RateLimit,
+    rate::{Limiter, RateLimit},
 };
 
 /// The bearer of an API key, in the extensions of every call that needed one.
@@ -41,17 +41,26 @@ impl Caller {
     }
 }
 
-/// Failed credentials that one network of addresses may show before it has to wait.
+/// That a call may be made, and by whom. Only [`admit`] makes it. REST asks before it reads a body and hands this on in
+/// the extensions of the call it then makes, which the network cannot fill.
+#[derive(Debug, Clone)]
+pub(crate) struct Admission {
+    rpc: &'static str,
+    caller: Option<Caller>,
+}
+
+/// Wrong credentials that one network of addresses may show before it is told to wait. Right ones are never kept waiting by
+/// a neighbour's wrong ones.
 const FAILURES: RateLimit = RateLimit { burst: 30, every: Duration::from_secs(2) };
 
 /// Enrolments of one network of addresses: a thousand machines behind one NAT are still welcome within half a minute.
 const ENROLMENTS: RateLimit = RateLimit { burst: 200, every: Duration::from_millis(10) };
 
-/// What [`authorize`] counts per network of addresses.
+/// What is counted per network of addresses.
 #[derive(Debug)]
 pub(crate) struct Gates {
-    failures: crate::rate::Limiter<IpAddr>,
-    enrolments: crate::rate::Limiter<IpAddr>,
+    failures: Limiter<IpAddr>,
+    enrolments: Limiter<IpAddr>,
 }
 
 impl Default for Gates {
@@ -63,55 +72,47 @@ impl Default for Gates {
 /// Lets a call through to its handler, with its [`Caller`] in the extensions, or refuses it.
 pub(crate) async fn authorize(State(service): State<Arc<Service>>, request: Request, next: Next) -> Response {
     let (mut parts, body) = request.into_parts();
-    let Some(access) = access::of(parts.uri.path()) else {
-        return Status::unimplemented(format!("there is no RPC {}", parts.uri.path())).into_http();
+    let admitted = match parts.extensions.remove::<Admission>() {
+        Some(admission) if admission.rpc == parts.uri.path() => Ok(admission),
+        _ => admit(&service, parts.uri.path(), &parts.headers, &parts.extensions).await,
     };
-    let source = parts.extensions.get::<Connection>().map(|connection| neighbourhood(connection.remote.ip()));
-    match check(&service, access, source, &parts).await {
-        Ok(Some(caller)) => drop(parts.extensions.insert(caller)),
-        Ok(None) => {}
-        Err(error) => {
-            count_failure(&service, source, matches!(error, CallError::Unauthenticated(_)));
-            return Status::from(error).into_http();
+    match admitted {
+        Ok(Admission { caller, .. }) => {
+            caller.map(|caller| parts.extensions.insert(caller));
+            next.run(Request::from_parts(parts, body)).await
         }
+        Err(error) => Status::from(error).into_http(),
     }
-    let response = next.run(Request::from_parts(parts, body)).await;
-    if access == Access::Enrolment {
-        let refused = Status::from_header_map(response.headers())
-            .is_some_and(|status| matches!(status.code(), Code::Unauthenticated | Code::PermissionDenied));
-        count_failure(&service, source, refused);
-    }
-    response
 }
 
-async fn check(
+/// Decides whether whoever sent these headers over this connection may call `rpc`, by [`access`]'s table.
+pub(crate) async fn admit(
     service: &Service,
-    access: Access,
-    source: Option<IpAddr>,
-    request: &Parts,
-) -> Result<Option<Caller>, CallError> {
-    let now = service.clock.now();
-    let slow_down = |what| Err(CallError::TooMany(format!("too many {what} from your address; wait a moment")));
-    if let Some(source) = source {
-        if access != Access::Open && !service.gates.failures.has_room(&source, now) {
-            return slow_down("failed attempts");
-        }
-        if access == Access::Enrolment && !service.gates.enrolments.take(source, now) {
-            return slow_down("enrolments");
-        }
-    }
-    match access {
-        Access::Open | Access::Enrolment => Ok(None),
-        Access::Host => match request.extensions.get::<Connection>() {
-            Some(Connection { certificate: Some(_), .. }) => Ok(None),
-            _ => Err(CallError::Unauthenticated(
-                "this call is for agents: it needs the client certificate of an enrolled host".to_owned(),
-            )),
+    rpc: &str,
+    headers: &HeaderMap,
+    extensions: &Extensions,
+) -> Result<Admission, CallError> {
+    let (rpc, access) = access::of(rpc).ok_or_else(|| CallError::Unimplemented(format!("there is no RPC {rpc}")))?;
+    let connection = extensions.get::<Connection>();
+    let source = connection.map(|connection| neighbourhood(connection.remote.ip()));
+    let too_many = |limiter: &Limiter<IpAddr>| source.is_some_and(|source| !limiter.take(source, service.clock.now()));
+    let slow_down = |what| Err(CallError::TooMany(format!("too many {what} from your network; wait a moment")));
+    let caller = match access {
+        Access::Open => Ok(None),
+        Access::Enrolment if too_many(&service.gates.enrolments) => return slow_down("enrolments"),
+        Access::Enrolment => Ok(None),
+        Access::Host if connection.is_some_and(|connection| connection.certificate.is_some()) => Ok(None),
+        Access::Host => Err(CallError::Unauthenticated(
+            "this call is for agents: it needs the client certificate of an enrolled host".to_owned(),
+        )),
+        Access::Key(action) => match caller(service, headers).await {
+            Ok(caller) if !caller.role.may(action) => Err(too_weak(caller.role, action)),
+            known => known.map(Some),
         },
-        Access::Key(action) => {
-            let caller = caller(service, &request.headers).await?;
-            if caller.role.may(action) { Ok(Some(caller)) } else { Err(too_weak(caller.role, action)) }
-        }
+    };
+    match caller {
+        Err(CallError::Unauthenticated(_)) if too_many(&service.gates.failures) => slow_down("wrong credentials"),
+        caller => Ok(Admission { rpc, caller: caller? }),
     }
 }
 
@@ -140,12 +141,6 @@ fn too_weak(role: Role, action: Action) -> CallError {
     let roles: Vec<&str> =
         Role::WORDS.iter().filter(|word| word.parse::<Role>().is_ok_and(|role| role.may(action))).copied().collect();
     CallError::Denied(format!("a key of role {role} may not {action}; use one of role {}", roles.join(" or ")))
-}
-
-fn count_failure(service: &Service, source: Option<IpAddr>, failed: bool) {
-    if let Some(source) = source.filter(|_| failed) {
-        service.gates.failures.take(source, service.clock.now());
-    }
 }
 
 /// The network that an address most likely shares with its owner's other addresses: /24, or /64 of IPv6.

@@ -82,3 +82,39 @@ impl Tagged for Response {
         self
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use axum::{Router, body::Body, middleware::from_fn, routing::any};
+    use tonic::Code;
+    use tower::ServiceExt as _;
+
+    use super::*;
+
+    async fn answer(request: http::request::Builder) -> Response {
+        async fn buggy() -> StatusCode {
+            panic!("a bug")
+        }
+        let router = Router::new().route("/", any(buggy)).layer(from_fn(wrap));
+        router.oneshot(request.body(Body::empty()).expect("a request")).await.expect("an answer")
+    }
+
+    #[tokio::test]
+    async fn a_panic_becomes_500_with_the_requests_id() {
+        let response = answer(Request::builder().header("x-request-id", "r-1")).await;
+        assert_eq!(response.status(), StatusCode::INTERNAL_SERVER_ERROR);
+        assert_eq!(response.headers()[request_id::HEADER], "r-1");
+        let body = axum::body::to_bytes(response.into_body(), 4096).await.expect("a body");
+        let text = std::str::from_utf8(&body).expect("is text");
+        assert!(text.contains("r-1") && !text.contains("a bug"), "{text}");
+    }
+
+    #[tokio::test]
+    async fn a_panic_under_grpc_becomes_internal_with_the_requests_id() {
+        let request = Request::builder().header(header::CONTENT_TYPE, "application/grpc").header("x-request-id", "r-2");
+        let response = answer(request).await;
+        let status = Status::from_header_map(response.headers()).expect("a status");
+        assert_eq!(status.code(), Code::Internal);
+        assert!(status.message().contains("r-2"), "{status}");
+    }
+}

@@ -31,6 +31,9 @@ pub(crate) enum CallError {
     Denied(String),
     #[error("{0}")]
     TooMany(String),
+    /// There is no such call.
+    #[error("{0}")]
+    Unimplemented(String),
     /// Not now, or not here.
     #[error("{0}")]
     Unavailable(String),
@@ -56,6 +59,7 @@ impl CallError {
             Self::Unauthenticated(_) => Code::Unauthenticated,
             Self::Denied(_) => Code::PermissionDenied,
             Self::TooMany(_) => Code::ResourceExhausted,
+            Self::Unimplemented(_) => Code::Unimplemented,
             Self::Unavailable(_) => Code::Unavailable,
             Self::Store(error) if error.is_transient() => Code::Unavailable,
             Self::Store(StoreError::Closed) => Code::Unavailable,

@@ -10,11 +10,11 @@ pub(crate) mod codec;
 mod input;
 pub(crate) mod problem;
 
-use std::{convert::Infallible, sync::Arc};
+use std::{convert::Infallible, sync::Arc, time::Duration};
 
 use axum::{
     Router,
-    body::Bytes,
+    body::{Body, Bytes},
     extract::{RawPathParams, Request},
     response::{
         IntoResponse, Response, Sse,
@@ -23,8 +23,9 @@ use axum::{
     routing::{MethodFilter, MethodRouter, on},
 };
 use futures_util::StreamExt;
-use http::{HeaderMap, StatusCode, header, uri::PathAndQuery};
+use http::{StatusCode, header, uri::PathAndQuery};
 use prost_reflect::{DescriptorPool, DynamicMessage, SerializeOptions};
+use tokio::time::timeout;
 use tonic::{Status, client::Grpc};
 
 use self::{
@@ -32,54 +33,63 @@ use self::{
     codec::DynamicCodec,
     problem::Problem,
 };
-use crate::{Connection, request_id::RequestId};
+use crate::{Connection, Service, auth, request_id::RequestId};
 
 /// Largest body of a request.
 pub(crate) const BODY_LIMIT: usize = 1024 * 1024;
 
+/// How long a body may take.
+const BODY_TIMEOUT: Duration = Duration::from_secs(30);
+
 const JSON: SerializeOptions = SerializeOptions::new().skip_default_fields(false);
 
 /// A router with one route for every binding in `pool` whose dialect is wanted; `grpc` carries the calls out.
-pub(crate) fn router(pool: &DescriptorPool, grpc: &Router, wanted: fn(Dialect) -> bool) -> Router {
+pub(crate) fn router(
+    service: &Arc<Service>,
+    pool: &DescriptorPool,
+    grpc: &Router,
+    wanted: fn(Dialect) -> bool,
+) -> Router {
     let bindings = bindings(pool).into_iter().filter(|binding| wanted(binding.dialect));
     bindings.map(Arc::new).fold(Router::new(), |router, binding| {
         let path = binding.path.clone();
-        router.route(&path, handler(binding, grpc.clone()))
+        router.route(&path, handler(service.clone(), binding, grpc.clone()))
     })
 }
 
-fn handler(binding: Arc<Binding>, grpc: Router) -> MethodRouter {
+fn handler(service: Arc<Service>, binding: Arc<Binding>, grpc: Router) -> MethodRouter {
     let filter = MethodFilter::try_from(binding.verb.clone()).expect("google.api.http knows only ordinary verbs");
     on(filter, async move |params: RawPathParams, request: Request| {
         let id = RequestId::of(request.extensions());
-        match call(&binding, grpc, &params, request).await {
+        match call(&service, &binding, grpc, &params, request).await {
             Ok(response) => response,
             Err(problem) => problem.response(id.as_str()),
         }
     })
 }
 
-/// Carries one REST request out.
+/// Carries one REST request out. Nothing is read from a caller who may not call.
 async fn call(
-    binding: &Arc<Binding>,
+    service: &Service,
+    binding: &Binding,
     grpc: Router,
     params: &RawPathParams,
     request: Request,
 ) -> Result<Response, Problem> {
+    let refused = |status: Status| Problem::of_status(&status, binding.dialect);
     let (parts, body) = request.into_parts();
-    let body = axum::body::to_bytes(body, BODY_LIMIT).await.map_err(|_| {
-        Problem::new(
-            StatusCode::PAYLOAD_TOO_LARGE,
-            format!("the body is larger than {BODY_LIMIT} bytes or was cut off"),
-        )
-    })?;
-    let message = message(binding, params, parts.uri.query(), &body)?;
+    let admission = auth::admit(service, &binding.rpc_path(), &parts.headers, &parts.extensions).await;
+    let admission = admission.map_err(|error| refused(error.into()))?;
+    let message = message(binding, params, parts.uri.query(), &read(body).await?)?;
 
     let mut rpc = tonic::Request::new(message);
-    copy_caller(&parts.headers, &parts.extensions, &mut rpc);
+    rpc.extensions_mut().insert(admission);
+    rpc.extensions_mut().insert(RequestId::of(&parts.extensions));
+    if let Some(connection) = parts.extensions.get::<Connection>() {
+        rpc.extensions_mut().insert(connection.clone());
+    }
     let path = PathAndQuery::try_from(binding.rpc_path()).expect("names of services are legal in paths");
     let codec = DynamicCodec { output: binding.rpc.output() };
-    let refused = |status: Status| Problem::of_status(&status, binding.dialect);
 
     let mut client = Grpc::new(grpc);
     client.ready().await.map_err(|error| refused(Status::unavailable(error.to_string())))?;
@@ -90,6 +100,20 @@ async fn call(
     }
     let answer = client.unary(rpc, path, codec).await.map_err(refused)?.into_inner();
     Ok(([(header::CONTENT_TYPE, "application/json")], json(&answer)?).into_response())
+}
+
+async fn read(body: Body) -> Result<Bytes, Problem> {
+    match timeout(BODY_TIMEOUT, axum::body::to_bytes(body, BODY_LIMIT)).await {
+        Ok(Ok(body)) => Ok(body),
+        Ok(Err(_)) => {
+            let detail = format!("the body is larger than {BODY_LIMIT} bytes or was cut off");
+            Err(Problem::new(StatusCode::PAYLOAD_TOO_LARGE, detail))
+        }
+        Err(_) => {
+            let detail = format!("the body took longer than {} s", BODY_TIMEOUT.as_secs());
+            Err(Problem::new(StatusCode::REQUEST_TIMEOUT, detail))
+        }
+    }
 }
 
 fn message(
@@ -106,19 +130,6 @@ fn message(
         problem.code = (binding.dialect == Dialect::Cbnet).then_some(tonic::Code::InvalidArgument);
         problem
     })
-}
-
-/// Who calls is decided by the gRPC router alone, from exactly what a gRPC caller would have brought.
-fn copy_caller(headers: &HeaderMap, extensions: &http::Extensions, rpc: &mut tonic::Request<DynamicMessage>) {
-    let mut metadata = HeaderMap::new();
-    if let Some(authorization) = headers.get(header::AUTHORIZATION) {
-        metadata.insert(header::AUTHORIZATION, authorization.clone());
-    }
-    *rpc.metadata_mut() = tonic::metadata::MetadataMap::from_headers(metadata);
-    rpc.extensions_mut().insert(RequestId::of(extensions));
-    if let Some(connection) = extensions.get::<Connection>() {
-        rpc.extensions_mut().insert(connection.clone());
-    }
 }
 
 /// A stream of messages as server-sent events; an error ends it with an event named `error`.

@@ -24,7 +24,7 @@ use crate::{
 pub(crate) fn full(service: &Arc<Service>) -> Router {
     let pool = descriptors();
     let grpc = guarded(service, grpc::all(service));
-    let rest = rest::router(&pool, &grpc, |_| true);
+    let rest = rest::router(service, &pool, &grpc, |_| true);
     let pages = docs::cladnet(&pool).merge(docs::cbnet(&pool)).route("/", get(|| async { Redirect::to("/docs/") }));
     compose(rest.merge(pages), grpc).layer(from_fn(envelope::wrap))
 }
@@ -33,7 +33,7 @@ pub(crate) fn full(service: &Arc<Service>) -> Router {
 pub(crate) fn cbnet_only(service: &Arc<Service>) -> Router {
     let pool = descriptors();
     let grpc = guarded(service, grpc::cbnet(service));
-    let rest = rest::router(&pool, &grpc, |dialect| dialect == Dialect::Cbnet);
+    let rest = rest::router(service, &pool, &grpc, |dialect| dialect == Dialect::Cbnet);
     compose(rest.merge(docs::cbnet(&pool)), grpc).layer(from_fn(refuse_browsers)).layer(from_fn(envelope::wrap))
 }
 

@@ -8,10 +8,11 @@ use std::{
 
 use cladnet_model::ApiKeyText;
 use cladnet_store::Store;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::{TcpListener, UdpSocket};
 use tokio_util::sync::CancellationToken;
-use tracing::info;
+use tracing::{info, warn};
 
 use crate::{
     Clock, Config, Service,
@@ -66,6 +67,7 @@ impl Server {
     /// As [`Server::bind`], at another time.
     pub async fn bind_with_clock(config: Config, store: Store, clock: Clock) -> Result<Self, StartError> {
         cladnet_pki::install_crypto_provider();
+        raise_file_limit();
         if let Some(address) = config.insecure_http.filter(|address| !address.ip().is_loopback()) {
             return Err(StartError::NotLoopback { address, option: "--insecure-http" });
         }
@@ -174,6 +176,16 @@ impl Server {
 pub async fn run(config: Config, store: Store, shutdown: CancellationToken) -> Result<(), StartError> {
     Server::bind(config, store).await?.run(shutdown).await;
     Ok(())
+}
+
+/// Every agent holds a connection, and the usual soft limit of 1,024 files would be the number of agents. The hard limit is
+/// the operator's; a refusal to come near it leaves things as they were.
+fn raise_file_limit() {
+    let raised = getrlimit(Resource::RLIMIT_NOFILE)
+        .and_then(|(soft, hard)| setrlimit(Resource::RLIMIT_NOFILE, hard.max(soft), hard));
+    if let Err(error) = raised {
+        warn!(%error, "limit of open files not raised");
+    }
 }
 
 fn tcp(address: SocketAddr, option: &'static str) -> Result<TcpListener, StartError> {

@@ -74,7 +74,7 @@ async fn every_role_may_call_what_the_table_says_and_nothing_else() {
             let status = replica.call(&rpc, Some(&key)).await;
             let path = path_of(&rpc);
             let refused = matches!(status.code(), Code::Unauthenticated | Code::PermissionDenied);
-            match access::of(&path).expect("is in the table") {
+            match access::of(&path).expect("is in the table").1 {
                 Access::Open => assert!(!refused, "{role} at {path}: {status}"),
                 // The token in the request decides, and an empty one is none.
                 Access::Enrolment => assert_ne!(status.code(), Code::PermissionDenied, "{role} at {path}: {status}"),
@@ -96,7 +96,7 @@ async fn nobody_calls_anything_that_needs_a_key_without_one() {
     let wrong_secret = ApiKeyText::new([9; 10], cladnet_model::Secret::new([9; 32])).to_string();
     for rpc in rpcs() {
         let path = path_of(&rpc);
-        if !matches!(access::of(&path), Some(Access::Key(_))) {
+        if !matches!(access::of(&path), Some((_, Access::Key(_)))) {
             continue;
         }
         for key in [None, Some(""), Some("nonsense"), Some(wrong_secret.as_str()), Some(&admin[..admin.len() - 1])] {
@@ -123,6 +123,29 @@ async fn a_revoked_key_and_an_expired_one_open_nothing() {
     let id = key.parse::<ApiKeyText>().expect("a key").id().clone();
     replica.service.revoke_key(&id, "test").await.expect("revokes");
     assert_eq!(replica.call(&rpc, Some(&key)).await.code(), Code::Unauthenticated);
+}
+
+#[tokio::test]
+async fn wrong_credentials_are_slowed_down_and_right_ones_never_wait_for_them() {
+    let replica = Replica::start().await;
+    let rpc = "/cladnet.v1.NetworkService/ListNetworks";
+    let mut extensions = Extensions::new();
+    let remote = "198.51.100.7:1000".parse().expect("an address");
+    extensions.insert(Connection { remote, certificate: None, insecure: false });
+    let headers = |key: &str| {
+        let value = format!("Bearer {key}").parse().expect("a header");
+        HeaderMap::from_iter([(header::AUTHORIZATION, value)])
+    };
+    let mut refused = Vec::new();
+    for _ in 0..=FAILURES.burst {
+        let error = admit(&replica.service, rpc, &headers("wrong"), &extensions).await.expect_err("is wrong");
+        refused.push(Status::from(error).code());
+    }
+    let last = refused.pop().expect("at least one");
+    assert!(refused.iter().all(|code| *code == Code::Unauthenticated), "{refused:?}");
+    assert_eq!(last, Code::ResourceExhausted);
+    let admin = headers(&replica.admin.to_string());
+    assert!(admit(&replica.service, rpc, &admin, &extensions).await.is_ok());
 }
 
 #[test]

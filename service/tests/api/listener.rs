@@ -52,6 +52,8 @@ async fn unknown_paths_wrong_methods_and_large_bodies_are_problems() {
     assert!(wrong.headers[header::ALLOW].to_str().expect("is ASCII").contains("POST"), "{:?}", wrong.headers);
     let large = harness.request(Method::POST, "/api/v1/networks").body(vec![b' '; 1024 * 1024 + 1]);
     assert_eq!(answer(large.bearer_auth(&harness.admin_key)).await.status, StatusCode::PAYLOAD_TOO_LARGE);
+    let large = harness.request(Method::POST, "/api/v1/networks").body(vec![b' '; 1024 * 1024 + 1]);
+    assert_eq!(answer(large).await.status, StatusCode::UNAUTHORIZED, "nothing is read from nobody");
 }
 
 #[tokio::test]

@@ -2,6 +2,7 @@
 //! (plain HTTP) beside tonic's.
 
 mod cast;
+mod cbnet;
 mod credentials;
 mod harness;
 mod installation;
