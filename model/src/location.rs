@@ -31,7 +31,7 @@ pub struct Located {
 
 /// The cloud location of a host; what is not known is absent, never guessed.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
+#[serde(default)]
 pub struct CloudLocation {
     /// `aws`, `gcp`, `azure`, `openstack`, …, lower case.
     #[serde(skip_serializing_if = "Option::is_none")]
