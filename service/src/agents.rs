@@ -11,6 +11,7 @@ mod identity;
 mod paths;
 mod presence;
 mod removal;
+mod rendezvous;
 mod reports;
 mod rpc;
 mod session;
@@ -56,7 +57,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 /// The agents' side of one replica. Cheap to clone.
 #[derive(Clone)]
-pub struct Agents {
+pub(crate) struct Agents {
     shared: Arc<Shared>,
 }
 

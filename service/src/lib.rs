@@ -4,7 +4,7 @@
 mod access;
 mod admin;
 mod advice;
-pub mod agents;
+mod agents;
 mod auth;
 mod bootstrap;
 mod cbnet;

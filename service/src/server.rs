@@ -106,7 +106,8 @@ impl Server {
     }
 
     /// The agents' side of this replica.
-    pub fn agents(&self) -> &Agents {
+    #[cfg(test)]
+    pub(crate) fn agents(&self) -> &Agents {
         &self.service.agents
     }
 

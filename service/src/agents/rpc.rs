@@ -1,24 +1,22 @@
 //! The RPCs of `agent.proto`: who calls, then the work of the other files.
 
-use std::{pin::Pin, sync::Arc};
+use std::sync::Arc;
 
 use cladnet_model::HostId;
 use cladnet_proto::{
     cladnet::v1::{
         AgentMessage, EnrolRequest, EnrolResponse, JoinRequest, JoinResponse, LeaveRequest, RenewCertificateRequest,
-        RenewCertificateResponse, ServiceMessage,
+        RenewCertificateResponse,
         agent_service_server::{AgentService, AgentServiceServer},
     },
     convert,
 };
-use futures_util::Stream;
-use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::{
     Agents, Shared,
     identity::Expired,
-    stream::{self, Patience},
+    stream::{self, Outgoing, Patience},
 };
 use crate::Connection;
 
@@ -34,7 +32,7 @@ impl Agents {
 
 #[tonic::async_trait]
 impl AgentService for Agents {
-    type SyncStream = Pin<Box<dyn Stream<Item = Result<ServiceMessage, Status>> + Send>>;
+    type SyncStream = Outgoing;
 
     async fn enrol(&self, request: Request<EnrolRequest>) -> Result<Response<EnrolResponse>, Status> {
         Ok(Response::new(self.shared.enrol(request.into_inner()).await?))
@@ -69,6 +67,6 @@ impl AgentService for Agents {
         let from = request.extensions().get::<Connection>().map(|connection| connection.remote.ip());
         let shared: Arc<Shared> = self.shared.clone();
         let told = stream::start(shared, caller, from, request.into_inner(), Patience::default());
-        Ok(Response::new(Box::pin(ReceiverStream::new(told))))
+        Ok(Response::new(told))
     }
 }

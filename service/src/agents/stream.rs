@@ -1,6 +1,6 @@
 //! One agent's sync stream: a task that hears the agent and tells it what the view has new for it. What waits to be told
-//! is never a queue of messages: see [`super::session`]. Each stream has room for one message that the network has not
-//! taken yet, so a slow agent costs that and nothing more.
+//! is never a queue of messages: see [`super::session`]. A message is made when the network takes one, so a slow agent
+//! costs what the network holds for it and nothing more.
 
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
@@ -23,6 +23,7 @@ use tracing::{Instrument as _, debug, info, info_span, warn};
 use super::{
     Shared,
     identity::{Caller, removed},
+    rendezvous,
     reports::Reports,
     session::Session,
     streams::Handle,
@@ -55,7 +56,9 @@ const MAX_PONGS: u8 = 1;
 const FAREWELL: Duration = Duration::from_secs(5);
 
 /// Where a stream's messages go.
-pub(super) type Outbound = mpsc::Sender<Result<ServiceMessage, Status>>;
+type Outbound = rendezvous::Sender<Result<ServiceMessage, Status>>;
+/// And where they come out.
+pub(super) type Outgoing = rendezvous::Receiver<Result<ServiceMessage, Status>>;
 
 /// Starts the task of a stream; what the agent is told comes out of the receiver.
 pub(super) fn start(
@@ -64,8 +67,8 @@ pub(super) fn start(
     from: Option<IpAddr>,
     heard: impl Stream<Item = Result<AgentMessage, Status>> + Send + Unpin + 'static,
     patience: Patience,
-) -> mpsc::Receiver<Result<ServiceMessage, Status>> {
-    let (outbound, receiver) = mpsc::channel(1);
+) -> Outgoing {
+    let (outbound, outgoing) = rendezvous::channel();
     let span = info_span!("stream", host = %caller.host.id);
     let task = async move {
         let reason = match Conversation::open(&shared, caller, from, heard, patience, &outbound).await {
@@ -78,10 +81,12 @@ pub(super) fn start(
             Err(reason) => reason,
         };
         // An agent that does not read is not told.
-        let _ = timeout(FAREWELL, outbound.send(Err(reason))).await;
+        if let Ok(Some(wanted)) = timeout(FAREWELL, outbound.wanted()).await {
+            wanted.send(Err(reason));
+        }
     };
     tokio::spawn(task.instrument(span));
-    receiver
+    outgoing
 }
 
 struct Conversation<'a, I> {
@@ -153,7 +158,10 @@ where
             caller,
         };
         // Others reach the stream from here on; what they have to say comes after the welcome.
-        outbound.try_send(Ok(ServiceMessage { message: Some(Told::Welcome(welcome)) })).map_err(|_| gone())?;
+        match timeout(patience.stall, outbound.wanted()).await {
+            Ok(Some(wanted)) => wanted.send(Ok(ServiceMessage { message: Some(Told::Welcome(welcome)) })),
+            _ => return Err(gone()),
+        }
         conversation.hear_facts(hello.facts);
         Ok(conversation)
     }
@@ -189,11 +197,11 @@ where
                     self.stale = true;
                 }
                 Some(command) = self.commands.recv(), if self.command.is_none() => self.command = Some(command),
-                permit = outbound.reserve(), if ready => {
-                    let permit = permit.map_err(|_| gone())?;
+                wanted = outbound.wanted(), if ready => {
+                    let wanted = wanted.ok_or_else(gone)?;
                     self.stalled_since = None;
                     if let Some(message) = self.next() {
-                        permit.send(Ok(ServiceMessage { message: Some(message) }));
+                        wanted.send(Ok(ServiceMessage { message: Some(message) }));
                     }
                 }
                 Ok(_) = revisions.wait_for(|shown| waits_for.is_some_and(|revision| *shown >= revision)),

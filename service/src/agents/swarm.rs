@@ -12,11 +12,10 @@ use std::{
 
 use cladnet_model::{HostId, SetDigest};
 use cladnet_proto::cladnet::v1::{
-    AgentMessage, Hello, MembershipConfig, ServiceMessage, agent_message::Message as Said,
-    service_message::Message as Told,
+    AgentMessage, Hello, MembershipConfig, agent_message::Message as Said, service_message::Message as Told,
 };
 use cladnet_store::key;
-use futures_util::future::join_all;
+use futures_util::{StreamExt as _, future::join_all};
 use prost::Message as _;
 use tokio::{
     sync::{mpsc, watch},
@@ -90,7 +89,7 @@ async fn reach(agents: &mut [watch::Receiver<usize>], count: usize, since: Insta
 async fn live(
     host: HostId,
     said: mpsc::Sender<Result<AgentMessage, Status>>,
-    mut told: mpsc::Receiver<Result<ServiceMessage, Status>>,
+    mut told: stream::Outgoing,
     peers: watch::Sender<usize>,
     progress: Arc<Progress>,
 ) {
@@ -100,7 +99,7 @@ async fn live(
     let mut pings = interval(Duration::from_secs(5));
     loop {
         tokio::select! {
-            message = told.recv() => {
+            message = told.next() => {
                 let message = match message {
                     Some(Ok(message)) => message,
                     ended => return println!("the stream of {host} ended: {ended:?}"),
