@@ -11,7 +11,7 @@ use clap::ValueEnum;
 use prost::{Message, Name};
 use prost_reflect::{DescriptorPool, DynamicMessage, SerializeOptions};
 
-pub(crate) use table::{Table, age, bytes, either, labels, milliseconds, one_line};
+pub(crate) use table::{Table, age, bytes, labels, milliseconds, one_line};
 
 use crate::failure::Failure;
 

@@ -93,6 +93,8 @@ impl Drop for World {
     fn drop(&mut self) {
         let id = self.sandbox.id();
         if self.keep {
+            // The key and the certificate in it stay useful as long as the clouds do.
+            self.work.disable_cleanup(true);
             println!("kept: cladnet-sandbox enter {id} VM; cladnet-sandbox destroy {id}");
         } else if let Err(error) = self.sandbox.destroy() {
             eprintln!("could not destroy the sandbox {id}: {error}");

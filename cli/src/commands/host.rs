@@ -92,7 +92,9 @@ async fn list(api: &Api, out: Output) -> Result<(), Failure> {
     let hosts = ListHostsResponse { hosts: lookup::hosts(api).await?, next_page_token: String::new() };
     let head = ["HOST", "NAME", "ONLINE", "LOCATION", "NETWORKS", "AGENT"];
     out.show(&hosts, |list| {
-        Table::of(head, "no hosts; let one join with: cladnet token create NETWORK", &list.hosts, |host| {
+        let mut by_name: Vec<_> = list.hosts.iter().collect();
+        by_name.sort_by_key(|host| (&host.host_name, &host.host_id));
+        Table::of(head, "no hosts; let one join with: cladnet token create NETWORK", &by_name, |host| {
             [
                 host.host_id.clone(),
                 host.host_name.clone(),

@@ -39,9 +39,10 @@ pub(super) async fn run(api: &Api, out: Output, command: PathCommand) -> Result<
     match command {
         PathCommand::List { network } => list(api, out, network).await,
         PathCommand::Explain { network, from, to } => {
+            let names = Names::of(api, out, &network).await?;
             let ask = ExplainPathRequest { network_id: network, source: from, destination: to };
             let explained = api.paths().explain_path(request(ask)).await?.into_inner();
-            out.show_text(&explained, |explained| explanation(out, explained))
+            out.show_text(&explained, |explained| explanation(out, explained, &names))
         }
     }
 }
@@ -82,17 +83,22 @@ fn remark(path: &Path) -> String {
     if path.endpoint.is_empty() || path.rtt_us == 0 { path.detail.clone() } else { String::new() }
 }
 
-fn explanation(out: Output, explained: &ExplainPathResponse) -> String {
+/// What is excluded has no rank.
+fn rank(rank: u32) -> String {
+    if rank == 0 { String::new() } else { rank.to_string() }
+}
+
+fn explanation(out: Output, explained: &ExplainPathResponse, names: &Names) -> String {
     let about = Table::sheet([
-        ("from", explained.source.clone()),
-        ("to", explained.destination.clone()),
+        ("from", names.of_host(&explained.source).to_owned()),
+        ("to", names.of_host(&explained.destination).to_owned()),
         ("rule type", explained.rule_type.clone()),
         ("encryption", explained.encryption.clone()),
     ]);
     let head = ["RANK", "ENDPOINT", "SCOPE", "STATE", "RTT", "REASON"];
     let candidates = Table::of(head, "no candidates", &explained.candidates, |candidate| {
         [
-            candidate.rank.to_string(),
+            rank(candidate.rank),
             candidate.endpoint.clone(),
             candidate.scope.clone(),
             candidate.state.clone(),

@@ -16,7 +16,7 @@ use super::{
 use crate::{
     api::{Api, request, request_within},
     failure::Failure,
-    output::{Output, Table, age, either, labels},
+    output::{Output, Table, age, labels},
     parse,
 };
 
@@ -154,18 +154,30 @@ async fn list(api: &Api, out: Output, network: &str) -> Result<(), Failure> {
     let peers = ListPeersResponse { peers: lookup::peers(api, network).await?, next_page_token: String::new() };
     let head = ["HOST", "NAME", "ADDRESS", "STATE", "ONLINE", "LOCATION", "LABELS"];
     out.show(&peers, |list| {
-        Table::of(head, "no peers; let a machine join with: cladnet token create NETWORK", &list.peers, |peer| {
-            [
-                peer.host_id.clone(),
-                peer.host_name.clone(),
-                peer.ipv4_address.clone(),
-                state(peer),
-                presence(peer).to_owned(),
-                place(peer.location.as_ref()),
-                labels(&peer.labels),
-            ]
-        })
+        Table::of(
+            head,
+            "no peers; let a machine join with: cladnet token create NETWORK",
+            &by_name(&list.peers),
+            |peer| {
+                [
+                    peer.host_id.clone(),
+                    peer.host_name.clone(),
+                    peer.ipv4_address.clone(),
+                    state(peer),
+                    presence(peer).to_owned(),
+                    place(peer.location.as_ref()),
+                    labels(&peer.labels),
+                ]
+            },
+        )
     })
+}
+
+/// Programs get the order of the API.
+fn by_name(peers: &[Peer]) -> Vec<&Peer> {
+    let mut sorted: Vec<_> = peers.iter().collect();
+    sorted.sort_by_key(|peer| (&peer.host_name, &peer.host_id));
+    sorted
 }
 
 async fn control(api: &Api, out: Output, args: ControlArgs, wish: Wish) -> Result<ExitCode, Failure> {
@@ -180,7 +192,9 @@ async fn control(api: &Api, out: Output, args: ControlArgs, wish: Wish) -> Resul
     };
     let done = api.peers().control_peers(request_within(wait + MARGIN, ask)).await?.into_inner();
     out.show(&done, |done| {
-        Table::of(["HOST", "OUTCOME", "DETAIL"], "no peers", &done.results, |result| {
+        let mut results: Vec<_> = done.results.iter().collect();
+        results.sort_by_key(|result| names.of_host(&result.host_id));
+        Table::of(["HOST", "OUTCOME", "DETAIL"], "no peers", &results, |result| {
             [names.of_host(&result.host_id).to_owned(), result.outcome.clone(), result.detail.clone()]
         })
     })?;
@@ -231,14 +245,12 @@ fn sheet(peer: &Peer) -> Table {
     ])
 }
 
-/// The state, why it failed, and whether an admin wants it down.
+/// The state and its reason.
 fn state(peer: &Peer) -> String {
-    let down = if peer.desired_state == "down" { " (down)" } else { "" };
-    let reason = match peer.state_reason.as_str() {
-        "" => String::new(),
-        reason => format!(": {reason}"),
-    };
-    format!("{}{down}{reason}", either(&peer.state, "-"))
+    match peer.state_reason.as_str() {
+        "" => peer.state.clone(),
+        reason => format!("{}: {reason}", peer.state),
+    }
 }
 
 /// Of a machine without an agent nobody knows.

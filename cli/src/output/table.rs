@@ -68,7 +68,7 @@ pub(crate) fn one_line(text: &str) -> String {
 }
 
 /// The text, or what to say for an empty one.
-pub(crate) fn either(text: &str, otherwise: &str) -> String {
+fn either(text: &str, otherwise: &str) -> String {
     if text.is_empty() { otherwise.to_owned() } else { text.to_owned() }
 }
 
