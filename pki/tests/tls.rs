@@ -17,6 +17,7 @@ use hyper_util::{
     server::conn::auto,
 };
 use jiff::{SignedDuration, Timestamp};
+use rcgen::{CertificateParams, CertifiedIssuer, KeyPair};
 use rustls::{ClientConfig, ServerConfig, pki_types::ServerName};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::{TlsAcceptor, TlsConnector};
@@ -53,6 +54,19 @@ async fn a_pinned_authority_does_not_excuse_a_wrong_name() {
     let masquerade = Credentials::of_host(&chain, &key).unwrap();
     let server = Server::start(server_config(&masquerade, None, authority.certificate()).unwrap()).await;
     assert!(server.handshake(client_config_pinned(authority.spki_sha256()).unwrap()).await.is_err());
+}
+
+#[tokio::test]
+async fn whoever_merely_shows_the_pinned_authority_is_not_trusted() {
+    let authority = authority();
+    let (foreign_key, leaf_key) = (KeyPair::generate().unwrap(), KeyPair::generate().unwrap());
+    let foreign = CertifiedIssuer::self_signed(CertificateParams::new(Vec::new()).unwrap(), foreign_key).unwrap();
+    let leaf = CertificateParams::new(vec![cladnet_pki::SERVICE_NAME.to_owned()]).unwrap();
+    let chain = leaf.signed_by(&leaf_key, &foreign).unwrap().pem() + authority.certificate_pem();
+    let masquerade = Credentials::from_pem(&chain, &leaf_key.serialize_pem()).unwrap();
+    let url = Server::start(server_config(&masquerade, None, authority.certificate()).unwrap()).await.serving();
+    let error = connect(&[url], client_config_pinned(authority.spki_sha256()).unwrap()).await.unwrap_err();
+    assert!(matches!(error.reason, DialError::Certificate(_)), "{error}");
 }
 
 #[tokio::test]
