@@ -1,4 +1,5 @@
-//! The command line of `cladnet-agent`. `run` and `static` work themselves; everything else asks the daemon over its control socket.
+//! The command line of `cladnet-agent`. `run` and `static` work themselves; everything else asks the daemon over its
+//! control socket.
 
 mod ask;
 mod render;
@@ -171,8 +172,8 @@ fn static_tunnel(file: &Path) -> Result<ExitCode, Failure> {
     }
 }
 
-/// The daemon's log goes to standard error: the service manager keeps it. `boringtun` reports every peer that is away as
-/// an error; who wants to hear it says so in the filter.
+/// The daemon's log goes to standard error: the service manager keeps it. `boringtun` reports every peer that is away
+/// as an error; who wants to hear it says so in the filter.
 fn log(filter: &LogFilter) {
     tracing_subscriber::fmt()
         .with_env_filter(EnvFilter::new(format!("boringtun=off,{filter}")))

@@ -264,4 +264,20 @@ mod tests {
     fn port_zero_is_refused() {
         assert!(parse("listen_port = 0").expect_err("port 0").to_string().starts_with("listen_port is 0"));
     }
+
+    #[test]
+    fn the_packaged_example_names_every_setting_with_its_default() {
+        let example = include_str!("../../scripts/packaging/cladnet-agent.toml");
+        let settings: String = example
+            .lines()
+            .filter_map(|line| line.strip_prefix('#')?.split_once(" = "))
+            .fold(String::new(), |text, (name, value)| format!("{text}{name} = {value}\n"));
+        let (stated, default) = (parse(&settings).expect("valid"), parse("").expect("valid"));
+        let Config { listen_port, interface_prefix, state_dir, socket, location_file, extra_endpoints: _, log } =
+            stated;
+        assert_eq!((listen_port, interface_prefix), (default.listen_port, default.interface_prefix));
+        assert_eq!((state_dir, socket), (default.state_dir, default.socket));
+        assert_eq!((location_file, log), (default.location_file, default.log));
+        assert_eq!(settings.lines().count(), 7);
+    }
 }

@@ -1,5 +1,6 @@
-//! The daemon `cladnet-agent run`: takes the lock, opens the data plane, applies what was configured last, and only then turns to the
-//! service. It ends by a signal, or by the panic of any task: half a daemon is worse than none, and the service manager starts another.
+//! The daemon `cladnet-agent run`: takes the lock, opens the data plane, applies what was configured last, and only
+//! then turns to the service. It ends by a signal, or by the panic of any task: half a daemon is worse than none, and
+//! the service manager starts another.
 
 mod commands;
 mod core;

@@ -1,5 +1,5 @@
-//! Becoming a host with a join token, or a member of a further network. Talks to the service only; what comes of it is for the caller to
-//! keep. Nothing is asked of a service that is not the token's.
+//! Becoming a host with a join token, or a member of a further network. Talks to the service only; what comes of it is
+//! for the caller to keep. Nothing is asked of a service that is not the token's.
 
 use std::time::Duration;
 
@@ -112,7 +112,8 @@ pub(crate) fn token_hash(token: &str) -> String {
     hex(digest(&SHA256, token.trim().as_bytes()).as_ref())
 }
 
-/// First contact: the service must be of the authority in the token, or nothing is sent. `facts` are asked for when they are sent.
+/// First contact: the service must be of the authority in the token, or nothing is sent. `facts` are asked for when
+/// they are sent.
 pub(crate) async fn enrol(
     services: &[ServiceUrl],
     token: &JoinToken,
@@ -151,8 +152,8 @@ pub(crate) async fn join(identity: &Identity, token: &JoinToken, pending: &Pendi
     id(&answer.network_id, "network_id")
 }
 
-/// Ends a membership, or with `None` all of them and the host itself. What is gone already is no error: a service that does not let the
-/// host in any more has removed it.
+/// Ends a membership, or with `None` all of them and the host itself. What is gone already is no error: a service that
+/// does not let the host in any more has removed it.
 pub(crate) async fn leave(identity: &Identity, network: Option<&NetworkId>) -> Result<(), EnrolError> {
     let request = LeaveRequest { network_id: network.map(ToString::to_string).unwrap_or_default() };
     let channel = connect_as(identity).await?;

@@ -1,5 +1,6 @@
-//! What this host knows of itself: name, addresses and routes from the kernel, the cloud from its metadata service and the operator's
-//! file, the public address from outside. Everything is looked at again and again; nothing waits for any of it.
+//! What this host knows of itself: name, addresses and routes from the kernel, the cloud from its metadata service and
+//! the operator's file, the public address from outside. Everything is looked at again and again; nothing waits for any
+//! of it.
 
 pub(crate) mod endpoints;
 pub(crate) mod location_file;

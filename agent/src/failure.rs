@@ -1,5 +1,6 @@
-//! What a command of `cladnet-agent` ends with when it does not succeed: one kind, one exit code, one sentence for a person.
-//! It crosses the control socket, so it is serialised; sources are folded into the sentence at that edge and nowhere before.
+//! What a command of `cladnet-agent` ends with when it does not succeed: one kind, one exit code, one sentence for a
+//! person. It crosses the control socket, so it is serialised; sources are folded into the sentence at that edge and
+//! nowhere before.
 
 use std::{error::Error, fmt::Write as _};
 

@@ -1,8 +1,8 @@
 //! The daemon on a VM: it joins the machine to networks, keeps their interfaces up and carries their packets.
 //!
-//! [`daemon`] holds what should be and makes it so on the [`device`]; [`sync`] keeps it in agreement with the service; [`facts`] knows
-//! the host; [`state`] remembers across restarts; [`control`] lets root steer it through [`cli`]. The data plane ([`device`], [`tun`],
-//! [`udp`]) has threads of its own and waits for none of them.
+//! [`daemon`] holds what should be and makes it so on the [`device`]; [`sync`] keeps it in agreement with the service;
+//! [`facts`] knows the host; [`state`] remembers across restarts; [`control`] lets root steer it through [`cli`]. The
+//! data plane ([`device`], [`tun`], [`udp`]) has threads of its own and waits for none of them.
 
 pub mod cli;
 mod config;

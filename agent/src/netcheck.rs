@@ -1,4 +1,5 @@
-//! What this host needs, checked one by one: privilege, /dev/net/tun, the port, the way out, the service, NAT, metadata.
+//! What this host needs, checked one by one: privilege, /dev/net/tun, the port, the way out, the service, NAT,
+//! metadata.
 
 use std::{
     fs::{self, OpenOptions},

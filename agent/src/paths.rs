@@ -15,8 +15,8 @@ pub(crate) struct Local<'a> {
     pub(crate) rule_type: RuleType,
 }
 
-/// The endpoint that the device is given. Until paths are probed nothing that was seen counts, so it changes only with what the hosts
-/// tell of themselves.
+/// The endpoint that the device is given. Until paths are probed nothing that was seen counts, so it changes only with
+/// what the hosts tell of themselves.
 pub(crate) fn choose(local: Local<'_>, remote: &Remote) -> Option<Endpoint> {
     let best = ranked(local, remote, &Measurements::default()).into_iter().next()?;
     best.rank.is_some().then_some(best.candidate.endpoint)

@@ -1,5 +1,5 @@
-//! What the agent keeps on disk: who this host is, its memberships with their keys, and the last configuration it applied.
-//! Files are replaced whole; the generation before is kept and used when the newest cannot be read.
+//! What the agent keeps on disk: who this host is, its memberships with their keys, and the last configuration it
+//! applied. Files are replaced whole; the generation before is kept and used when the newest cannot be read.
 //!
 //! `identity.json`, `pending.json`, `metadata.json`, `networks/<network>.json`, `lock`; directory 0700, files 0600.
 

@@ -1,5 +1,5 @@
-//! The agent's side of the sync stream: finds a service, says hello, hands on what it says, reports what changes here, and comes back
-//! whenever the stream ends. It decides nothing: see [`Subject`].
+//! The agent's side of the sync stream: finds a service, says hello, hands on what it says, reports what changes here,
+//! and comes back whenever the stream ends. It decides nothing: see [`Subject`].
 
 mod backoff;
 mod renewal;

@@ -1,4 +1,5 @@
-//! What goes over the control socket. The same types are what `--output json` prints, so they are part of the command line's contract.
+//! What goes over the control socket. The same types are what `--output json` prints, so they are part of the command
+//! line's contract.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 

@@ -19,7 +19,8 @@ const MAX_CONNECTIONS: usize = 32;
 /// A caller writes its one line at once.
 const READ_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Makes the socket, 0600 in a directory of 0700. A stale file of a killed daemon is replaced: the caller holds the state lock already.
+/// Makes the socket, 0600 in a directory of 0700. A stale file of a killed daemon is replaced: the caller holds the
+/// state lock already.
 pub(crate) fn bind(socket: &Path) -> io::Result<UnixListener> {
     if let Some(directory) = socket.parent().filter(|d| !d.as_os_str().is_empty())
         && !directory.exists()

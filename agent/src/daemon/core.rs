@@ -23,7 +23,8 @@ pub(crate) struct Core {
     /// Why there is no identity although there are files: nothing may be joined over them.
     pub blocked: Option<String>,
     pub memberships: BTreeMap<NetworkId, Membership>,
-    /// Of networks that this host has no key of: a join that is under way may bring it, after the stream has told all there is.
+    /// Of networks that this host has no key of: a join that is under way may bring it, after the stream has told all
+    /// there is.
     pub early: BTreeMap<NetworkId, Configuration>,
     /// Left while the service could not be told.
     pub leaving: BTreeMap<NetworkId, MembershipRecord>,

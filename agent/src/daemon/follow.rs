@@ -1,4 +1,5 @@
-//! Following the service: what its messages change. Only an authenticated, explicit end takes a membership away; an error never does.
+//! Following the service: what its messages change. Only an authenticated, explicit end takes a membership away; an
+//! error never does.
 
 use std::sync::Arc;
 

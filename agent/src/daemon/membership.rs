@@ -120,7 +120,8 @@ impl Membership {
     }
 }
 
-/// As large as the default route's interface carries; never more than usual, because the other side has an interface too.
+/// As large as the default route's interface carries; never more than usual, because the other side has an interface
+/// too.
 fn mtu(facts: &Facts) -> u16 {
     let usual = u32::from(DEFAULT_MTU);
     let carried = facts.underlay.as_ref().map_or(usual, |underlay| underlay.mtu.saturating_sub(OVERHEAD));

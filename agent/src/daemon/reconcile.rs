@@ -1,5 +1,5 @@
-//! Making the device agree with what should be. Level-triggered: whatever happened, [`Agent::reconcile`] looks at what should be and what
-//! is, and is safe to call again.
+//! Making the device agree with what should be. Level-triggered: whatever happened, [`Agent::reconcile`] looks at what
+//! should be and what is, and is safe to call again.
 
 use cladnet_model::PeerState;
 use prost::Message as _;

@@ -20,7 +20,8 @@ pub(crate) struct Known<'a> {
     pub extra: &'a [SocketAddr],
 }
 
-/// The endpoints in order of trust: the operator's, seen from outside, metadata, interface; each address and scope once.
+/// The endpoints in order of trust: the operator's, seen from outside, metadata, interface; each address and scope
+/// once.
 pub(crate) fn endpoints(known: Known<'_>) -> Vec<Endpoint> {
     let mut found: Vec<Endpoint> = Vec::new();
     let mut add = |address: SocketAddr, scope: Option<Scope>, source| {
@@ -46,8 +47,8 @@ pub(crate) fn endpoints(known: Known<'_>) -> Vec<Endpoint> {
     found
 }
 
-/// A private address that is seen from outside comes from beside us, or through a NAT that is private too: it is the most public
-/// address there is, unless the provider names a better one.
+/// A private address that is seen from outside comes from beside us, or through a NAT that is private too: it is the
+/// most public address there is, unless the provider names a better one.
 fn observed_scope(address: IpAddr, known: &Known<'_>) -> Option<Scope> {
     match scope_of(address) {
         Some(Scope::Private) if known.metadata.and_then(scope_of) == Some(Scope::Public) => None,

@@ -1,4 +1,5 @@
-//! The operator's file: fields of the cloud location that no metadata service can know, or gets wrong. It wins field by field.
+//! The operator's file: fields of the cloud location that no metadata service can know, or gets wrong. It wins field by
+//! field.
 //!
 //! ```toml
 //! provider = "openstack"

@@ -1,5 +1,6 @@
-//! Instance metadata: which cloud, region, zone and VPC this machine stands in, asked of the link-local service that clouds offer.
-//! Every answer must prove its provider first, because they share an address and partly a tree. User data and credentials are never read.
+//! Instance metadata: which cloud, region, zone and VPC this machine stands in, asked of the link-local service that
+//! clouds offer. Every answer must prove its provider first, because they share an address and partly a tree. User data
+//! and credentials are never read.
 
 mod alibaba;
 mod aws;
@@ -80,7 +81,8 @@ impl Default for Places {
     }
 }
 
-/// Asks every provider at once. The first in this order whose proof holds is believed: the later ones imitate the earlier ones' paths.
+/// Asks every provider at once. The first in this order whose proof holds is believed: the later ones imitate the
+/// earlier ones' paths.
 pub(crate) async fn ask(places: &Places) -> Answer {
     let http = match Http::new() {
         Ok(http) => http,

@@ -1,5 +1,6 @@
-//! Keeps the facts fresh: the kernel says when addresses and routes change, the clocks when the machine stood still, STUN servers how we
-//! are seen, the metadata service where we are. Each change is published once; a change of address is announced to every peer at once.
+//! Keeps the facts fresh: the kernel says when addresses and routes change, the clocks when the machine stood still,
+//! STUN servers how we are seen, the metadata service where we are. Each change is published once; a change of address
+//! is announced to every peer at once.
 
 use std::{
     net::{IpAddr, SocketAddr},
@@ -36,7 +37,8 @@ use crate::{
 const REFRESH: Duration = Duration::from_secs(30);
 /// The service takes no more.
 const MAX_ROUTES: usize = 1_024;
-/// Between two STUN rounds, from … to …: an address that changed is seen within seconds, and a NAT's mapping never expires.
+/// Between two STUN rounds, from … to …: an address that changed is seen within seconds, and a NAT's mapping never
+/// expires.
 const STUN_INTERVAL: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(4));
 /// After a change the first rounds come at once: one datagram may be lost.
 const STUN_BURST: [Duration; 4] =
@@ -152,10 +154,13 @@ impl Observer {
                 () = until(metadata_at) => {
                     metadata_at = None;
                     let sender = sender.clone();
-                    tokio::spawn(async move { sender.send(News::Metadata(metadata::ask(&Places::default()).await)).await });
+                    tokio::spawn(async move {
+                        let answer = metadata::ask(&Places::default()).await;
+                        sender.send(News::Metadata(answer)).await
+                    });
                 }
                 reply = replies.recv() => if let Ok(reply) = reply
-                    && self.survey.answer(reply.from, &reply.message)
+                    && self.survey.answer(std::time::Instant::now(), reply.from, &reply.message)
                 {
                     self.observed();
                 },
@@ -197,7 +202,7 @@ impl Observer {
             Answer::Found(instance) => {
                 self.metadata_failures = METADATA_RETRY.len();
                 if self.current.metadata.instance() != Some(&instance) {
-                    info!(location = ?instance.location, public_ipv4 = ?instance.public_ipv4, "the metadata service knows this host");
+                    info!(?instance, "the metadata service knows this host");
                     if let Err(error) = self.state.save_metadata(&machine::machine_id(), &instance) {
                         warn!(error = chain(&error), "what the metadata service said is not saved");
                     }

@@ -1,5 +1,5 @@
-//! Noticing that the machine stood still: suspended and resumed, paused by its hypervisor, or the process stopped. Whatever was known
-//! of addresses before is a guess after it.
+//! Noticing that the machine stood still: suspended and resumed, paused by its hypervisor, or the process stopped.
+//! Whatever was known of addresses before is a guess after it.
 
 use std::time::Duration;
 
@@ -10,8 +10,8 @@ pub(super) const TICK: Duration = Duration::from_millis(500);
 /// A tick that is late by this much is no busy machine any more.
 const PAUSE: Duration = Duration::from_secs(2);
 
-/// What the clocks said last. A suspend shows on some of them and not on others, so all are asked; one that is set shows too, which
-/// costs a few packets.
+/// What the clocks said last. A suspend shows on some of them and not on others, so all are asked; one that is set
+/// shows too, which costs a few packets.
 #[derive(Debug)]
 pub(super) struct Pulse {
     last: [Duration; 3],

@@ -3,6 +3,7 @@
 use std::{
     collections::{BTreeMap, VecDeque},
     net::{IpAddr, SocketAddr},
+    time::{Duration, Instant},
 };
 
 use cladnet_stun::TransactionId;
@@ -10,6 +11,8 @@ use serde::Serialize;
 
 /// Requests whose answer is still welcome; older ones are forgotten.
 const MAX_OUTSTANDING: usize = 32;
+/// When one server sees a new address, what others saw longer ago than this is no news of the same moment.
+const FRESH: Duration = Duration::from_secs(10);
 
 /// Addresses seen from outside, by the server that saw them.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -43,7 +46,8 @@ impl Observed {
         addresses
     }
 
-    /// What stands between `local` addresses (with the tunnel's port `port`) and the world, for IPv4: IPv6 is not translated.
+    /// What stands between `local` addresses (with the tunnel's port `port`) and the world, for IPv4: IPv6 is not
+    /// translated.
     pub(crate) fn nat(&self, local: &[IpAddr], port: u16) -> Nat {
         let seen: Vec<_> = self.addresses().into_iter().filter(SocketAddr::is_ipv4).collect();
         match seen.as_slice() {
@@ -74,12 +78,15 @@ pub(super) struct Survey {
     servers: Vec<SocketAddr>,
     outstanding: VecDeque<(TransactionId, SocketAddr)>,
     observed: Observed,
+    /// When each server answered last.
+    answered: BTreeMap<SocketAddr, Instant>,
 }
 
 impl Survey {
     /// Who is asked from now on; what others saw is forgotten.
     pub(super) fn set_servers(&mut self, servers: Vec<SocketAddr>) {
         self.observed.by_server.retain(|server, _| servers.contains(server));
+        self.answered.retain(|server, _| servers.contains(server));
         self.servers = servers;
     }
 
@@ -100,13 +107,21 @@ impl Survey {
         cladnet_stun::binding_request(transaction_id)
     }
 
-    /// Takes an answer; true if it says something new. An answer to nothing we asked is nobody's.
-    pub(super) fn answer(&mut self, from: SocketAddr, message: &[u8]) -> bool {
+    /// Takes an answer; true if it says something new. An answer to nothing we asked is nobody's. A new address ends
+    /// what silent servers saw of the one before, so that it is not told for ever.
+    pub(super) fn answer(&mut self, now: Instant, from: SocketAddr, message: &[u8]) -> bool {
         let Some((transaction_id, address)) = cladnet_stun::parse_response(message) else { return false };
         let expected = |(id, server): &(TransactionId, SocketAddr)| *id == transaction_id && *server == from;
         let Some(place) = self.outstanding.iter().position(expected) else { return false };
         self.outstanding.remove(place);
-        self.observed.by_server.insert(from, address) != Some(address)
+        self.answered.insert(from, now);
+        let is_new = self.observed.by_server.insert(from, address) != Some(address);
+        if is_new {
+            let fresh =
+                |server: &SocketAddr| self.answered.get(server).is_some_and(|at| now.duration_since(*at) <= FRESH);
+            self.observed.by_server.retain(|server, seen| seen.is_ipv4() != address.is_ipv4() || fresh(server));
+        }
+        is_new
     }
 }
 
@@ -119,9 +134,13 @@ mod tests {
     }
 
     fn ask(survey: &mut Survey, server: &str, id: u8, seen_as: &str) -> bool {
+        ask_at(survey, Instant::now(), server, id, seen_as)
+    }
+
+    fn ask_at(survey: &mut Survey, now: Instant, server: &str, id: u8, seen_as: &str) -> bool {
         let request = survey.request(address(server), [id; 12]);
         let answer = cladnet_stun::answer(&request, address(seen_as)).expect("answer");
-        survey.answer(address(server), &answer)
+        survey.answer(now, address(server), &answer)
     }
 
     fn survey() -> Survey {
@@ -144,10 +163,20 @@ mod tests {
         let mut survey = survey();
         let request = survey.request(address("192.0.2.1:8053"), [1; 12]);
         let answer = cladnet_stun::answer(&request, address("203.0.113.1:8055")).expect("answer");
-        assert!(!survey.answer(address("192.0.2.9:8053"), &answer), "another server");
-        assert!(!Survey::default().answer(address("192.0.2.1:8053"), &answer), "nothing was asked");
-        assert!(survey.answer(address("192.0.2.1:8053"), &answer));
-        assert!(!survey.answer(address("192.0.2.1:8053"), &answer), "a second time");
+        let now = Instant::now();
+        assert!(!survey.answer(now, address("192.0.2.9:8053"), &answer), "another server");
+        assert!(!Survey::default().answer(now, address("192.0.2.1:8053"), &answer), "nothing was asked");
+        assert!(survey.answer(now, address("192.0.2.1:8053"), &answer));
+        assert!(!survey.answer(now, address("192.0.2.1:8053"), &answer), "a second time");
+    }
+
+    #[test]
+    fn a_new_address_ends_what_a_dead_server_saw() {
+        let (mut survey, start) = (survey(), Instant::now());
+        ask_at(&mut survey, start, "192.0.2.1:8053", 1, "203.0.113.1:8055");
+        ask_at(&mut survey, start, "192.0.2.2:8053", 2, "203.0.113.1:8055");
+        ask_at(&mut survey, start + Duration::from_secs(60), "192.0.2.1:8053", 3, "203.0.113.9:8055");
+        assert_eq!(survey.observed().addresses(), [address("203.0.113.9:8055")]);
     }
 
     #[test]

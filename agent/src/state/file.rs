@@ -1,5 +1,5 @@
-//! One file of the state: a versioned, checksummed document that is replaced whole and whose former generation stays beside it.
-//! A crash between any two system calls leaves the old or the new document, never a mix.
+//! One file of the state: a versioned, checksummed document that is replaced whole and whose former generation stays
+//! beside it. A crash between any two system calls leaves the old or the new document, never a mix.
 
 use std::{
     fs::{self, File, OpenOptions},
@@ -86,7 +86,8 @@ pub(super) fn save<D: Document>(path: &Path, document: &D) -> Result<(), StateEr
 
 /// The newest good generation of a file; `None` if there is no file.
 ///
-/// A bad file before which there is a good generation is set aside as `<name>.bad`; one without is left for a person to look at.
+/// A bad file before which there is a good generation is set aside as `<name>.bad`; one without is left for a person to
+/// look at.
 pub(super) fn load<D: Document>(path: &Path) -> Result<Option<D>, StateError> {
     let former = beside(path, "former");
     let defect = match read(path)? {

@@ -1,4 +1,5 @@
-//! One agent per state directory: an advisory lock that ends with the process, and the process id of its holder for people.
+//! One agent per state directory: an advisory lock that ends with the process, and the process id of its holder for
+//! people.
 
 use std::{
     fs::{File, OpenOptions},

@@ -21,11 +21,12 @@ pub(crate) struct MembershipRecord {
     pub interface: String,
     /// What `up` and `down` asked for here.
     pub wish: DesiredState,
-    /// The network was left while the service could not be told; it is told when it is back. Nothing else of the record counts then.
+    /// The network was left while the service could not be told; it is told when it is back. Nothing else of the record
+    /// counts then.
     #[serde(default)]
     pub(crate) left: bool,
-    /// The last configuration applied (`cladnet.v1.Snapshot`, protobuf); empty if there was none yet. It passes the same checks
-    /// when it is read as it did when it came.
+    /// The last configuration applied (`cladnet.v1.Snapshot`, protobuf); empty if there was none yet. It passes the
+    /// same checks when it is read as it did when it came.
     #[serde(with = "base64_bytes", default)]
     pub snapshot: Vec<u8>,
 }

@@ -1,4 +1,5 @@
-//! What the metadata service said, so that a restarted agent does not take back what its peers know until it is said again.
+//! What the metadata service said, so that a restarted agent does not take back what its peers know until it is said
+//! again.
 
 use serde::{Deserialize, Serialize};
 

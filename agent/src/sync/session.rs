@@ -31,8 +31,8 @@ const SILENCE_AFTER_MOVE: Duration = Duration::from_secs(2);
 const BACKLOG: usize = 64;
 /// A snapshot of 1,000 peers is a megabyte.
 const MAX_MESSAGE: usize = 64 << 20;
-/// How long hello waits for the first answer of a STUN server, which is asked meanwhile: a public address that comes at once spares
-/// every peer an update.
+/// How long hello waits for the first answer of a STUN server, which is asked meanwhile: a public address that comes at
+/// once spares every peer an update.
 const STUN_GRACE: Duration = Duration::from_millis(300);
 
 /// A stream that is up.
@@ -155,8 +155,7 @@ impl<'a, S: Subject> Session<'a, S> {
                 () = sleep_until(self.deadline) => return Err(SyncError::Silent),
                 () = sleep_until(renewal.due) => renewal.renew(self.subject).await,
                 Ok(()) = inputs.identity.changed() => {
-                    let same = inputs.identity.borrow().as_ref().is_some_and(|now| now.host == renewal.identity.host && now.services == renewal.identity.services);
-                    if !same {
+                    if !is_same_host(inputs.identity.borrow().as_deref(), renewal.identity) {
                         inputs.identity.mark_changed();
                         return Ok(End::Identity);
                     }
@@ -226,6 +225,11 @@ async fn renew(
 
 fn client(channel: Channel) -> AgentServiceClient<Channel> {
     AgentServiceClient::new(channel).max_decoding_message_size(MAX_MESSAGE).max_encoding_message_size(MAX_MESSAGE)
+}
+
+/// A renewed certificate changes nothing for a stream that is up.
+fn is_same_host(now: Option<&Identity>, then: &Identity) -> bool {
+    now.is_some_and(|now| now.host == then.host && now.services == then.services)
 }
 
 fn local_addresses(facts: &Facts) -> Vec<IpNet> {

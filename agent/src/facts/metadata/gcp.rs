@@ -1,5 +1,5 @@
-//! Google Cloud. Proof: the response header `Metadata-Flavor: Google`. The instance's own tree holds user data, so only the leaves that
-//! are needed are read.
+//! Google Cloud. Proof: the response header `Metadata-Flavor: Google`. The instance's own tree holds user data, so only
+//! the leaves that are needed are read.
 
 use cladnet_model::CloudLocation;
 use serde::Deserialize;
