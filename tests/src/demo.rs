@@ -5,8 +5,6 @@ mod footprint;
 mod rest;
 
 use std::{
-    path::{Path, PathBuf},
-    process::Command,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -43,9 +41,6 @@ pub struct Options {
     /// Leave the clouds running at the end, and print how to enter a VM and how to destroy them
     #[arg(long)]
     keep: bool,
-    /// Raise only a control plane, run this program against it with CLADNET_SERVICE, CLADNET_KEY_FILE and CLADNET_CA_FILE, and end
-    #[arg(long, value_name = "PROGRAM", conflicts_with_all = ["check", "keep"])]
-    compat: Option<PathBuf>,
 }
 
 /// Tells the story; leaves nothing behind unless asked to.
@@ -73,10 +68,6 @@ fn tell(options: &Options, interrupted: &AtomicBool) -> Result<String> {
     let topology = Topology::demo();
     let mut world = World::raise(&topology, servers)?;
     let story = Story { world: &world, topology: &topology, options };
-    if let Some(program) = &options.compat {
-        story.compat(program)?;
-        return Ok(world.sandbox().id().to_owned());
-    }
     let outcome = story.all(interrupted);
     if outcome.is_err() && !interrupted.load(Ordering::SeqCst) {
         println!("logs: {}", world.save_logs()?.display());
@@ -84,7 +75,7 @@ fn tell(options: &Options, interrupted: &AtomicBool) -> Result<String> {
     outcome?;
     if options.keep {
         world.keep();
-        say("enter a VM as written below; the control plane is the machine `control`");
+        say("kept: the VMs are named as above; the control plane is the machine `control`");
     } else if !options.check {
         say("running until Ctrl-C");
         while !interrupted.load(Ordering::SeqCst) {
@@ -115,17 +106,6 @@ impl Story<'_> {
             step(self)?;
             ensure!(!interrupted.load(Ordering::SeqCst), "interrupted");
         }
-        Ok(())
-    }
-
-    fn compat(&self, program: &Path) -> Result<()> {
-        let admin = self.world.admin();
-        let status = Command::new(program.canonicalize().with_context(|| format!("no {}", program.display()))?)
-            .env("CLADNET_SERVICE", self.world.admin_url(0)?)
-            .env("CLADNET_KEY_FILE", admin.key_file())
-            .env("CLADNET_CA_FILE", admin.ca_file())
-            .status()?;
-        ensure!(status.success(), "{} ended with {status}", program.display());
         Ok(())
     }
 
