@@ -1,5 +1,7 @@
 //! Who is at the other end of a connection: the host that a client certificate names.
 
+use std::time::Duration;
+
 use cladnet_model::HostId;
 use jiff::Timestamp;
 use rustls::{ServerConnection, pki_types::CertificateDer};
@@ -22,6 +24,8 @@ pub struct PeerIdentity {
     pub spki_sha256: [u8; 32],
     /// An expired certificate admits to renewal and to nothing else.
     pub expired: bool,
+    /// How long from now on it is valid; zero once it has expired.
+    pub valid_for: Duration,
 }
 
 impl PeerIdentity {
@@ -39,10 +43,12 @@ impl PeerIdentity {
             GeneralName::URI(uri) => uri.strip_prefix(URI_PREFIX)?.parse().ok(),
             _ => None,
         })?;
+        let left = parsed.validity().not_after.timestamp().saturating_sub(now.as_second());
         Some(Self {
             host_id,
             spki_sha256: certificate_spki_sha256(certificate).ok()?,
-            expired: parsed.validity().not_after.timestamp() < now.as_second(),
+            expired: left < 0,
+            valid_for: Duration::from_secs(u64::try_from(left).unwrap_or_default()),
         })
     }
 }

@@ -19,6 +19,7 @@ use tracing::info;
 use super::{
     CERTIFICATE_LIFETIME, Shared,
     identity::{Caller, identity},
+    reports::admissible,
 };
 use crate::{error::CallError, events::Note};
 
@@ -49,7 +50,7 @@ impl Application {
             certificate_request: request.certificate_request,
             identity: identity(&spki),
             public_key: convert::public_key("public_key", &request.public_key)?,
-            facts: shared.admissible(convert::host_facts("facts", request.facts)?),
+            facts: admissible(&shared.view(), convert::host_facts("facts", request.facts)?),
         })
     }
 }
@@ -209,7 +210,7 @@ impl Shared {
     async fn again(&self, caller: Caller) -> Result<Caller, CallError> {
         match self.parts.store.get(&key::host(&caller.host.id)).await? {
             Some(host) if host.value.identity == caller.host.identity => {
-                Ok(Caller { revision: host.modified, host: host.value })
+                Ok(Caller { revision: host.modified, host: host.value, ..caller })
             }
             _ => Err(CallError::Denied(super::identity::removed(&caller.host.id))),
         }

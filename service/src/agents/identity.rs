@@ -1,5 +1,7 @@
 //! Which host calls: from its client certificate to its record, on every call.
 
+use std::time::Duration;
+
 use cladnet_model::Host;
 use cladnet_pki::PeerIdentity;
 use cladnet_store::{Revision, key};
@@ -20,6 +22,8 @@ pub(super) enum Expired {
 pub(super) struct Caller {
     pub(super) host: Host,
     pub(super) revision: Revision,
+    /// How long its certificate is still valid.
+    pub(super) valid_for: Duration,
 }
 
 /// A public key's hash as records keep it.
@@ -51,7 +55,9 @@ impl Shared {
             Err(error) => return Err(error.into()),
         };
         match found {
-            Some((host, revision)) if host.identity == identity(&shown.spki_sha256) => Ok(Caller { host, revision }),
+            Some((host, revision)) if host.identity == identity(&shown.spki_sha256) => {
+                Ok(Caller { host, revision, valid_for: shown.valid_for })
+            }
             _ => Err(CallError::Denied(removed(&shown.host_id))),
         }
     }

@@ -3,7 +3,7 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, MutexGuard},
     time::Duration,
 };
 
@@ -11,30 +11,32 @@ use cladnet_model::{Host, HostFacts, HostId, MembershipStatus, NetworkId};
 use cladnet_store::{Revision, StoreError, key};
 use tokio::{sync::Notify, time::sleep};
 use tokio_util::task::AbortOnDropHandle;
-use tracing::{debug, warn};
+use tracing::{trace, warn};
 
-use super::Shared;
+use super::{Shared, view::View};
 
 /// Between two writes for one host.
 const PAUSE: Duration = Duration::from_secs(1);
 /// Tries against somebody who changes the host's record at the same moment.
 const ATTEMPTS: usize = 8;
 
-/// The reports of one stream that are not written yet. Dropping it drops them: the agent's next hello has them again.
+/// What the agent of one stream reported last. Level-triggered: what is in the store is compared with it when either
+/// changes, so a late write of an earlier stream is put right as well.
 #[derive(Debug)]
 pub(super) struct Reports {
-    mailbox: Arc<Mailbox>,
+    desk: Arc<Desk>,
     _writer: AbortOnDropHandle<()>,
 }
 
-#[derive(Debug, Default)]
-struct Mailbox {
-    pending: Mutex<Pending>,
-    notify: Notify,
+#[derive(Debug)]
+struct Desk {
+    host: HostId,
+    reported: Mutex<Reported>,
+    changed: Notify,
 }
 
-#[derive(Debug, Default)]
-struct Pending {
+#[derive(Debug, Clone, Default)]
+struct Reported {
     facts: Option<HostFacts>,
     statuses: BTreeMap<NetworkId, MembershipStatus>,
 }
@@ -42,96 +44,119 @@ struct Pending {
 impl Reports {
     /// For one stream of one host.
     pub(super) fn start(shared: Arc<Shared>, host: HostId) -> Self {
-        let mailbox = Arc::<Mailbox>::default();
-        let writer = tokio::spawn(write(shared, host, mailbox.clone()));
-        Self { mailbox, _writer: AbortOnDropHandle::new(writer) }
+        let desk = Arc::new(Desk { host, reported: Mutex::default(), changed: Notify::new() });
+        let writer = tokio::spawn(write(shared, desk.clone()));
+        Self { desk, _writer: AbortOnDropHandle::new(writer) }
     }
 
     pub(super) fn facts(&self, facts: HostFacts) {
-        self.mailbox.add(|pending| pending.facts = Some(facts));
+        self.desk.lock().facts = Some(facts);
+        self.desk.changed.notify_one();
     }
 
+    /// Of a membership that the host has; so there are never more than a few.
     pub(super) fn status(&self, network: NetworkId, status: MembershipStatus) {
-        self.mailbox.add(|pending| drop(pending.statuses.insert(network, status)));
+        self.desk.lock().statuses.insert(network, status);
+        self.desk.changed.notify_one();
+    }
+
+    /// The store's side may have changed.
+    pub(super) fn compare(&self, view: &View) {
+        if self.desk.lock().differs(&self.desk.host, view) {
+            self.desk.changed.notify_one();
+        }
     }
 }
 
-impl Mailbox {
-    fn add(&self, change: impl FnOnce(&mut Pending)) {
-        change(&mut self.pending.lock().expect("no holder of this lock panics"));
-        self.notify.notify_one();
-    }
-
-    async fn take(&self) -> Pending {
-        self.notify.notified().await;
-        std::mem::take(&mut self.pending.lock().expect("no holder of this lock panics"))
-    }
-
-    /// Back again what could not be written, unless something newer came meanwhile.
-    fn put_back(&self, failed: Pending) {
-        self.add(|pending| {
-            pending.facts = pending.facts.take().or(failed.facts);
-            for (network, status) in failed.statuses {
-                pending.statuses.entry(network).or_insert(status);
-            }
-        });
+impl Desk {
+    fn lock(&self) -> MutexGuard<'_, Reported> {
+        self.reported.lock().expect("no holder of this lock panics")
     }
 }
 
-async fn write(shared: Arc<Shared>, host: HostId, mailbox: Arc<Mailbox>) {
+impl Reported {
+    fn differs(&self, host: &HostId, view: &View) -> bool {
+        self.facts.as_ref().is_some_and(|facts| has_other_facts(host, view, facts))
+            || self.statuses.iter().any(|(network, status)| view.status(network, host) != Some(status))
+    }
+}
+
+fn has_other_facts(host: &HostId, view: &View, facts: &HostFacts) -> bool {
+    view.host(host).is_none_or(|(record, _)| record.facts != admissible(view, facts.clone()))
+}
+
+async fn write(shared: Arc<Shared>, desk: Arc<Desk>) {
+    // Before the view shows our own last write, it says nothing of what is in the store.
+    let mut last = Revision::ZERO;
     loop {
-        let mut pending = mailbox.take().await;
-        let mut wrote = false;
-        if let Some(facts) = pending.facts.take() {
-            match shared.write_facts(&host, &facts).await {
-                Ok(written) => wrote |= written,
-                Err(error) => {
-                    warn!(%error, "facts not written; trying again");
-                    pending.facts = Some(facts);
-                }
+        desk.changed.notified().await;
+        let reported = desk.lock().clone();
+        match shared.write_report(&desk, &reported, last).await {
+            Ok(None) => {}
+            Ok(Some(written)) => {
+                last = written;
+                sleep(PAUSE).await;
             }
-        }
-        let mut failed = BTreeMap::new();
-        for (network, status) in std::mem::take(&mut pending.statuses) {
-            match shared.write_status(&network, &host, &status).await {
-                Ok(written) => wrote |= written,
-                Err(error) => {
-                    warn!(%error, %network, "status not written; trying again");
-                    failed.insert(network, status);
-                }
+            Err(error) => {
+                warn!(%error, "report of an agent not written; trying again");
+                desk.changed.notify_one();
+                sleep(PAUSE).await;
             }
-        }
-        pending.statuses = failed;
-        let failed = pending.facts.is_some() || !pending.statuses.is_empty();
-        if failed {
-            mailbox.put_back(pending);
-        }
-        if wrote || failed {
-            sleep(PAUSE).await;
         }
     }
 }
 
 impl Shared {
-    /// Writes a host's facts if they differ; says whether anything was written. The view saves the read, and the
-    /// compare-and-swap finds out when it was too old.
-    async fn write_facts(&self, id: &HostId, facts: &HostFacts) -> Result<bool, StoreError> {
-        let facts = self.admissible(facts.clone());
-        let mut known: Option<(Host, Revision)> = self.view().host(id).cloned();
+    /// Writes what differs from the store; says at which revision it wrote last, if it wrote.
+    async fn write_report(
+        &self,
+        desk: &Desk,
+        reported: &Reported,
+        last: Revision,
+    ) -> Result<Option<Revision>, StoreError> {
+        let is_fresh = self.view().revision() >= Some(last.get());
+        let mut written = None;
+        if let Some(facts) = &reported.facts
+            && (!is_fresh || has_other_facts(&desk.host, &self.view(), facts))
+        {
+            written = self.write_facts(&desk.host, facts, is_fresh).await?;
+        }
+        for (network, status) in &reported.statuses {
+            if is_fresh && self.view().status(network, &desk.host) == Some(status) {
+                continue;
+            }
+            match self.write_status(network, &desk.host, status).await? {
+                Some(revision) => written = Some(revision),
+                None => drop(desk.lock().statuses.remove(network)), // the membership is gone
+            }
+        }
+        Ok(written)
+    }
+
+    /// Writes a host's facts if they differ. A fresh view saves the read; the compare-and-swap finds out when it was not
+    /// as fresh as that.
+    async fn write_facts(
+        &self,
+        id: &HostId,
+        facts: &HostFacts,
+        is_fresh: bool,
+    ) -> Result<Option<Revision>, StoreError> {
+        let facts = admissible(&self.view(), facts.clone());
+        let mut known: Option<(Host, Revision)> = self.view().host(id).filter(|_| is_fresh).cloned();
         for _ in 0..ATTEMPTS {
             let (host, revision) = match known.take() {
                 Some(known) => known,
                 None => match self.parts.store.get(&key::host(id)).await? {
                     Some(found) => (found.value, found.modified),
-                    None => return Ok(false), // removed; its stream is about to end
+                    None => return Ok(None), // removed; its stream is about to end
                 },
             };
             if host.facts == facts {
-                return Ok(false);
+                return Ok(None);
             }
             let changed = Host { facts: facts.clone(), ..host };
             match self.parts.store.replace(&key::host(id), &changed, revision).await {
-                Ok(_) => return Ok(true),
+                Ok(written) => return Ok(Some(written)),
                 Err(StoreError::Conflict { .. }) => {}
                 Err(error) => return Err(error),
             }
@@ -139,16 +164,13 @@ impl Shared {
         Err(StoreError::Conflict { key: key::host(id).to_string() })
     }
 
-    /// Writes a status if it differs and its membership lives; says whether anything was written.
+    /// Writes a status if its membership lives.
     async fn write_status(
         &self,
         network: &NetworkId,
         host: &HostId,
         status: &MembershipStatus,
-    ) -> Result<bool, StoreError> {
-        if self.view().status(network, host) == Some(status) {
-            return Ok(false);
-        }
+    ) -> Result<Option<Revision>, StoreError> {
         let written = self
             .parts
             .store
@@ -158,23 +180,19 @@ impl Shared {
             .commit()
             .await;
         match written {
-            Ok(_) => Ok(true),
-            Err(StoreError::Conflict { .. }) => {
-                debug!(%network, "status of a membership that is gone");
-                Ok(false)
-            }
+            Ok(revision) => Ok(Some(revision)),
+            Err(StoreError::Conflict { .. }) => Ok(None),
             Err(error) => Err(error),
         }
     }
+}
 
-    /// Leaves out the endpoints that no host may advertise: agents send packets to what they are told.
-    pub(super) fn admissible(&self, mut facts: HostFacts) -> HostFacts {
-        let overlays = self.view().address_spaces();
-        let (kept, refused) = cladnet_model::endpoint::advertisable(&facts.endpoints, &overlays);
-        for (endpoint, fault) in refused {
-            debug!(address = %endpoint.address, %fault, "endpoint not advertised");
-        }
-        facts.endpoints = kept;
-        facts
+/// Leaves out the endpoints that no host may advertise: agents send packets to what they are told.
+pub(super) fn admissible(view: &View, mut facts: HostFacts) -> HostFacts {
+    let (kept, refused) = cladnet_model::endpoint::advertisable(&facts.endpoints, &view.address_spaces());
+    for (endpoint, fault) in refused {
+        trace!(address = %endpoint.address, %fault, "endpoint not advertised");
     }
+    facts.endpoints = kept;
+    facts
 }

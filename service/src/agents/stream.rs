@@ -2,12 +2,12 @@
 //! is never a queue of messages: see [`super::session`]. A message is made when the network takes one, so a slow agent
 //! costs what the network holds for it and nothing more.
 
-use std::{net::IpAddr, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, net::IpAddr, sync::Arc, time::Duration};
 
-use cladnet_model::Presence;
+use cladnet_model::{HostId, NetworkId, Presence};
 use cladnet_proto::{
     cladnet::v1::{
-        AgentCommand, AgentMessage, Hello, ServiceMessage, Welcome, agent_message::Message as Heard,
+        AgentCommand, AgentMessage, Applied, Hello, ServiceMessage, Welcome, agent_message::Message as Heard,
         service_message::Message as Told,
     },
     convert,
@@ -27,6 +27,7 @@ use super::{
     reports::Reports,
     session::Session,
     streams::Handle,
+    view::View,
 };
 
 /// How long an agent may keep a stream waiting.
@@ -106,6 +107,8 @@ struct Conversation<'a, I> {
     stale: bool,
     /// When the next message about a network may go.
     next_told: Instant,
+    /// When the certificate by which the stream was opened expires.
+    expires_at: Instant,
     heard_at: Instant,
     /// Since when a message waits for the agent to take the one before.
     stalled_since: Option<Instant>,
@@ -134,7 +137,7 @@ where
             let welcome = Welcome {
                 epoch: view.epoch().to_owned(),
                 time: Some(convert::timestamp(now)),
-                network_ids: view.networks_of(host).map(|(id, _)| id.to_string()).collect(),
+                network_ids: networks_of(&view, host, &hello.applied),
             };
             (Session::new(host.clone(), view.epoch(), hello.applied), welcome)
         };
@@ -153,6 +156,7 @@ where
             pongs: 0,
             stale: true,
             next_told: now,
+            expires_at: now + caller.valid_for,
             heard_at: now,
             stalled_since: None,
             caller,
@@ -194,6 +198,7 @@ where
                 }
                 () = handle.wake.notified() => {
                     self.still_a_host()?;
+                    self.reports.compare(&self.shared.view());
                     self.stale = true;
                 }
                 Some(command) = self.commands.recv(), if self.command.is_none() => self.command = Some(command),
@@ -209,6 +214,9 @@ where
                 () = sleep_until(self.next_told), if self.stale && !ready => {}
                 () = sleep_until(self.stalled_since.unwrap_or(now) + self.patience.stall), if ready => {
                     return Err(Status::resource_exhausted("the agent took no message for too long"));
+                }
+                () = sleep_until(self.expires_at) => {
+                    return Err(Status::unauthenticated("the host's certificate has expired; renew it first"));
                 }
                 () = sleep_until(self.heard_at + self.patience.silence) => {
                     return Err(Status::deadline_exceeded("nothing was heard of the agent for too long"));
@@ -244,7 +252,8 @@ where
             Some(Heard::Ping(())) => self.pongs = (self.pongs + 1).min(MAX_PONGS),
             Some(Heard::Facts(facts)) => self.hear_facts(Some(facts)),
             Some(Heard::Status(status)) => match convert::membership_status(status) {
-                Ok((network, status)) => self.reports.status(network, status),
+                Ok((network, status)) if self.is_member(&network) => self.reports.status(network, status),
+                Ok((network, _)) => debug!(%network, "status of a network that the host is not in"),
                 Err(error) => warn!(%error, "status of an agent makes no sense"),
             },
             Some(Heard::Result(result)) => self.handle.answered(result),
@@ -259,6 +268,11 @@ where
             Ok(facts) => self.reports.facts(facts),
             Err(error) => warn!(%error, "facts of an agent make no sense; what was known stays"),
         }
+    }
+
+    fn is_member(&self, network: &NetworkId) -> bool {
+        let view = self.shared.view();
+        view.network(network).is_some_and(|state| state.membership(&self.caller.host.id).is_some())
     }
 
     /// A removed host is cut off at once.
@@ -291,6 +305,14 @@ where
         Ok(None) => Err(gone()),
         Err(_) => Err(Status::deadline_exceeded("no hello came in time")),
     }
+}
+
+/// The networks of a host; also one that it has and of which this replica cannot read everything.
+fn networks_of(view: &View, host: &HostId, applied: &[Applied]) -> Vec<String> {
+    let known: BTreeSet<NetworkId> = view.networks_of(host).map(|(id, _)| id.clone()).collect();
+    let doubtful = applied.iter().filter_map(|applied| applied.network_id.parse().ok());
+    let doubtful = doubtful.filter(|id: &NetworkId| !known.contains(id) && view.is_incomplete(id));
+    known.iter().cloned().chain(doubtful).map(String::from).collect()
 }
 
 fn gone() -> Status {

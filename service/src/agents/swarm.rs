@@ -57,7 +57,7 @@ impl Swarm {
         let mut peers = Vec::new();
         for id in hosts {
             let found = replica.shared().parts.store.get(&key::host(id)).await.unwrap().unwrap();
-            let caller = Caller { host: found.value, revision: found.modified };
+            let caller = Caller { host: found.value, revision: found.modified, valid_for: Duration::from_secs(3_600) };
             let (said, heard) = mpsc::channel(4);
             let told = stream::start(
                 replica.agents.shared.clone(),

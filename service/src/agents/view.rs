@@ -33,7 +33,7 @@ pub(crate) struct View {
 pub(crate) struct Changes {
     /// Their members have something new to be told.
     pub(crate) networks: BTreeSet<NetworkId>,
-    /// Their record, or one of their memberships, came or went.
+    /// Their record, one of their memberships or what they reported of it changed.
     pub(crate) hosts: BTreeSet<HostId>,
     pub(crate) presences: BTreeSet<HostId>,
     pub(crate) commands: Vec<CommandChange>,
@@ -192,7 +192,8 @@ impl View {
                 self.refresh_peer(&network, &host, revision, changes);
             }
             (AnyKey::Status(network, host), AnyRecord::Status(status)) => {
-                self.statuses.insert((network, host), status);
+                self.statuses.insert((network, host.clone()), status);
+                changes.hosts.insert(host);
             }
             (AnyKey::Presence(host), AnyRecord::Presence(presence)) => {
                 self.presences.insert(host.clone(), (presence, item.modified));

@@ -144,7 +144,7 @@ async fn reports_are_written_only_if_they_differ_and_at_most_once_a_second() {
     for port in 1..=200 {
         wire.say(Heard::Facts(v1::HostFacts::from(&facts(port)))).await;
     }
-    let mut revisions = std::collections::BTreeSet::new();
+    let mut revisions = BTreeSet::new();
     let started = Instant::now();
     let last = eventually("the last report", async || {
         let host = house.store.get(&host_key).await.unwrap().unwrap();
@@ -200,7 +200,7 @@ async fn slow(
     patience: Patience,
 ) -> (mpsc::Sender<Result<AgentMessage, Status>>, Outgoing) {
     let record = replica.shared().parts.store.get(&key::host(&agent.host)).await.unwrap().unwrap();
-    let caller = Caller { host: record.value, revision: record.modified };
+    let caller = Caller { host: record.value, revision: record.modified, valid_for: Duration::from_secs(3_600) };
     let (said, heard) = mpsc::channel(8);
     let hello = Hello { facts: Some(agent.facts.clone()), applied: agent.copy.applied(&agent.host) };
     said.send(Ok(AgentMessage { message: Some(Heard::Hello(hello)) })).await.unwrap();
@@ -329,4 +329,46 @@ async fn agents_keep_what_they_have_while_the_store_does_not_answer() {
     wire.say(Heard::Ping(())).await;
     let next = wire.next("a pong, and nothing before it").await.unwrap();
     assert!(matches!(next, Told::Pong(())), "{next:?}");
+}
+
+#[tokio::test]
+async fn a_stream_ends_with_the_certificate_that_opened_it() {
+    let (_house, replica, mut agents) = house_with(1).await;
+    let agent = agents.remove(0);
+    let record = replica.shared().parts.store.get(&key::host(&agent.host)).await.unwrap().unwrap();
+    let caller = Caller { host: record.value, revision: record.modified, valid_for: Duration::from_millis(100) };
+    let (said, heard) = mpsc::channel(1);
+    said.send(Ok(AgentMessage { message: Some(Heard::Hello(Hello::default())) })).await.unwrap();
+    let heard = tokio_stream::wrappers::ReceiverStream::new(heard);
+    let mut told = start(replica.agents.shared.clone(), caller, None, heard, Patience::default());
+    let last = loop {
+        match timeout(DEADLINE, told.next()).await.unwrap() {
+            Some(Ok(_)) => {}
+            Some(Err(status)) => break status,
+            None => panic!("ended without a reason"),
+        }
+    };
+    assert_eq!(last.code(), Code::Unauthenticated);
+}
+
+#[tokio::test]
+async fn a_late_write_of_an_earlier_report_is_put_right() {
+    let (house, replica, mut agents) = house_with(1).await;
+    let agent = agents.remove(0);
+    let wire = agent.sync(&replica).await.unwrap();
+    let status = v1::MembershipStatus { network_id: "n".into(), state: "tunneling".into(), ..Default::default() };
+    wire.say(Heard::Status(status)).await;
+    let (host_key, status_key) = (key::host(&agent.host), key::status(&network_id("n"), &agent.host));
+    let reported = eventually("the status", async || house.store.get(&status_key).await.unwrap()).await.value;
+
+    let found = house.store.get(&host_key).await.unwrap().unwrap();
+    let late = cladnet_model::Host { facts: facts(1), ..found.value.clone() };
+    house.store.put(&host_key, &late).await.unwrap();
+    house.store.put(&status_key, &MembershipStatus { state: PeerState::Failed, ..reported.clone() }).await.unwrap();
+    eventually("what the agent says", async || {
+        let host = house.store.get(&host_key).await.unwrap()?.value;
+        let status = house.store.get(&status_key).await.unwrap()?.value;
+        (host.facts == found.value.facts && status == reported).then_some(())
+    })
+    .await;
 }
