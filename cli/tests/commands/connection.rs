@@ -1,6 +1,11 @@
 //! Getting to the service: what is missing, what is wrong, and which exit code says so.
 
-use std::fs;
+use std::{
+    fs,
+    io::{BufRead as _, BufReader},
+    process::Stdio,
+    time::{Duration, Instant},
+};
 
 use crate::harness::{Outcome, Server, cladnet};
 
@@ -51,6 +56,21 @@ fn files_that_are_no_keys_or_certificates_are_wrong_configuration() {
     server.run_with_key("/nowhere/key".as_ref(), &["info"]).refused(64, &["--key-file", "/nowhere/key"]);
     fs::write(server.ca_file(), "no certificate").unwrap();
     server.run(&["info"]).refused(64, &["--ca-file"]);
+}
+
+#[test]
+fn events_are_followed_until_the_service_stops_which_does_not_wait_for_that() {
+    let mut server = Server::start();
+    server.network("before", "172.20.0.0/24");
+    let mut follower = server.command(&["event", "list", "--follow"]).stdout(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(follower.stdout.take().unwrap()).lines().map(Result::unwrap);
+    assert!(lines.any(|line| line.contains("network.created  before")));
+    server.network("after", "172.20.1.0/24");
+    assert!(lines.any(|line| line.contains("network.created  after")));
+    let asked = Instant::now();
+    assert_eq!(server.stop(), 0);
+    assert!(asked.elapsed() < Duration::from_secs(10), "the server took {:?} to stop", asked.elapsed());
+    assert!(matches!(follower.wait().unwrap().code(), Some(1 | 6)), "a stream that ends is no success");
 }
 
 #[test]

@@ -121,9 +121,19 @@ impl Server {
     }
 
     pub(crate) fn run_with_key(&self, key_file: &Path, arguments: &[&str]) -> Outcome {
+        Outcome::of(&mut self.command_with_key(key_file, arguments))
+    }
+
+    /// A command with the first key, to be started by the caller.
+    pub(crate) fn command(&self, arguments: &[&str]) -> Command {
+        self.command_with_key(&self.key_file(), arguments)
+    }
+
+    fn command_with_key(&self, key_file: &Path, arguments: &[&str]) -> Command {
         let mut command = cladnet();
         command.args(["--service", &self.url, "--ca-file"]).arg(self.ca_file()).arg("--key-file").arg(key_file);
-        Outcome::of(command.args(arguments))
+        command.args(arguments);
+        command
     }
 
     /// The JSON answer of a command that works.
