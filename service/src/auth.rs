@@ -15,6 +15,7 @@ use cladnet_model::{Action, ApiKeyText, KeyId, Role};
 use cladnet_store::key;
 use http::{Extensions, HeaderMap, header};
 use tonic::Status;
+use tracing::info;
 
 use crate::{
     Connection, Service,
@@ -110,6 +111,9 @@ pub(crate) async fn admit(
             known => known.map(Some),
         },
     };
+    if let Err(error) = &caller {
+        info!(rpc, from = connection.map(|connection| tracing::field::display(connection.remote)), %error, "call refused");
+    }
     match caller {
         Err(CallError::Unauthenticated(_)) if too_many(&service.gates.failures) => slow_down("wrong credentials"),
         caller => Ok(Admission { rpc, caller: caller? }),

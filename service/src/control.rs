@@ -1,9 +1,12 @@
 //! Taking peers up and down, and waiting until their agents say that it is done.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use cladnet_model::{DesiredState, HostId, MembershipStatus, NetworkId, PeerState};
-use cladnet_store::{AnyKey, Change, Revision, StoreError, key};
+use cladnet_store::{AnyKey, Change, Revision, StoreError, Versioned, key};
 use tokio::time::{Instant, timeout_at};
 
 use crate::{
@@ -46,13 +49,6 @@ pub(crate) struct PeerOutcome {
     pub(crate) detail: String,
 }
 
-/// What is awaited of one agent.
-struct Awaited {
-    peer: PeerRow,
-    /// The report must be of this revision or a later one; any will do when nothing was changed.
-    since: Option<Revision>,
-}
-
 impl Service {
     /// Writes what is wished for each of `peers` and waits for their agents' reports, at most for `wait`. Plain machines
     /// have no agent and cannot be steered.
@@ -65,110 +61,134 @@ impl Service {
         actor: &str,
     ) -> Result<Vec<PeerOutcome>, CallError> {
         let deadline = Instant::now() + wait;
-        let mut outcomes = Vec::new();
-        let mut awaited = BTreeMap::new();
+        let mut reports = Reports::new(desired);
         for peer in peers {
             if peer.membership.plain {
-                outcomes.push(told(&peer, Outcome::Failed, "runs plain WireGuard, which nobody steers from here"));
+                reports.tell(&peer, Outcome::Failed, "runs plain WireGuard, which nobody steers from here");
                 continue;
             }
             let update = PeerUpdate { desired_state: Some(desired), ..PeerUpdate::default() };
-            let since = match self.update_peer(network, peer.id(), &update, actor).await {
-                Ok(_) if peer.membership.desired_state == desired => None,
-                Ok(_) => Some(self.membership(network, peer.id()).await?.modified),
-                Err(CallError::NotFound(reason)) => {
-                    outcomes.push(told(&peer, Outcome::Failed, &reason));
-                    continue;
-                }
+            match self.update_peer(network, peer.id(), &update, actor).await {
+                Err(CallError::NotFound(reason)) => reports.tell(&peer, Outcome::Failed, &reason),
                 Err(error) => return Err(error),
-            };
-            if peer.online {
-                awaited.insert(peer.id().clone(), Awaited { peer, since });
-            } else {
-                outcomes.push(told(&peer, Outcome::Offline, "is not connected; carried out when it returns"));
+                Ok(_) if !peer.online => {
+                    reports.tell(&peer, Outcome::Offline, "is not connected; carried out when it returns");
+                }
+                Ok(_) if peer.membership.desired_state == desired => reports.expect(peer, None),
+                Ok(_) => {
+                    let since = self.membership(network, peer.id()).await?.modified;
+                    reports.expect(peer, Some(since));
+                }
             }
         }
-        self.await_reports(network, desired, deadline, &mut awaited, &mut outcomes).await?;
-        outcomes.sort_by(|one, other| one.host.cmp(&other.host));
-        Ok(outcomes)
+        self.await_reports(network, deadline, &mut reports).await?;
+        Ok(reports.conclude(&self.online().await?))
     }
 
+    /// Hears reports until all that are expected have come, or until the deadline.
     async fn await_reports(
         &self,
         network: &NetworkId,
-        desired: DesiredState,
         deadline: Instant,
-        awaited: &mut BTreeMap<HostId, Awaited>,
-        outcomes: &mut Vec<PeerOutcome>,
+        reports: &mut Reports,
     ) -> Result<(), CallError> {
-        let reported = self.store.list(&key::statuses(network)).await?;
-        let mut watch = self.store.watch(&key::statuses(network), reported.revision).await?;
-        let mut last: BTreeMap<HostId, MembershipStatus> = BTreeMap::new();
-        let mut news: Vec<_> = reported.items;
-        loop {
-            for status in news.drain(..) {
-                let AnyKey::Status(_, host) = status.key.parse() else { continue };
-                let settled = awaited.get(&host).and_then(|awaited| settled(awaited, desired, &status.value));
-                if let (Some((outcome, detail)), Some(done)) =
-                    (settled, awaited.contains_key(&host).then(|| host.clone()))
-                    && let Some(Awaited { peer, .. }) = awaited.remove(&done)
-                {
-                    outcomes.push(told(&peer, outcome, &detail));
+        let statuses = key::statuses(network);
+        while !reports.are_complete() {
+            let listed = self.store.list(&statuses).await?;
+            listed.items.into_iter().for_each(|status| reports.hear(status));
+            let mut watch = self.store.watch(&statuses, listed.revision).await?;
+            while !reports.are_complete() {
+                let batch = match timeout_at(deadline, watch.next()).await {
+                    Ok(Ok(batch)) => batch,
+                    Ok(Err(StoreError::Compacted { .. })) => break, // list again
+                    Ok(Err(error)) => return Err(error.into()),
+                    Err(_) => return Ok(()),
+                };
+                for change in batch.changes {
+                    if let Change::Put(status) = change {
+                        reports.hear(status);
+                    }
                 }
-                last.insert(host, status.value);
             }
-            if awaited.is_empty() {
-                return Ok(());
-            }
-            match timeout_at(deadline, watch.next()).await {
-                Ok(Ok(batch)) => news.extend(batch.changes.into_iter().filter_map(|change| match change {
-                    Change::Put(status) => Some(status),
-                    Change::Deleted(_) | Change::Undecodable(_) => None,
-                })),
-                Ok(Err(StoreError::Compacted { .. })) => {
-                    let again = self.store.list(&key::statuses(network)).await?;
-                    watch = self.store.watch(&key::statuses(network), again.revision).await?;
-                    news = again.items;
-                }
-                Ok(Err(error)) => return Err(error.into()),
-                Err(_) => break,
-            }
-        }
-        let online = self.online().await?;
-        for (host, Awaited { peer, .. }) in std::mem::take(awaited) {
-            let state = last.get(&host).map(|status| status.state);
-            // An agent that is already where it should be may have nothing new to say.
-            let (outcome, detail) = match state {
-                Some(state) if state == wanted(desired) => (Outcome::Acknowledged, state.to_string()),
-                _ if !online.contains(&host) => (Outcome::Offline, "went away; carried out when it returns".to_owned()),
-                Some(state) => (Outcome::TimedOut, format!("is still {state}")),
-                None => (Outcome::TimedOut, "has not reported yet".to_owned()),
-            };
-            outcomes.push(told(&peer, outcome, &detail));
         }
         Ok(())
     }
 }
 
-fn wanted(desired: DesiredState) -> PeerState {
-    match desired {
-        DesiredState::Up => PeerState::Tunneling,
-        DesiredState::Down => PeerState::Released,
-    }
+/// What agents have reported, and of which reports are still to come. Pure.
+struct Reports {
+    desired: DesiredState,
+    expected: BTreeMap<HostId, Expected>,
+    outcomes: Vec<PeerOutcome>,
 }
 
-/// The outcome that a report settles, if it does.
-fn settled(awaited: &Awaited, desired: DesiredState, status: &MembershipStatus) -> Option<(Outcome, String)> {
-    if awaited.since.is_some_and(|since| status.revision < since.get()) {
-        return None;
-    }
-    match status.state {
-        state if state == wanted(desired) => Some((Outcome::Acknowledged, state.to_string())),
-        PeerState::Failed => Some((Outcome::Failed, status.reason.clone())),
-        _ => None,
-    }
+/// A report that is to come.
+struct Expected {
+    peer: PeerRow,
+    /// Only a report of this revision or a later one counts; any does when nothing was changed.
+    since: Option<Revision>,
+    /// The last one, whether it counts or not.
+    last: Option<PeerState>,
 }
 
-fn told(peer: &PeerRow, outcome: Outcome, detail: &str) -> PeerOutcome {
-    PeerOutcome { host: peer.id().clone(), name: peer.name().to_owned(), outcome, detail: detail.to_owned() }
+impl Reports {
+    fn new(desired: DesiredState) -> Self {
+        Self { desired, expected: BTreeMap::new(), outcomes: Vec::new() }
+    }
+
+    fn expect(&mut self, peer: PeerRow, since: Option<Revision>) {
+        self.expected.insert(peer.id().clone(), Expected { peer, since, last: None });
+    }
+
+    fn are_complete(&self) -> bool {
+        self.expected.is_empty()
+    }
+
+    fn tell(&mut self, peer: &PeerRow, outcome: Outcome, detail: &str) {
+        let (host, name) = (peer.id().clone(), peer.name().to_owned());
+        self.outcomes.push(PeerOutcome { host, name, outcome, detail: detail.to_owned() });
+    }
+
+    fn wanted(&self) -> PeerState {
+        match self.desired {
+            DesiredState::Up => PeerState::Tunneling,
+            DesiredState::Down => PeerState::Released,
+        }
+    }
+
+    fn hear(&mut self, status: Versioned<MembershipStatus>) {
+        let AnyKey::Status(_, host) = status.key.parse() else { return };
+        let wanted = self.wanted();
+        let Some(expected) = self.expected.get_mut(&host) else { return };
+        let MembershipStatus { state, reason, revision, .. } = status.value;
+        expected.last = Some(state);
+        if expected.since.is_some_and(|since| revision < since.get()) {
+            return;
+        }
+        let (outcome, detail) = match state {
+            state if state == wanted => (Outcome::Acknowledged, state.to_string()),
+            PeerState::Failed => (Outcome::Failed, reason),
+            _ => return,
+        };
+        if let Some(Expected { peer, .. }) = self.expected.remove(&host) {
+            self.tell(&peer, outcome, &detail);
+        }
+    }
+
+    /// No more reports: what is missing is told by the last one and by whether the agent is still `online`.
+    fn conclude(mut self, online: &BTreeSet<HostId>) -> Vec<PeerOutcome> {
+        for (host, Expected { peer, last, .. }) in std::mem::take(&mut self.expected) {
+            match last {
+                // An agent that is where it should be already may have nothing new to say.
+                Some(state) if state == self.wanted() => self.tell(&peer, Outcome::Acknowledged, state.as_str()),
+                _ if !online.contains(&host) => {
+                    self.tell(&peer, Outcome::Offline, "went away; carried out when it returns");
+                }
+                Some(state) => self.tell(&peer, Outcome::TimedOut, &format!("is still {state}")),
+                None => self.tell(&peer, Outcome::TimedOut, "has not reported yet"),
+            }
+        }
+        self.outcomes.sort_by(|one, other| one.host.cmp(&other.host));
+        self.outcomes
+    }
 }

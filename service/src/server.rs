@@ -73,7 +73,7 @@ impl Server {
         }
         let listener = tcp(config.listen_addr, "--listen")?;
         let insecure = config.insecure_http.map(|address| tcp(address, "--insecure-http")).transpose()?;
-        let stun = config.stun_addr.map(|address| udp(address, "--stun")).transpose()?;
+        let stun = config.stun_addr.map(|address| udp(address, "--stun-listen")).transpose()?;
         let installation = bootstrap::installation(&store, config.admin_key_file.as_deref(), clock.now()).await?;
         let (authority, shutdown) = (Arc::new(installation.authority), CancellationToken::new());
         let replica = format!("replica-{:016x}", rand::random::<u64>());

@@ -205,6 +205,7 @@ fn wrong_type(message: &MessageDescriptor, path: &str, error: &impl std::fmt::Di
 
 #[cfg(test)]
 mod tests {
+    use proptest::strategy::Strategy as _;
     use prost_reflect::DescriptorPool;
 
     use super::*;
@@ -281,5 +282,28 @@ mod tests {
         assert_eq!(error.field, "");
         let error = read(&binding("CreateNetwork"), &[], &[], b"{").expect_err("no JSON");
         assert!(error.detail.contains("not JSON"), "{error}");
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn nothing_that_anybody_sends_panics(
+            which in 0..64_usize,
+            path in "\\PC{0,20}",
+            name in "[a-zA-Z_.]{0,20}",
+            value in "\\PC{0,20}",
+            body in proptest::prelude::prop_oneof![
+                proptest::collection::vec(proptest::prelude::any::<u8>(), 0..64),
+                r#"\{"(networkId|labels|ttl|command|location|avoid|uses)": ("[a-z0-9.-]{0,5}"|-?[0-9]{1,20}|\{\}|\[null\]|null|true)\}"#
+                    .prop_map(String::into_bytes),
+            ],
+        ) {
+            static BINDINGS: std::sync::LazyLock<Vec<Binding>> = std::sync::LazyLock::new(|| {
+                bindings(&DescriptorPool::decode(cladnet_proto::DESCRIPTORS).expect("our own descriptors"))
+            });
+            let bindings = &*BINDINGS;
+            let binding = &bindings[which % bindings.len()];
+            let fields: Vec<_> = binding.path_fields().iter().map(|field| ((*field).to_owned(), path.clone())).collect();
+            let _ = read(binding, &fields, &[(name, value)], &body);
+        }
     }
 }

@@ -1,7 +1,10 @@
 //! The port itself: what it answers to whom, and what it survives.
 
 use cladnet_model::{ApiKeyText, Secret};
-use cladnet_proto::cladnet::v1::system_service_client::SystemServiceClient;
+use cladnet_proto::{
+    cbnet::v1::system_management_service_client::SystemManagementServiceClient,
+    cladnet::v1::system_service_client::SystemServiceClient,
+};
 use cladnet_service::{Config, Server, StartError};
 use cladnet_store::{EmbeddedOptions, Store};
 use http::{Method, StatusCode, header};
@@ -129,6 +132,12 @@ async fn the_listener_without_tls_is_for_loopback_and_cb_network_alone() {
         assert_eq!(answer(plain.get(url("/health")).header(name, value)).await.status, StatusCode::FORBIDDEN, "{name}");
     }
     assert_eq!(answer(plain.get(url("/v1/cladnet"))).await.status, StatusCode::UNAUTHORIZED);
+
+    let channel = tonic::transport::Endpoint::from_shared(url("")).expect("a URL").connect().await.expect("connects");
+    let mut old = SystemManagementServiceClient::new(channel.clone());
+    assert_eq!(old.health(()).await.expect("an answer").into_inner(), "healthy");
+    let ours = SystemServiceClient::new(channel).get_info(bearing(&harness.admin_key, ())).await;
+    assert_eq!(ours.expect_err("is not served here").code(), tonic::Code::Unimplemented);
 }
 
 #[tokio::test]
