@@ -7,8 +7,8 @@ use std::{collections::BTreeSet, net::IpAddr, sync::Arc, time::Duration};
 use cladnet_model::{HostId, NetworkId, Presence};
 use cladnet_proto::{
     cladnet::v1::{
-        AgentCommand, AgentMessage, Applied, Hello, ServiceMessage, Welcome, agent_message::Message as Heard,
-        service_message::Message as Told,
+        AgentCommand, AgentMessage, Applied, Hello, HostFacts, ServiceMessage, Welcome,
+        agent_message::Message as Heard, service_message::Message as Told,
     },
     convert,
 };
@@ -166,7 +166,9 @@ where
             Ok(Some(wanted)) => wanted.send(Ok(ServiceMessage { message: Some(Told::Welcome(welcome)) })),
             _ => return Err(gone()),
         }
-        conversation.hear_facts(hello.facts);
+        if let Some(facts) = hello.facts {
+            conversation.hear_facts(facts);
+        }
         Ok(conversation)
     }
 
@@ -250,7 +252,7 @@ where
     fn hear(&mut self, message: AgentMessage) -> Result<(), Status> {
         match message.message {
             Some(Heard::Ping(())) => self.pongs = (self.pongs + 1).min(MAX_PONGS),
-            Some(Heard::Facts(facts)) => self.hear_facts(Some(facts)),
+            Some(Heard::Facts(facts)) => self.hear_facts(facts),
             Some(Heard::Status(status)) => match convert::membership_status(status) {
                 Ok((network, status)) if self.is_member(&network) => self.reports.status(network, status),
                 Ok((network, _)) => debug!(%network, "status of a network that the host is not in"),
@@ -263,8 +265,8 @@ where
         Ok(())
     }
 
-    fn hear_facts(&self, facts: Option<cladnet_proto::cladnet::v1::HostFacts>) {
-        match convert::host_facts("facts", facts) {
+    fn hear_facts(&self, facts: HostFacts) {
+        match convert::host_facts("facts", Some(facts)) {
             Ok(facts) => self.reports.facts(facts),
             Err(error) => warn!(%error, "facts of an agent make no sense; what was known stays"),
         }

@@ -12,21 +12,22 @@ use std::{
 
 use cladnet_model::{HostId, SetDigest};
 use cladnet_proto::cladnet::v1::{
-    AgentMessage, Hello, MembershipConfig, agent_message::Message as Said, service_message::Message as Told,
+    AgentMessage, Hello, MembershipConfig, ServiceMessage, agent_message::Message as Said,
+    service_message::Message as Told,
 };
 use cladnet_store::key;
-use futures_util::{StreamExt as _, future::join_all};
+use futures_util::{Stream, StreamExt as _, future::join_all, stream};
 use prost::Message as _;
 use tokio::{
     sync::{mpsc, watch},
     time::{Duration, Instant, interval},
 };
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::Status;
+use tonic::{Code, Status};
 
 use super::{
     identity::Caller,
-    stream::{self, Patience},
+    stream::{Patience, start},
     testing::*,
 };
 
@@ -45,13 +46,15 @@ struct Progress {
     bytes: AtomicU64,
 }
 
-/// Agents without TLS in between, each on a task that applies and checks every message.
+/// Agents, each on a task that applies and checks every message.
+#[derive(Default)]
 struct Swarm {
     peers: Vec<watch::Receiver<usize>>,
     progress: Arc<Progress>,
 }
 
 impl Swarm {
+    /// Without TLS in between.
     async fn connect(replica: &Replica, hosts: &[HostId]) -> Self {
         let progress = Arc::<Progress>::default();
         let mut peers = Vec::new();
@@ -59,15 +62,12 @@ impl Swarm {
             let found = replica.shared().parts.store.get(&key::host(id)).await.unwrap().unwrap();
             let caller = Caller { host: found.value, revision: found.modified, valid_for: Duration::from_secs(3_600) };
             let (said, heard) = mpsc::channel(4);
-            let told = stream::start(
-                replica.agents.shared.clone(),
-                caller,
-                None,
-                ReceiverStream::new(heard),
-                Patience::default(),
-            );
+            let told =
+                start(replica.agents.shared.clone(), caller, None, ReceiverStream::new(heard), Patience::default());
             let (sender, receiver) = watch::channel(0);
-            tokio::spawn(live(id.clone(), said, told, sender, progress.clone()));
+            said.try_send(Ok(hello())).unwrap();
+            let say = move |message| drop(said.try_send(Ok(message)));
+            tokio::spawn(live(id.clone(), say, told, sender, progress.clone()));
             peers.push(receiver);
         }
         Self { peers, progress }
@@ -88,13 +88,11 @@ async fn reach(agents: &mut [watch::Receiver<usize>], count: usize, since: Insta
 
 async fn live(
     host: HostId,
-    said: mpsc::Sender<Result<AgentMessage, Status>>,
-    mut told: stream::Outgoing,
+    say: impl Fn(AgentMessage),
+    mut told: impl Stream<Item = Result<ServiceMessage, Status>> + Unpin,
     peers: watch::Sender<usize>,
     progress: Arc<Progress>,
 ) {
-    let hello = Hello { facts: Some((&facts(8055)).into()), applied: Vec::new() };
-    said.send(Ok(AgentMessage { message: Some(Said::Hello(hello)) })).await.unwrap();
     let mut copy = LightCopy::default();
     let mut pings = interval(Duration::from_secs(5));
     loop {
@@ -110,9 +108,14 @@ async fn live(
                 let count = copy.peers.len();
                 peers.send_if_modified(|known| std::mem::replace(known, count) != count);
             }
-            _ = pings.tick() => drop(said.try_send(Ok(AgentMessage { message: Some(Said::Ping(())) }))),
+            _ = pings.tick() => say(AgentMessage { message: Some(Said::Ping(())) }),
         }
     }
+}
+
+fn hello() -> AgentMessage {
+    let hello = Hello { facts: Some((&facts(8055)).into()), applied: Vec::new() };
+    AgentMessage { message: Some(Said::Hello(hello)) }
 }
 
 /// What an agent checks, without what it keeps: a thousand of them share this machine with the replica.
@@ -273,4 +276,42 @@ async fn many_machines_join_with_one_token_and_a_storm_of_addresses_comes_in_pie
         percentile(&told, 100),
         swarm.progress.messages.load(Ordering::Relaxed)
     );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn machines_join_and_stay_in_sync_over_tls() {
+    let agents = swarm_size() / 4;
+    let house = House::with_network("n").await;
+    let replica = house.replica().await;
+    let token = house.token("n", u32::try_from(agents).unwrap(), replica.ca).await;
+    let started = Instant::now();
+    let joins = (0..agents).map(|_| async {
+        let machine = Machine::new();
+        let enrolled = eventually("a turn to enrol", async || match machine.enrol(&replica, &token).await {
+            Ok(enrolled) => Some(enrolled),
+            Err(status) if status.code() == Code::ResourceExhausted => None,
+            Err(status) => panic!("{status:?}"),
+        })
+        .await;
+        (machine, enrolled)
+    });
+    let joined: Vec<_> = stream::iter(joins).buffer_unordered(WORKERS).collect().await;
+    println!("{agents} joins over TLS in {:?}", started.elapsed());
+
+    let started = Instant::now();
+    let mut swarm = Swarm::default();
+    for (machine, enrolled) in joined {
+        let (said, heard) = mpsc::channel(4);
+        said.try_send(hello()).unwrap();
+        let mut client = replica.client(&enrolled.certificate, &machine.key).await;
+        let told = client.sync(ReceiverStream::new(heard)).await.unwrap().into_inner();
+        let (sender, receiver) = watch::channel(0);
+        let say = move |message| drop(said.try_send(message));
+        let host = enrolled.host_id.parse().unwrap();
+        tokio::spawn(live(host, say, told, sender, swarm.progress.clone()));
+        swarm.peers.push(receiver);
+    }
+    house.assign_addresses(&network_id("n")).await;
+    reach(&mut swarm.peers, agents - 1, started).await;
+    println!("{agents} agents over TLS have every peer after {:?}", started.elapsed());
 }

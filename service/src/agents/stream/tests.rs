@@ -142,7 +142,7 @@ async fn reports_are_written_only_if_they_differ_and_at_most_once_a_second() {
     let host_key = key::host(&agent.host);
     let before = house.store.get(&host_key).await.unwrap().unwrap();
     for port in 1..=200 {
-        wire.say(Heard::Facts(v1::HostFacts::from(&facts(port)))).await;
+        wire.say(Heard::Facts(HostFacts::from(&facts(port)))).await;
     }
     let mut revisions = BTreeSet::new();
     let started = Instant::now();
@@ -157,7 +157,7 @@ async fn reports_are_written_only_if_they_differ_and_at_most_once_a_second() {
     assert!(revisions.len() <= allowed, "{} writes", revisions.len());
 
     let status = v1::MembershipStatus { network_id: "n".into(), state: "tunneling".into(), ..Default::default() };
-    wire.say(Heard::Facts(v1::HostFacts::from(&facts(200)))).await;
+    wire.say(Heard::Facts(HostFacts::from(&facts(200)))).await;
     wire.say(Heard::Status(status.clone())).await;
     let status_key = key::status(&network_id("n"), &agent.host);
     let written = eventually("the status", async || house.store.get(&status_key).await.unwrap()).await;
