@@ -54,8 +54,8 @@ pub(crate) struct Admission {
 /// a neighbour's wrong ones.
 const FAILURES: RateLimit = RateLimit { burst: 30, every: Duration::from_secs(2) };
 
-/// Enrolments of one network of addresses: a thousand machines behind one NAT are still welcome within half a minute.
-const ENROLMENTS: RateLimit = RateLimit { burst: 200, every: Duration::from_millis(10) };
+/// Enrolments of one network of addresses: a thousand machines behind one NAT are welcome all at once.
+const ENROLMENTS: RateLimit = RateLimit { burst: 2_000, every: Duration::from_millis(10) };
 
 /// What is counted per network of addresses.
 #[derive(Debug)]

@@ -22,7 +22,7 @@ use crate::{
     events,
     listener::{self, Security},
     router,
-    tls::{ServerTls, TlsError},
+    tls::{self, ServerTls, TlsError},
 };
 
 /// Connections that may wait to be accepted.
@@ -59,7 +59,7 @@ pub struct Server {
 }
 
 impl Server {
-    /// Opens the ports first, so that a busy one changes nothing; then finds the installation in the store, or makes it.
+    /// Reads files and opens ports first, so that a wrong or busy one changes nothing; then finds the installation in the store, or makes it.
     pub async fn bind(config: Config, store: Store) -> Result<Self, StartError> {
         Self::bind_with_clock(config, store, Clock::default()).await
     }
@@ -71,6 +71,7 @@ impl Server {
         if let Some(address) = config.insecure_http.filter(|address| !address.ip().is_loopback()) {
             return Err(StartError::NotLoopback { address, option: "--insecure-http" });
         }
+        tls::check(&config)?;
         let listener = tcp(config.listen_addr, "--listen")?;
         let insecure = config.insecure_http.map(|address| tcp(address, "--insecure-http")).transpose()?;
         let stun = config.stun_addr.map(|address| udp(address, "--stun-listen")).transpose()?;

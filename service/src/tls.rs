@@ -10,7 +10,7 @@ use rustls::ServerConfig;
 use tokio_rustls::TlsAcceptor;
 use tracing::{info, warn};
 
-use crate::{CertificateFiles, Service};
+use crate::{CertificateFiles, Config, Service};
 
 /// Longer than any restart, shorter than any leak lasts.
 const LIFETIME: Duration = Duration::from_secs(90 * 86_400);
@@ -66,6 +66,11 @@ impl ServerTls {
             }
         }
     }
+}
+
+/// Whether the operator's files can be used; asked before anything is made, so that a wrong one changes nothing.
+pub(crate) fn check(config: &Config) -> Result<(), TlsError> {
+    config.certificate.as_ref().map(read).transpose().map(drop)
 }
 
 fn configuration(service: &Service) -> Result<Arc<ServerConfig>, TlsError> {

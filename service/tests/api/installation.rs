@@ -2,7 +2,7 @@
 
 use std::os::unix::fs::PermissionsExt as _;
 
-use cladnet_service::{BootstrapError, Config, Server, StartError};
+use cladnet_service::{BootstrapError, CertificateFiles, Config, Server, StartError};
 use cladnet_store::{EmbeddedOptions, Store};
 
 use crate::harness::free_ports;
@@ -38,4 +38,23 @@ async fn the_first_key_is_written_to_a_private_file_that_was_not_there() {
     drop(server);
     Server::bind(config(), store).await.expect("a later start leaves the file alone");
     assert_eq!(std::fs::read_to_string(&path).expect("reads"), written);
+}
+
+#[tokio::test]
+async fn a_certificate_that_cannot_be_used_is_named_and_nothing_is_made() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let store = Store::open_embedded(EmbeddedOptions::new(directory.path())).await.expect("a store");
+    let (chain, key) = (directory.path().join("chain.pem"), directory.path().join("key.pem"));
+    let certificate = Some(CertificateFiles { chain: chain.clone(), key: key.clone() });
+    let bind = || Server::bind(Config { certificate: certificate.clone(), ..free_ports() }, store.clone());
+    let missing = bind().await.err().expect("refused");
+    assert!(source(&missing).contains("chain.pem"), "{}", source(&missing));
+    std::fs::write(&chain, "no certificate").and_then(|()| std::fs::write(&key, "no key")).expect("writes");
+    let wrong = bind().await.err().expect("refused");
+    assert!(source(&wrong).contains("key.pem"), "{}", source(&wrong));
+    assert!(store.get(&cladnet_store::key::cluster()).await.expect("reads").is_none());
+}
+
+fn source(error: &dyn std::error::Error) -> String {
+    error.source().map(ToString::to_string).unwrap_or_default()
 }
