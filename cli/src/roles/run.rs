@@ -93,9 +93,10 @@ fn announce(server: &Server, plan: &Announcement) -> Result<(), Failure> {
     if let Some(address) = server.insecure_addr() {
         text += &format!("cbnet.v1 without TLS: http://{address}\n");
     }
+    let mut written = Ok(());
     if let Some(path) = &plan.ca_file {
-        write_certificate(path, server.ca_pem())
-            .map_err(|error| Failure::failed(format!("cannot write {}: {error}", path.display())))?;
+        written = write_certificate(path, server.ca_pem())
+            .map_err(|error| Failure::failed(format!("cannot write {}: {error}", path.display())));
         text += &format!("authority: {}\n", path.display());
     }
     if let Some(key) = server.first_key() {
@@ -105,7 +106,8 @@ fn announce(server: &Server, plan: &Announcement) -> Result<(), Failure> {
     match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
         // Whoever started us may have stopped reading; only a key that is nowhere else must not get lost.
         Err(error) if server.first_key().is_some() && !plan.key_is_in_a_file => Err(error.into()),
-        _ => Ok(()),
+        // The certificate can be fetched again, the key could not: it was told first.
+        _ => written,
     }
 }
 
