@@ -20,6 +20,9 @@ pub(crate) const TRIES: usize = 8;
 /// Memberships removed in one transaction; each takes a few changes.
 const REMOVALS: usize = 20;
 
+/// Tokens deleted in one transaction.
+const DELETIONS: usize = 100;
+
 /// What [`Service::delete_network`] does about peers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Deletion {
@@ -144,7 +147,7 @@ impl Service {
         Ok(())
     }
 
-    /// Deletes a network and, if that is asked for, ends its memberships; says how many. Agents take their interfaces
+    /// Deletes a network with its tokens and, if that is asked for, ends its memberships; says how many. Agents take their interfaces
     /// down, the controller takes the addresses back.
     pub(crate) async fn delete_network(
         &self,
@@ -168,6 +171,7 @@ impl Service {
             }
             removed += self.remove_members(&members, actor).await?;
         }
+        self.delete_tokens(id).await?;
         let message = format!("network {id} deleted with {removed} peers");
         let note = Note { kind: "network.deleted", network: Some(id), host: None, actor, message };
         let transaction = self.store.transaction().exists(&current.key).delete(&current.key);
@@ -180,15 +184,32 @@ impl Service {
         }
         let late = self.store.list(&key::memberships(id)).await?.items;
         removed += self.remove_members(&late, actor).await?;
+        self.delete_tokens(id).await?;
         Ok((current.value, removed))
+    }
+
+    /// A network that is made later under the same id must not admit who holds an old token.
+    async fn delete_tokens(&self, network: &NetworkId) -> Result<(), CallError> {
+        let tokens = self.store.list(&key::tokens()).await?.items;
+        let tokens: Vec<_> = tokens.into_iter().filter(|token| token.value.network == *network).collect();
+        for batch in tokens.chunks(DELETIONS) {
+            let deletions =
+                batch.iter().fold(self.store.transaction(), |deletions, token| deletions.delete(&token.key));
+            deletions.commit().await?;
+        }
+        Ok(())
     }
 
     async fn remove_members(&self, members: &[Versioned<Membership>], actor: &str) -> Result<usize, CallError> {
         let mut removed = 0;
         for batch in members.chunks(REMOVALS) {
-            let transaction = batch.iter().fold(self.store.transaction(), |transaction, member| {
-                self.agents.end_membership(transaction, &member.value, actor)
-            });
+            let mut transaction = self.store.transaction();
+            for Versioned { value: member, .. } in batch {
+                transaction = self.agents.end_membership(transaction, member, actor);
+                if member.plain {
+                    transaction = transaction.delete(&key::host(&member.host)); // it stood for this membership only
+                }
+            }
             transaction.commit().await?;
             removed += batch.len();
         }

@@ -210,10 +210,10 @@ impl Service {
         }
     }
 
-    /// Ends a membership, and a plain machine's record with its last one.
+    /// Ends a membership, and a plain machine's record with it: it stood for this membership only.
     pub(crate) async fn remove_peer(&self, network: &NetworkId, host: &HostId, actor: &str) -> Result<(), CallError> {
         let current = self.membership(network, host).await?.value;
-        if current.plain && self.memberships_of(host).await?.len() == 1 {
+        if current.plain {
             return self.agents.remove_host(host, actor).await;
         }
         self.agents.remove_membership(network, host, actor).await

@@ -165,11 +165,20 @@ async fn a_network_with_peers_is_deleted_only_by_force_and_then_as_a_whole() {
     for number in 0..45 {
         enrolled(&harness.store, "prod", &format!("vm-{number}")).await;
     }
+    let _controller = controller(&harness.store);
+    let plain = json!({"name": "laptop", "publicKey": KEY});
+    assert_eq!(harness.post("/api/v1/networks/prod/plain-peers", plain).await.status, StatusCode::OK);
+    assert_eq!(harness.post("/api/v1/tokens", json!({"networkId": "prod"})).await.status, StatusCode::OK);
     let refused = harness.rest(Method::DELETE, "/api/v1/networks/prod", None).await;
     assert_eq!(refused.status, StatusCode::CONFLICT, "{refused:?}");
-    assert!(refused.body["detail"].as_str().expect("a detail").contains("45 peers"), "{refused:?}");
+    assert!(refused.body["detail"].as_str().expect("a detail").contains("46 peers"), "{refused:?}");
     let deleted = harness.rest(Method::DELETE, "/api/v1/networks/prod?force=true", None).await;
-    assert_eq!(deleted.body["removedPeers"], 45, "{deleted:?}");
+    assert_eq!(deleted.body["removedPeers"], 46, "{deleted:?}");
+    assert!(
+        harness.store.list(&key::tokens()).await.expect("lists").items.is_empty(),
+        "a namesake must not admit them"
+    );
+    assert_eq!(harness.store.list(&key::hosts()).await.expect("lists").items.len(), 45, "hosts stay, plain ones go");
     assert!(harness.store.list(&key::all_memberships()).await.expect("lists").items.is_empty());
     assert!(harness.store.list(&key::public_keys()).await.expect("lists").items.is_empty());
 }
