@@ -102,9 +102,11 @@ async fn live(
                     Some(Ok(message)) => message,
                     ended => return println!("the stream of {host} ended: {ended:?}"),
                 };
-                progress.messages.fetch_add(1, Ordering::Relaxed);
-                progress.bytes.fetch_add(message.encoded_len() as u64, Ordering::Relaxed);
-                copy.apply(&host, message.message.unwrap());
+                let length = message.encoded_len() as u64;
+                if copy.apply(&host, message.message.unwrap()) {
+                    progress.messages.fetch_add(1, Ordering::Relaxed);
+                    progress.bytes.fetch_add(length, Ordering::Relaxed);
+                }
                 let count = copy.peers.len();
                 peers.send_if_modified(|known| std::mem::replace(known, count) != count);
             }
@@ -128,7 +130,8 @@ struct LightCopy {
 }
 
 impl LightCopy {
-    fn apply(&mut self, host: &HostId, message: Told) {
+    /// Whether the message was about the network.
+    fn apply(&mut self, host: &HostId, message: Told) -> bool {
         let (count, digest) = match message {
             Told::Snapshot(snapshot) => {
                 *self = Self { revision: snapshot.revision, ..Self::default() };
@@ -144,9 +147,10 @@ impl LightCopy {
                 delta.upserts.into_iter().for_each(|peer| self.set(peer.host_id, Some(peer.fingerprint)));
                 (delta.count, delta.digest)
             }
-            _ => return,
+            _ => return false,
         };
         assert_eq!((self.peers.len(), &self.digest.as_bytes()[..]), (count as usize, &digest[..]));
+        true
     }
 
     fn configure(&mut self, host: &HostId, membership: Option<MembershipConfig>) {
