@@ -12,6 +12,7 @@ use cladnet_proto::{
     convert,
 };
 use tonic::{Request, Response, Status, Streaming};
+use tracing::info;
 
 use super::{
     Agents, Shared,
@@ -35,7 +36,14 @@ impl AgentService for Agents {
     type SyncStream = Outgoing;
 
     async fn enrol(&self, request: Request<EnrolRequest>) -> Result<Response<EnrolResponse>, Status> {
-        Ok(Response::new(self.shared.enrol(request.into_inner()).await?))
+        let from = request.extensions().get::<Connection>().map(|connection| connection.remote.ip());
+        match self.shared.enrol(request.into_inner()).await {
+            Ok(enrolled) => Ok(Response::new(enrolled)),
+            Err(error) => {
+                info!(?from, %error, "enrolment refused");
+                Err(error.into())
+            }
+        }
     }
 
     async fn join(&self, request: Request<JoinRequest>) -> Result<Response<JoinResponse>, Status> {

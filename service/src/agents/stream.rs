@@ -53,6 +53,10 @@ const COALESCE_PER_STREAM: Duration = Duration::from_micros(200);
 /// Pongs that are owed to an agent beyond this are forgotten: one says as much as many.
 const MAX_PONGS: u8 = 1;
 
+/// What an agent says beyond one message in this time waits in the network, after a burst of so many.
+const BETWEEN_HEARD: Duration = Duration::from_millis(20);
+const BURST: u32 = 64;
+
 /// How long an agent has to take the reason why its stream ended; nothing is kept for it meanwhile.
 const FAREWELL: Duration = Duration::from_secs(5);
 
@@ -110,6 +114,8 @@ struct Conversation<'a, I> {
     /// When the certificate by which the stream was opened expires.
     expires_at: Instant,
     heard_at: Instant,
+    /// When all that was heard would have been said at the allowed rate.
+    heard_until: Instant,
     /// Since when a message waits for the agent to take the one before.
     stalled_since: Option<Instant>,
 }
@@ -158,6 +164,7 @@ where
             next_told: now,
             expires_at: now + caller.valid_for,
             heard_at: now,
+            heard_until: now,
             stalled_since: None,
             caller,
         };
@@ -194,8 +201,9 @@ where
                 // What an agent did comes before what it did not do in time: it may be us who were slow.
                 biased;
                 reason = handle.ended() => return Err(reason),
-                message = self.heard.next() => {
+                message = self.heard.next(), if self.heard_until <= now + BETWEEN_HEARD * BURST => {
                     self.heard_at = Instant::now();
+                    self.heard_until = self.heard_until.max(self.heard_at) + BETWEEN_HEARD;
                     self.hear(message.ok_or_else(gone)??)?;
                 }
                 () = handle.wake.notified() => {
@@ -214,6 +222,7 @@ where
                 Ok(_) = revisions.wait_for(|shown| waits_for.is_some_and(|revision| *shown >= revision)),
                     if waits_for.is_some() => self.stale = true,
                 () = sleep_until(self.next_told), if self.stale && !ready => {}
+                () = sleep_until(self.heard_until - BETWEEN_HEARD * BURST), if self.heard_until > now + BETWEEN_HEARD * BURST => {}
                 () = sleep_until(self.stalled_since.unwrap_or(now) + self.patience.stall), if ready => {
                     return Err(Status::resource_exhausted("the agent took no message for too long"));
                 }
