@@ -194,14 +194,15 @@ impl Configuration {
         }
     }
 
-    /// What the service is told at the start of a stream.
-    pub(crate) fn applied(&self) -> Applied {
+    /// What the service is told at the start of a stream, by the holder of this public key.
+    pub(crate) fn applied(&self, public_key: PublicKey) -> Applied {
         Applied {
             network_id: self.network.to_string(),
             epoch: self.epoch.clone(),
             revision: self.revision,
             count: u32::try_from(self.peers.len()).unwrap_or(u32::MAX),
             digest: self.digest.as_bytes().to_vec(),
+            public_key: public_key.0.to_vec(),
         }
     }
 

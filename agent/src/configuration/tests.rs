@@ -16,7 +16,7 @@ fn a_snapshot_is_taken_and_told_again_as_it_was() {
     assert_eq!(configuration.remotes().len(), 3);
     assert_eq!(configuration.settings().address, Some("10.77.0.1".parse().expect("address")));
     assert_eq!(configuration.to_snapshot(), service.snapshot());
-    let applied = configuration.applied();
+    let applied = configuration.applied(PublicKey([1; 32]));
     assert_eq!((applied.revision, applied.count, applied.digest), (1, 3, service.snapshot().digest));
 }
 

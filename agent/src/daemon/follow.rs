@@ -24,7 +24,9 @@ impl Subject for Arc<Agent> {
     async fn applied(&self) -> Vec<Applied> {
         let core = self.core.lock().await;
         let sound = core.memberships.values().filter(|membership| !membership.resync);
-        sound.filter_map(|membership| Some(membership.configuration.as_ref()?.applied())).collect()
+        sound
+            .filter_map(|membership| Some(membership.configuration.as_ref()?.applied(membership.record.public_key())))
+            .collect()
     }
 
     async fn take(&self, message: Message) -> Result<(), Refusal> {

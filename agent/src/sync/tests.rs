@@ -238,7 +238,7 @@ async fn serve(authority: &Authority, fake: Fake, tasks: &mut JoinSet<()>) -> St
 }
 
 fn applied(revision: i64) -> Applied {
-    Applied { network_id: "prod".into(), epoch: "e".into(), revision, count: 0, digest: vec![0; 32] }
+    Applied { network_id: "prod".into(), epoch: "e".into(), revision, digest: vec![0; 32], ..Applied::default() }
 }
 
 fn status(state: PeerState) -> MembershipStatus {
@@ -269,7 +269,7 @@ async fn a_stream_begins_with_hello_and_carries_what_changes() {
         .expect("runs");
     assert!(matches!(stream.heard().await, Said::Result(result) if result.command_id == "command-1"));
 
-    let ended = MembershipEnded { network_id: "prod".into(), reason: "removed".into() };
+    let ended = MembershipEnded { network_id: "prod".into(), reason: "removed".into(), ..MembershipEnded::default() };
     stream.tell(Message::Ended(ended.clone())).await;
     pair.eventually("the end is taken", |r| r.taken.lock().expect("lock").contains(&Message::Ended(ended.clone())))
         .await;

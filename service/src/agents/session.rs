@@ -96,7 +96,7 @@ impl Session {
             Some(_) => "the host was removed from the network",
             None => "the network was deleted",
         };
-        Some(MembershipEnded { network_id: gone.to_string(), reason: reason.to_owned() })
+        Some(MembershipEnded { network_id: gone.to_string(), reason: reason.to_owned(), ..MembershipEnded::default() })
     }
 }
 

@@ -144,6 +144,7 @@ where
                 epoch: view.epoch().to_owned(),
                 time: Some(convert::timestamp(now)),
                 network_ids: networks_of(&view, host, &hello.applied),
+                ..Welcome::default()
             };
             (Session::new(host.clone(), view.epoch(), hello.applied), welcome)
         };

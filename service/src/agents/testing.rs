@@ -137,6 +137,7 @@ impl Copy {
             revision: network.revision,
             count: u32::try_from(network.peers.len()).unwrap(),
             digest: network.digest(host).as_bytes().to_vec(),
+            ..Applied::default()
         };
         self.networks.iter().map(applied).collect()
     }
