@@ -2,6 +2,7 @@
 //! then turns to the service. It ends by a signal, or by the panic of any task: half a daemon is worse than none, and
 //! the service manager starts another.
 
+mod clock;
 mod commands;
 mod core;
 mod follow;
@@ -76,6 +77,8 @@ pub(crate) fn run(config: Config) -> Result<(), Failure> {
     let state = StateDir::open(&config.state_dir).map_err(|error| Failure::caused(Kind::Configuration, &error))?;
     let lock = state.lock().map_err(|error| Failure::caused(Kind::Conflict, &error))?;
     end_with_any_panic();
+    // Keys are in memory: no core dump, no debugger but root's.
+    let _ = nix::sys::prctl::set_dumpable(false);
     cladnet_pki::install_crypto_provider();
     let runtime = Builder::new_multi_thread()
         .worker_threads(WORKERS)

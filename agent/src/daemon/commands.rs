@@ -88,7 +88,7 @@ impl Agent {
             (targets(&core, &network, &command.host_ids), source(&core, &network)?)
         };
         let share = u32::try_from(MAX_REPLIES / targets.len().max(1)).unwrap_or(MAX_COUNT).max(1);
-        let plan = Plan { count: command.count.clamp(1, MAX_COUNT).min(share), interval, deadline };
+        let plan = Plan::new(command.count.min(share), interval, deadline);
         let pings = targets.into_iter().map(|(host_id, address)| {
             let source = &source;
             async move {
@@ -116,7 +116,7 @@ impl Agent {
 
     /// Pings every path over the overlay; one that does not answer has no round trip.
     pub(super) async fn measure(&self, paths: &mut [PathStatus], deadline: Instant) {
-        let plan = Plan { count: MEASURE_COUNT, interval: MEASURE_INTERVAL, deadline };
+        let plan = Plan::new(MEASURE_COUNT, MEASURE_INTERVAL, deadline);
         let targets: Vec<_> = {
             let core = self.core.lock().await;
             let target = |path: &PathStatus| Some((source(&core, &path.peer.network).ok()?, path.peer.address?));

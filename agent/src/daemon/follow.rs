@@ -11,7 +11,7 @@ use cladnet_proto::{
 use cladnet_tunnel::MAX_INTERFACES;
 use tracing::{debug, info, warn};
 
-use super::{Agent, core::Core, membership::Membership};
+use super::{Agent, clock, core::Core, membership::Membership};
 use crate::{
     configuration::{Configuration, Refusal},
     control::protocol::ServiceStatus,
@@ -77,6 +77,7 @@ impl Agent {
 
     async fn welcome(self: &Arc<Self>, core: &mut Core, welcome: &Welcome) {
         core.early.clear();
+        clock::watch(core, welcome);
         let listed = |network: &NetworkId| welcome.network_ids.iter().any(|id| id == network.as_str());
         let ended: Vec<_> = core
             .memberships

@@ -47,6 +47,9 @@ impl Agent {
             Target::Down(state, reason) => {
                 if membership.running {
                     membership.running = false;
+                    membership.state = PeerState::Closing;
+                    let closing = membership.status();
+                    self.statuses.send_modify(|told| drop(told.insert(membership.record.network.clone(), closing)));
                     if let Err(error) = self.device.remove_interface(&membership.record.interface).await {
                         warn!(interface = membership.record.interface, error = chain(&error), "interface not removed");
                     }

@@ -22,8 +22,8 @@ use crate::{
     sync::credentials,
 };
 
-/// After the last echo of a ping.
-const GRACE: Duration = Duration::from_secs(3);
+/// For measuring every path.
+const MEASURE: Duration = Duration::from_secs(3);
 
 impl Agent {
     pub(super) async fn answer(self: Arc<Self>, request: Request) -> Response {
@@ -101,7 +101,7 @@ impl Agent {
             }
         }
         if probe {
-            self.measure(&mut paths, Instant::now() + GRACE).await;
+            self.measure(&mut paths, Instant::now() + MEASURE).await;
         }
         Ok(paths)
     }
@@ -118,8 +118,7 @@ impl Agent {
             let (network, remote) = find(&core, network.as_ref(), peer)?;
             (network.clone(), remote.clone(), source(&core, &network)?)
         };
-        let plan = Plan { count, interval, deadline: Instant::now() + interval * count + GRACE };
-        let outcome = source.ping(remote.address, plan).await;
+        let outcome = source.ping(remote.address, Plan::unhurried(count, interval)).await;
         Ok(PingReport {
             network,
             host: remote.host,

@@ -12,8 +12,13 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use cladnet_model::{CloudLocation, Located, LocationSource};
+use cladnet_model::{
+    CloudLocation, Located, LocationSource,
+    validate::{TextError, check_text},
+};
 use serde::Deserialize;
+
+use super::metadata::MAX_VALUE;
 
 /// Why the file cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -22,6 +27,8 @@ pub(crate) enum LocationFileError {
     Read { path: PathBuf, source: io::Error },
     #[error("location file {}: {}", path.display(), source.to_string().trim_end())]
     Parse { path: PathBuf, source: Box<toml::de::Error> },
+    #[error("location file {}: {field}", path.display())]
+    Value { path: PathBuf, field: &'static str, source: TextError },
 }
 
 #[derive(Deserialize)]
@@ -45,18 +52,25 @@ pub(crate) fn read(path: &Path) -> Result<CloudLocation, LocationFileError> {
     };
     let File { provider, account, region, zone, vpc, subnet, instance } = toml::from_str(&text)
         .map_err(|source| LocationFileError::Parse { path: path.to_owned(), source: Box::new(source) })?;
-    let located = |value: Option<String>| {
-        let value = value.map(|value| value.trim().to_owned()).filter(|value| !value.is_empty())?;
-        Some(Located { value, source: LocationSource::Operator })
+    let located = |field: &'static str, value: Option<String>| {
+        let value = value.map(|value| value.trim().to_owned()).filter(|value| !value.is_empty());
+        if let Some(value) = &value {
+            check_text(value, MAX_VALUE).map_err(|source| LocationFileError::Value {
+                path: path.to_owned(),
+                field,
+                source,
+            })?;
+        }
+        Ok::<_, LocationFileError>(value.map(|value| Located { value, source: LocationSource::Operator }))
     };
     Ok(CloudLocation {
-        provider: located(provider.map(|provider| provider.to_ascii_lowercase())),
-        account: located(account),
-        region: located(region),
-        zone: located(zone),
-        vpc: located(vpc),
-        subnet: located(subnet),
-        instance: located(instance),
+        provider: located("provider", provider.map(|provider| provider.to_ascii_lowercase()))?,
+        account: located("account", account)?,
+        region: located("region", region)?,
+        zone: located("zone", zone)?,
+        vpc: located("vpc", vpc)?,
+        subnet: located("subnet", subnet)?,
+        instance: located("instance", instance)?,
     })
 }
 
@@ -87,5 +101,7 @@ mod tests {
         assert_eq!(read(Path::new("/nonexistent")).expect("nothing"), CloudLocation::default());
         let error = parse("vpc = \"a\"\nvnet = \"b\"").expect_err("unknown key").to_string();
         assert!(error.contains("line 2") && error.contains("vnet"), "{error}");
+        let error = parse("vpc = \"a\\u001b[2J\"").expect_err("obeyed by terminals").to_string();
+        assert!(error.contains("vpc"), "{error}");
     }
 }

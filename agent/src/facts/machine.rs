@@ -2,15 +2,20 @@
 
 use std::fs;
 
+use cladnet_model::validate::check_text;
 use ring::hmac;
 
 /// Who asks, so that the machine's real id stays on it (machine-id(5): "should be considered confidential").
 const APPLICATION: &[u8] = b"cladnet-agent machine id 1";
 const FILES: [&str; 2] = ["/etc/machine-id", "/var/lib/dbus/machine-id"];
 
-/// The host's name; empty if it has none.
+/// RFC 1035.
+const MAX_NAME: usize = 253;
+
+/// The host's name; empty if it has none, or one that nobody should print.
 pub(crate) fn host_name() -> String {
-    nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok()).unwrap_or_default()
+    let name = nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok());
+    name.filter(|name| check_text(name, MAX_NAME).is_ok()).unwrap_or_default()
 }
 
 /// A keyed hash of the machine id, hex; empty on a machine without one.

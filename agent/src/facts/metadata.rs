@@ -16,7 +16,7 @@ use std::{
     time::Duration,
 };
 
-use cladnet_model::{CloudLocation, Located, LocationSource};
+use cladnet_model::{CloudLocation, Located, LocationSource, validate::check_text};
 use serde::{Deserialize, Serialize};
 use tokio::time::timeout;
 
@@ -24,6 +24,8 @@ use http::{Http, HttpError};
 
 /// For all providers together; they are asked at the same time.
 const PATIENCE: Duration = Duration::from_secs(4);
+/// The service takes no longer field of a location.
+pub(crate) const MAX_VALUE: usize = 256;
 /// AWS, Azure, GCP, OpenStack and many others.
 const LINK_LOCAL: &str = "http://169.254.169.254";
 /// Alibaba's, which lies in the shared address space: asked only where the machine says it is one of theirs.
@@ -121,8 +123,9 @@ fn choose<const N: usize>(answers: [Result<Instance, HttpError>; N]) -> Answer {
     failure.map_or(Answer::Nobody, Answer::Failed)
 }
 
-/// A field of the location; empty text says nothing.
+/// A field of the location. Empty text says nothing, and what no id of a cloud looks like is not believed.
 fn located(value: impl AsRef<str>) -> Option<Located> {
     let value = value.as_ref().trim();
-    (!value.is_empty()).then(|| Located { value: value.to_owned(), source: LocationSource::Metadata })
+    let plausible = !value.is_empty() && check_text(value, MAX_VALUE).is_ok();
+    plausible.then(|| Located { value: value.to_owned(), source: LocationSource::Metadata })
 }
