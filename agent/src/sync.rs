@@ -40,7 +40,7 @@ pub(crate) trait Subject: Send + Sync + 'static {
     /// What is applied and sound; a network that is missing here gets a snapshot.
     fn applied(&self) -> impl Future<Output = Vec<Applied>> + Send;
 
-    /// Takes a message. After a refusal the stream is made anew, and [`Subject::applied`] leaves that network out.
+    /// Takes a message. Soon after a refusal the stream is made anew, and [`Subject::applied`] leaves that network out.
     fn take(&self, message: Message) -> impl Future<Output = Result<(), Refusal>> + Send;
 
     /// How the link to the service is.
@@ -78,8 +78,6 @@ pub(crate) enum SyncError {
     /// The connection is from an address that this host has no more.
     #[error("an address of this host changed")]
     Moved,
-    #[error("what the service sent is not taken on")]
-    NotTaken(#[from] Refusal),
 }
 
 impl From<Status> for SyncError {
@@ -95,6 +93,8 @@ impl From<Status> for SyncError {
 enum End {
     /// Who we are changed.
     Identity,
+    /// A fresh snapshot may heal what was refused; the wait for it is over.
+    Refused,
 }
 
 /// Keeps the subject in sync until the task is dropped.
@@ -111,6 +111,7 @@ pub(crate) async fn run(mut inputs: Inputs, subject: impl Subject) {
         let service = identity.services.join(", ");
         match Session::run(&mut inputs, &subject, &identity, &mut backoff).await {
             Ok(End::Identity) => backoff.reset(),
+            Ok(End::Refused) => {}
             Err(SyncError::Moved) => info!("an address of this host changed; linking to the service anew"),
             Err(error) => {
                 let error = chain(&error);

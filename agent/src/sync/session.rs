@@ -8,6 +8,7 @@ use cladnet_proto::cladnet::v1::{
     self as wire, AgentMessage, Hello, agent_message, agent_service_client::AgentServiceClient,
     service_message::Message,
 };
+use futures_util::future::OptionFuture;
 use ipnet::IpNet;
 use jiff::Timestamp;
 use tokio::{
@@ -29,6 +30,8 @@ const SILENCE: Duration = Duration::from_secs(15);
 const SILENCE_AFTER_MOVE: Duration = Duration::from_secs(2);
 /// Messages waiting for the wire; more means that the connection does not carry anything.
 const BACKLOG: usize = 64;
+/// A stream that was good for so long ends the memory of attempts that failed.
+const STEADY: Duration = Duration::from_secs(5);
 /// A snapshot of 1,000 peers is a megabyte.
 const MAX_MESSAGE: usize = 64 << 20;
 /// How long hello waits for the first answer of a STUN server, which is asked meanwhile: a public address that comes at
@@ -117,6 +120,7 @@ impl<'a, S: Subject> Session<'a, S> {
     ) -> Result<End, SyncError> {
         let mut ping = interval(PING_INTERVAL);
         ping.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let (mut steady_at, mut anew_at) = (None, None);
         loop {
             tokio::select! {
                 message = stream.message() => {
@@ -125,13 +129,13 @@ impl<'a, S: Subject> Session<'a, S> {
                     match message.message {
                         Some(Message::Pong(())) => {}
                         Some(Message::Welcome(welcome)) => {
-                            backoff.reset();
+                            steady_at = Some(Instant::now() + STEADY);
                             info!(service, "linked to the service");
                             let since = Timestamp::now();
                             self.subject.link(ServiceStatus::Connected { service: service.clone(), since }).await;
-                            self.subject.take(Message::Welcome(welcome)).await?;
+                            self.told(Message::Welcome(welcome), &mut anew_at, backoff).await;
                         }
-                        Some(message) => self.subject.take(message).await?,
+                        Some(message) => self.told(message, &mut anew_at, backoff).await,
                         None => debug!("a message of a kind that this release does not know"),
                     }
                 }
@@ -143,6 +147,13 @@ impl<'a, S: Subject> Session<'a, S> {
                     }
                 }
                 Ok(()) = inputs.statuses.changed() => self.tell_statuses(&mut inputs.statuses)?,
+                Some(()) = OptionFuture::from(steady_at.map(sleep_until)) => {
+                    steady_at = None;
+                    if anew_at.is_none() {
+                        backoff.reset();
+                    }
+                }
+                Some(()) = OptionFuture::from(anew_at.map(sleep_until)) => return Ok(End::Refused),
                 Some(result) = inputs.results.recv() => self.say(agent_message::Message::Result(result))?,
                 _ = ping.tick() => self.say(agent_message::Message::Ping(()))?,
                 Ok(()) = inputs.moved.changed() => {
@@ -161,6 +172,16 @@ impl<'a, S: Subject> Session<'a, S> {
                     }
                 }
             }
+        }
+    }
+
+    /// Hands a message on. A refusal keeps the other networks' stream up until it is time for a new one, later each time it is in vain.
+    async fn told(&self, message: Message, anew_at: &mut Option<Instant>, backoff: &mut Backoff) {
+        if let Err(refusal) = self.subject.take(message).await
+            && anew_at.is_none()
+        {
+            warn!(error = crate::failure::chain(&refusal), "what the service sent is not taken on; asking again soon");
+            *anew_at = Some(Instant::now() + backoff.next(rand::random()));
         }
     }
 

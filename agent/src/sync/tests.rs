@@ -288,7 +288,7 @@ async fn unchanged_facts_and_statuses_are_not_told_again() {
 }
 
 #[tokio::test]
-async fn a_refused_delta_ends_the_stream_and_the_next_hello_leaves_that_network_out() {
+async fn after_a_refused_delta_comes_a_new_stream_whose_hello_leaves_that_network_out() {
     let mut pair = Pair::start().await;
     pair.recorder.applied.lock().expect("lock").push(applied(7));
     *pair.recorder.refuses_deltas.lock().expect("lock") = true;
@@ -296,6 +296,26 @@ async fn a_refused_delta_ends_the_stream_and_the_next_hello_leaves_that_network_
     stream.tell(Message::Delta(wire::Delta { network_id: "prod".into(), ..wire::Delta::default() })).await;
     let mut again = pair.stream().await;
     assert_eq!(again.hello().await.applied, []);
+}
+
+#[tokio::test]
+async fn a_refusal_keeps_no_other_network_waiting_and_is_asked_about_ever_later() {
+    let mut pair = Pair::start().await;
+    *pair.recorder.refuses_deltas.lock().expect("lock") = true;
+    let delta = |id: &str| Message::Delta(wire::Delta { network_id: id.into(), ..wire::Delta::default() });
+    let ended = Message::Ended(MembershipEnded { network_id: "other".into(), ..MembershipEnded::default() });
+    let started = tokio::time::Instant::now();
+    let mut streams = 0;
+    while started.elapsed() < Duration::from_secs(2) {
+        let Ok(Some(mut stream)) = timeout(Duration::from_secs(2), pair.streams.recv()).await else { break };
+        stream.hello().await;
+        stream.tell(Message::Welcome(Welcome::default())).await;
+        stream.tell(delta("prod")).await;
+        stream.tell(ended.clone()).await;
+        streams += 1;
+    }
+    assert!(pair.recorder.taken.lock().expect("lock").contains(&ended), "what came after the refusal is taken");
+    assert!(streams < 30, "{streams} streams in two seconds are a storm");
 }
 
 #[tokio::test]
