@@ -182,6 +182,11 @@ impl Configuration {
         }
     }
 
+    /// Whether this release understands what a membership is told.
+    pub(crate) fn can_read(membership: &MembershipConfig) -> bool {
+        Settings::read(membership).is_ok()
+    }
+
     /// The whole, as a snapshot that passes the checks again.
     pub(crate) fn to_snapshot(&self) -> Snapshot {
         Snapshot {
@@ -233,16 +238,17 @@ fn check(count: u32, held: usize, claimed: &[u8], digest: SetDigest) -> Result<(
 }
 
 impl Settings {
+    /// What only ranks paths may be of a newer release and is then as by default; an encryption policy that is not known leaves
+    /// nothing in clear.
     fn read(wire: &MembershipConfig) -> Result<Self, Refusal> {
-        let location = wire.location.clone().map_or_else(|| Ok(CloudLocation::default()), CloudLocation::try_from)?;
         Ok(Self {
             name: wire.network_name.clone(),
             address_space: convert::required("membership.ipv4_address_space", &wire.ipv4_address_space)?,
             address: convert::optional("membership.ipv4_address", &wire.ipv4_address)?,
-            rule_type: convert::required("membership.rule_type", &wire.rule_type)?,
-            encryption_policy: convert::required("membership.encryption_policy", &wire.encryption_policy)?,
+            rule_type: wire.rule_type.parse().unwrap_or_default(),
+            encryption_policy: wire.encryption_policy.parse().unwrap_or(EncryptionPolicy::Always),
             desired_state: convert::required("membership.desired_state", &wire.desired_state)?,
-            location,
+            location: wire.location.clone().and_then(|wire| CloudLocation::try_from(wire).ok()).unwrap_or_default(),
         })
     }
 }

@@ -13,6 +13,7 @@ mod notify;
 mod reconcile;
 mod report;
 mod requests;
+mod take;
 #[cfg(test)]
 mod tests;
 

@@ -46,6 +46,17 @@ fn what_does_not_add_up_is_refused() {
 }
 
 #[test]
+fn words_of_a_newer_service_leave_nothing_in_clear_and_keep_the_network() {
+    let mut service = Service::new().with([1]);
+    service.membership.rule_type = "carbon-prioritized".into();
+    service.membership.encryption_policy = "sometimes".into();
+    let configuration = service.taken();
+    let settings = configuration.settings();
+    assert_eq!((settings.rule_type, settings.encryption_policy), (RuleType::default(), EncryptionPolicy::Always));
+    assert_eq!(configuration.to_snapshot(), service.snapshot(), "what it does not know it keeps");
+}
+
+#[test]
 fn an_older_revision_is_refused_within_its_epoch_and_taken_in_a_new_one() {
     let mut service = Service::new().with([1]);
     service.revision = 10;

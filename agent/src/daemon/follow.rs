@@ -4,21 +4,11 @@
 use std::sync::Arc;
 
 use cladnet_model::NetworkId;
-use cladnet_proto::{
-    cladnet::v1::{Applied, Delta, MembershipEnded, Snapshot, Welcome, service_message::Message},
-    convert,
-};
-use cladnet_tunnel::MAX_INTERFACES;
-use tracing::{debug, info, warn};
+use cladnet_proto::cladnet::v1::{Applied, MembershipEnded, Welcome, service_message::Message};
+use tracing::{info, warn};
 
 use super::{Agent, clock, core::Core, membership::Membership};
-use crate::{
-    configuration::{Configuration, Refusal},
-    control::protocol::ServiceStatus,
-    failure::chain,
-    state::Identity,
-    sync::Subject,
-};
+use crate::{configuration::Refusal, control::protocol::ServiceStatus, failure::chain, state::Identity, sync::Subject};
 
 impl Subject for Arc<Agent> {
     async fn applied(&self) -> Vec<Applied> {
@@ -33,8 +23,14 @@ impl Subject for Arc<Agent> {
         let mut core = self.core.lock().await;
         match message {
             Message::Welcome(welcome) => self.welcome(&mut core, &welcome).await,
-            Message::Snapshot(snapshot) => self.snapshot(&mut core, snapshot).await?,
-            Message::Delta(delta) => self.delta(&mut core, delta).await?,
+            Message::Snapshot(snapshot) => {
+                let network = core.take_snapshot(snapshot)?;
+                self.applied_anew(&mut core, network).await;
+            }
+            Message::Delta(delta) => {
+                let network = core.take_delta(delta)?;
+                self.applied_anew(&mut core, network).await;
+            }
             Message::Ended(ended) => self.ended(&mut core, &ended).await,
             Message::Command(command) => self.carry_out(command),
             Message::Pong(()) => {}
@@ -103,50 +99,8 @@ impl Agent {
         }
     }
 
-    async fn snapshot(&self, core: &mut Core, snapshot: Snapshot) -> Result<(), Refusal> {
-        let Some(identity) = core.identity.clone() else { return Ok(()) };
-        let id = snapshot.membership.as_ref().map(|m| m.network_id.clone()).ok_or(Refusal::NoMembership)?;
-        let network: NetworkId = convert::required("membership.network_id", &id)?;
-        let Some(membership) = core.memberships.get_mut(&network) else {
-            debug!(%network, "a snapshot of a network that this host has no key of");
-            if core.early.len() < MAX_INTERFACES {
-                let configuration = Configuration::from_snapshot(&identity.host, &network, None, snapshot)?;
-                core.early.insert(network, configuration);
-            }
-            return Ok(());
-        };
-        match Configuration::from_snapshot(&identity.host, &network, membership.configuration.as_ref(), snapshot) {
-            Ok(configuration) => {
-                membership.configuration = Some(configuration);
-                membership.resync = false;
-            }
-            Err(refusal) => {
-                membership.resync = true;
-                return Err(refusal);
-            }
-        }
-        self.applied_anew(core, &network).await;
-        Ok(())
-    }
-
-    async fn delta(&self, core: &mut Core, delta: Delta) -> Result<(), Refusal> {
-        let network: NetworkId = convert::required("network_id", &delta.network_id)?;
-        let Some(membership) = core.memberships.get_mut(&network) else {
-            debug!(%network, "a delta of a network that this host has no key of");
-            return core.early.get_mut(&network).map_or(Ok(()), |configuration| configuration.apply(delta));
-        };
-        let configuration = membership.configuration.as_mut().filter(|_| !membership.resync);
-        if let Err(refusal) = configuration.ok_or(Refusal::NoBase).and_then(|configuration| configuration.apply(delta))
-        {
-            membership.resync = true;
-            return Err(refusal);
-        }
-        self.applied_anew(core, &network).await;
-        Ok(())
-    }
-
-    async fn applied_anew(&self, core: &mut Core, network: &NetworkId) {
-        if let Some(membership) = core.memberships.get_mut(network) {
+    async fn applied_anew(&self, core: &mut Core, network: Option<NetworkId>) {
+        if let Some(membership) = network.and_then(|network| core.memberships.get_mut(&network)) {
             membership.unsaved = true;
             self.reconcile(membership).await;
         }

@@ -6,7 +6,7 @@ use cladnet_model::NetworkId;
 use tokio::task::block_in_place;
 use tracing::{info, warn};
 
-use super::{Agent, core::Core, requests::pick};
+use super::{Agent, core::Core, requests::pick, take::about};
 use crate::{
     control::{Reply, protocol::Left},
     enrol::{self, EnrolError},
@@ -74,6 +74,7 @@ impl Agent {
 
     async fn drop_membership(&self, core: &mut Core, network: &NetworkId) -> Option<MembershipRecord> {
         let membership = core.memberships.remove(network)?;
+        core.problems.remove(&about(network));
         if membership.running
             && let Err(error) = self.device.remove_interface(&membership.record.interface).await
         {

@@ -8,7 +8,10 @@ use zeroize::Zeroizing;
 
 use super::membership::{Membership, Target};
 use crate::{
-    configuration::testing::{Service, host, network, peer},
+    configuration::{
+        Refusal,
+        testing::{Service, host, network, peer},
+    },
     device::InterfaceConfig,
     facts::{Facts, Observed},
     netlink::DefaultInterface,
@@ -141,6 +144,40 @@ fn a_peer_in_our_vpc_is_reached_at_its_private_address_and_others_at_the_public_
 fn a_membership_that_was_never_confirmed_outlives_an_answer_without_it() {
     assert!(!Membership::new(record(), None).is_confirmed());
     assert!(member_of(&Service::new()).is_confirmed());
+}
+
+#[test]
+fn what_cannot_be_read_is_that_networks_problem_until_it_can_be() {
+    let (_dir, state) = saved("machine-1");
+    let mut core = Core::load(&state, "machine-1");
+    let good = Service::new().with([1, 2]);
+    let mut unreadable = good.clone();
+    unreadable.membership.desired_state = "hibernating".into();
+    unreadable.revision += 1;
+    assert_eq!(core.take_snapshot(unreadable.snapshot()), Ok(Some(network())), "the stream goes on");
+    let membership = &core.memberships[&network()];
+    assert!(membership.resync && membership.configuration.is_some(), "the one before stays");
+    assert!(core.problems.values().any(|p| p.contains("desired_state") && p.contains("prod")), "{:?}", core.problems);
+
+    let mut later = unreadable.clone();
+    later.put(3, 1);
+    later.revision += 1;
+    assert_eq!(core.take_delta(later.delta_from(&unreadable)), Ok(None), "no help, no reason to ask again");
+    let mut mended = later.clone();
+    mended.membership.desired_state = "down".into();
+    assert_eq!(core.take_delta(mended.delta_from(&later)), Err(Refusal::NoBase), "worth a fresh snapshot");
+    assert_eq!(core.take_snapshot(mended.snapshot()), Ok(Some(network())));
+    assert!(core.problems.is_empty() && !core.memberships[&network()].resync);
+}
+
+#[test]
+fn a_snapshot_that_does_not_add_up_is_asked_for_again() {
+    let (_dir, state) = saved("machine-1");
+    let mut core = Core::load(&state, "machine-1");
+    let mut snapshot = Service::new().with([1, 2]).snapshot();
+    snapshot.digest[0] ^= 1;
+    assert_eq!(core.take_snapshot(snapshot), Err(Refusal::Digest));
+    assert!(core.memberships[&network()].resync);
 }
 
 fn saved(machine_id: &str) -> (tempfile::TempDir, StateDir) {
