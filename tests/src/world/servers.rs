@@ -14,6 +14,7 @@ pub const SERVICE_PORT: u16 = 8053;
 const DATA: &str = "/var/lib/cladnet";
 const KEY: &str = "/root/admin.key";
 const SECRET: &str = "/root/secret.key";
+const CA: &str = "/root/ca.pem";
 const ETCD: &str = "http://127.0.0.1:2379";
 
 /// How long a control plane may take to answer.
@@ -82,15 +83,20 @@ impl World {
         for n in 0..services {
             let listen = format!("[::]:{}", port(n));
             let mut command = vec!["/usr/local/bin/cladnet", "service", "--etcd", ETCD, "--secret-key-file", SECRET];
-            command.extend(["--listen", &listen, "--admin-key-file", KEY, "--write-ca", "/root/ca.pem"]);
+            command.extend(["--listen", &listen]);
+            // The first replica makes the installation, and is done with it before the others start.
+            if n == 0 {
+                command.extend(["--admin-key-file", KEY, "--write-ca", CA]);
+            }
             control.add_service(&format!("service-{n}"), command)?;
+            eventually("the first API key", START, || Ok(control.read_file(KEY)?))?;
         }
         Ok(())
     }
 
     /// Brings the admin's key and the CA's certificate to the host, as an admin would.
     fn fetch_credentials(&self, control: &Vm<'_>) -> Result<()> {
-        let ca = if self.servers == Servers::One { format!("{DATA}/ca.pem") } else { "/root/ca.pem".to_owned() };
+        let ca = if self.servers == Servers::One { format!("{DATA}/ca.pem") } else { CA.to_owned() };
         for (from, to) in [(KEY, "admin.key"), (ca.as_str(), "ca.pem")] {
             let content = eventually(from, START, || {
                 let content = control.read_file(from)?;
