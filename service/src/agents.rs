@@ -25,6 +25,7 @@ mod turns;
 mod view;
 
 use std::{
+    net::IpAddr,
     sync::{Arc, RwLock, RwLockReadGuard},
     time::Duration,
 };
@@ -51,6 +52,9 @@ const CERTIFICATE_LIFETIME: Duration = Duration::from_secs(7 * 86_400);
 
 /// Wrong secrets that may be shown for one token before everybody who shows it has to wait.
 const WRONG_SECRETS: RateLimit = RateLimit { burst: 5, every: Duration::from_secs(12) };
+
+/// Wrong tokens that one network of addresses may show; whoever shows a right one is welcome meanwhile.
+const WRONG_TOKENS: RateLimit = RateLimit { burst: 30, every: Duration::from_secs(2) };
 
 /// A replica whose view is further behind the store than this has lost it: the caller should try another one.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -81,6 +85,7 @@ struct Shared {
     answers: commands::Answers,
     turns: Turns<TokenId>,
     wrong_secrets: Limiter<TokenId>,
+    wrong_tokens: Limiter<IpAddr>,
 }
 
 impl Agents {
@@ -94,6 +99,7 @@ impl Agents {
             answers: commands::Answers::default(),
             turns: Turns::default(),
             wrong_secrets: WRONG_SECRETS.limiter(),
+            wrong_tokens: WRONG_TOKENS.limiter(),
         };
         Self { shared: Arc::new(shared) }
     }

@@ -148,7 +148,7 @@ fn too_weak(role: Role, action: Action) -> CallError {
 }
 
 /// The network that an address most likely shares with its owner's other addresses: /24, or /64 of IPv6.
-fn neighbourhood(address: IpAddr) -> IpAddr {
+pub(crate) fn neighbourhood(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V4(address) => {
             let [a, b, c, _] = address.octets();

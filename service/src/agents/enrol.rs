@@ -1,7 +1,7 @@
 //! How a machine becomes a host, and a host a member: a join token is counted down in the same transaction that creates
 //! what it admits, so that it never admits one more, and a repeated request finds what the first one made.
 
-use std::time::Duration;
+use std::{net::IpAddr, time::Duration};
 
 use cladnet_model::{
     Host, HostFacts, HostId, JoinToken, Membership, NetworkId, PublicKey, PublicKeyOwner, Token, TokenState,
@@ -21,7 +21,7 @@ use super::{
     identity::{Caller, identity},
     reports::admissible,
 };
-use crate::{error::CallError, events::Note};
+use crate::{auth::neighbourhood, error::CallError, events::Note};
 
 /// Networks that one host may be in: the tunnel tries the key of each on every handshake.
 pub(crate) const MAX_MEMBERSHIPS: usize = 16;
@@ -64,15 +64,15 @@ enum Owner {
 
 impl Shared {
     /// Makes the machine a host of this installation, and a member of the token's network.
-    pub(super) async fn enrol(&self, request: EnrolRequest) -> Result<EnrolResponse, CallError> {
+    pub(super) async fn enrol(&self, request: EnrolRequest, from: Option<IpAddr>) -> Result<EnrolResponse, CallError> {
         let application = Application::parse(request, self)?;
-        self.admit(&application.token).await?; // before anything that costs more
+        self.admit(&application.token, from).await?; // before anything that costs more
         let id = HostId::generate(rand::random());
         let certificate = self.sign(&application.certificate_request, &id)?;
 
         let _turn = self.turns.take(application.token.id()).await;
         for _ in 0..ATTEMPTS {
-            let token = self.admit(&application.token).await?;
+            let token = self.admit(&application.token, from).await?;
             match self.owner(&application.public_key, &token.value, Some(&application.identity)).await? {
                 Some(Owner::Repeated(owner)) => {
                     info!(host = %owner.host, network = %owner.network, "enrolment repeated");
@@ -97,14 +97,19 @@ impl Shared {
     }
 
     /// Makes a host a member of one more network.
-    pub(super) async fn join(&self, mut caller: Caller, request: JoinRequest) -> Result<JoinResponse, CallError> {
+    pub(super) async fn join(
+        &self,
+        mut caller: Caller,
+        request: JoinRequest,
+        from: Option<IpAddr>,
+    ) -> Result<JoinResponse, CallError> {
         let shown: JoinToken = convert::required("token", &request.token)?;
         let public_key = convert::public_key("public_key", &request.public_key)?;
-        self.admit(&shown).await?;
+        self.admit(&shown, from).await?;
 
         let _turn = self.turns.take(shown.id()).await;
         for _ in 0..ATTEMPTS {
-            let token = self.admit(&shown).await?;
+            let token = self.admit(&shown, from).await?;
             let network = &token.value.network;
             match self.owner(&public_key, &token.value, None).await? {
                 Some(Owner::Repeated(owner)) if owner.host == caller.host.id => {
@@ -146,7 +151,7 @@ impl Shared {
     }
 
     /// The record of the token that is shown. One answer for an unknown and a wrong one: a guesser learns nothing.
-    async fn admit(&self, shown: &JoinToken) -> Result<Versioned<Token>, CallError> {
+    async fn admit(&self, shown: &JoinToken, from: Option<IpAddr>) -> Result<Versioned<Token>, CallError> {
         let now = self.parts.clock.now();
         if !self.wrong_secrets.has_room(shown.id(), now) {
             return Err(CallError::TooMany("too many wrong secrets for this join token; wait a moment".to_owned()));
@@ -155,6 +160,11 @@ impl Shared {
             Some(token) if token.value.is_of(shown) => Ok(token),
             _ => {
                 self.wrong_secrets.take(shown.id().clone(), now);
+                if from.is_some_and(|from| !self.wrong_tokens.take(neighbourhood(from), now)) {
+                    return Err(CallError::TooMany(
+                        "too many wrong join tokens from your network; wait a moment".to_owned(),
+                    ));
+                }
                 Err(CallError::Unauthenticated("the join token is not valid; ask for a new one".to_owned()))
             }
         }

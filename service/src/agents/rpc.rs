@@ -1,6 +1,6 @@
 //! The RPCs of `agent.proto`: who calls, then the work of the other files.
 
-use std::sync::Arc;
+use std::{net::IpAddr, sync::Arc};
 
 use cladnet_model::HostId;
 use cladnet_proto::{
@@ -36,8 +36,8 @@ impl AgentService for Agents {
     type SyncStream = Outgoing;
 
     async fn enrol(&self, request: Request<EnrolRequest>) -> Result<Response<EnrolResponse>, Status> {
-        let from = request.extensions().get::<Connection>().map(|connection| connection.remote.ip());
-        match self.shared.enrol(request.into_inner()).await {
+        let from = source(&request);
+        match self.shared.enrol(request.into_inner(), from).await {
             Ok(enrolled) => Ok(Response::new(enrolled)),
             Err(error) => {
                 info!(?from, %error, "enrolment refused");
@@ -48,7 +48,8 @@ impl AgentService for Agents {
 
     async fn join(&self, request: Request<JoinRequest>) -> Result<Response<JoinResponse>, Status> {
         let caller = self.shared.caller(request.extensions(), Expired::Refused).await?;
-        Ok(Response::new(self.shared.join(caller, request.into_inner()).await?))
+        let from = source(&request);
+        Ok(Response::new(self.shared.join(caller, request.into_inner(), from).await?))
     }
 
     async fn renew_certificate(
@@ -72,9 +73,14 @@ impl AgentService for Agents {
 
     async fn sync(&self, request: Request<Streaming<AgentMessage>>) -> Result<Response<Self::SyncStream>, Status> {
         let caller = self.shared.caller(request.extensions(), Expired::Refused).await?;
-        let from = request.extensions().get::<Connection>().map(|connection| connection.remote.ip());
+        let from = source(&request);
         let shared: Arc<Shared> = self.shared.clone();
         let told = stream::start(shared, caller, from, request.into_inner(), Patience::default());
         Ok(Response::new(told))
     }
+}
+
+/// Where a call comes from.
+fn source<T>(request: &Request<T>) -> Option<IpAddr> {
+    request.extensions().get::<Connection>().map(|connection| connection.remote.ip())
 }

@@ -257,7 +257,7 @@ async fn many_machines_join_with_one_token_and_a_storm_of_addresses_comes_in_pie
             let mut hosts = Vec::new();
             for _ in 0..agents.div_ceil(WORKERS) {
                 let machine = Machine::new();
-                let enrolled = replica.shared().enrol(machine.request(&token)).await.unwrap();
+                let enrolled = replica.shared().enrol(machine.request(&token), None).await.unwrap();
                 hosts.push(enrolled.host_id.parse().unwrap());
             }
             hosts

@@ -9,22 +9,26 @@ use super::*;
 use crate::{Clock, agents::testing::*};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_hundred_uses_of_a_one_time_token_over_three_replicas_make_one_host() {
+async fn a_hundred_uses_of_a_token_over_three_replicas_make_as_many_hosts_as_it_admits() {
     let house = House::with_network("n").await;
     let replicas = [house.replica().await, house.replica().await, house.replica().await];
-    let token = house.token("n", 1, replicas[0].ca).await;
-    let clients = join_all(replicas.iter().map(|replica| replica.stranger(&token))).await;
-    let uses = (0..100).map(|i| {
-        let (mut client, token) = (clients[i % 3].clone(), token.clone());
-        async move { client.enrol(Machine::new().request(&token)).await }
-    });
-    let outcomes = join_all(uses).await;
-    let (made, refused): (Vec<_>, Vec<_>) = outcomes.into_iter().partition(Result::is_ok);
-    assert_eq!((made.len(), house.hosts().await, house.uses_left(token.id()).await), (1, 1, 0));
-    for refusal in refused {
-        let code = refusal.unwrap_err().code();
-        assert!(matches!(code, Code::PermissionDenied | Code::ResourceExhausted), "{code:?}");
+    let mut hosts = 0;
+    for admits in [1, 10] {
+        let token = house.token("n", admits, replicas[0].ca).await;
+        let clients = join_all(replicas.iter().map(|replica| replica.stranger(&token))).await;
+        let uses = (0..100).map(|i| {
+            let (mut client, token) = (clients[i % 3].clone(), token.clone());
+            async move { client.enrol(Machine::new().request(&token)).await }
+        });
+        let (made, refused): (Vec<_>, Vec<_>) = join_all(uses).await.into_iter().partition(Result::is_ok);
+        hosts += made.len();
+        assert_eq!((made.len(), house.uses_left(token.id()).await), (admits as usize, 0));
+        for refusal in refused {
+            let code = refusal.unwrap_err().code();
+            assert!(matches!(code, Code::PermissionDenied | Code::ResourceExhausted), "{code:?}");
+        }
     }
+    assert_eq!(house.hosts().await, hosts);
 }
 
 #[tokio::test]
@@ -106,7 +110,8 @@ async fn every_refusal_says_why_to_who_has_the_secret_and_nothing_to_who_has_not
 #[tokio::test]
 async fn guessing_the_secret_of_a_token_is_slowed_down() {
     let house = House::with_network("n").await;
-    let replica = house.replica().await;
+    let now = jiff::Timestamp::now();
+    let replica = house.replica_with_clock(Clock::new(move || now)).await; // no bucket fills up meanwhile
     let wrong = JoinToken::new([9; 10], cladnet_model::Secret::new([9; 32]), replica.ca);
     let mut client = replica.stranger(&wrong).await;
     let mut codes = Vec::new();
@@ -115,6 +120,25 @@ async fn guessing_the_secret_of_a_token_is_slowed_down() {
     }
     assert_eq!(codes.pop(), Some(Code::ResourceExhausted));
     assert!(codes.iter().all(|code| *code == Code::Unauthenticated), "{codes:?}");
+}
+
+#[tokio::test]
+async fn showing_many_wrong_tokens_is_slowed_down_and_a_right_one_is_welcome_meanwhile() {
+    let house = House::with_network("n").await;
+    let now = jiff::Timestamp::now();
+    let replica = house.replica_with_clock(Clock::new(move || now)).await; // no bucket fills up meanwhile
+    let token = house.token("n", 1, replica.ca).await;
+    let mut client = replica.stranger(&token).await;
+    let mut codes = Vec::new();
+    for number in 0..=super::super::WRONG_TOKENS.burst {
+        let mut random = [0; 10];
+        random[0] = u8::try_from(number).unwrap();
+        let wrong = JoinToken::new(random, cladnet_model::Secret::new([9; 32]), replica.ca);
+        codes.push(client.enrol(Machine::new().request(&wrong)).await.unwrap_err().code());
+    }
+    assert_eq!(codes.pop(), Some(Code::ResourceExhausted));
+    assert!(codes.iter().all(|code| *code == Code::Unauthenticated), "{codes:?}");
+    client.enrol(Machine::new().request(&token)).await.unwrap();
 }
 
 /// As many as the limit lets through at once.
