@@ -37,9 +37,9 @@ use crate::{
 const REFRESH: Duration = Duration::from_secs(30);
 /// The service takes no more.
 const MAX_ROUTES: usize = 1_024;
-/// Between two STUN rounds, from … to …: an address that changed is seen within seconds, and a NAT's mapping never
-/// expires.
-const STUN_INTERVAL: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(4));
+/// Between two STUN rounds, from … to …: a public address can change without any sign on this machine, and traffic is to
+/// be back within three seconds of it, a round trip included. It also keeps the NAT's mapping open.
+const STUN_INTERVAL: (Duration, Duration) = (Duration::from_millis(1500), Duration::from_millis(2500));
 /// After a change the first rounds come at once: one datagram may be lost.
 const STUN_BURST: [Duration; 4] =
     [Duration::ZERO, Duration::from_millis(150), Duration::from_millis(400), Duration::from_secs(1)];
