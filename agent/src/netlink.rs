@@ -1,10 +1,11 @@
 //! The kernel's links, addresses and routes, over rtnetlink; no `ip` command, no list of interface names.
 
-use std::io;
+use std::{io, sync::Arc};
 
 use futures_util::TryStreamExt;
 use rtnetlink::packet_route::link::{LinkAttribute, LinkFlags, LinkMessage};
 use rtnetlink::{Handle, new_connection};
+use tokio::sync::Mutex;
 
 mod address;
 mod default_interface;
@@ -33,6 +34,8 @@ pub enum NetlinkError {
 #[derive(Debug, Clone)]
 pub struct Netlink {
     handle: Handle,
+    /// Held while a list is read: the kernel refuses a second one on the same socket (`EBUSY`).
+    listing: Arc<Mutex<()>>,
 }
 
 /// A network interface of the host.
@@ -49,10 +52,11 @@ impl Netlink {
     pub fn connect() -> Result<Self, NetlinkError> {
         let (connection, handle, _) = new_connection().map_err(NetlinkError::Open)?;
         tokio::spawn(connection);
-        Ok(Self { handle })
+        Ok(Self { handle, listing: Arc::default() })
     }
 
     pub async fn links(&self) -> Result<Vec<Link>, NetlinkError> {
+        let _one_at_a_time = self.listing.lock().await;
         let links = self.handle.link().get().execute();
         links.map_ok(Link::from).try_collect().await.map_err(|error| failed("list interfaces", &error))
     }

@@ -24,6 +24,7 @@ impl Netlink {
     }
 
     pub(super) async fn address_messages(&self) -> Result<Vec<AddressMessage>, NetlinkError> {
+        let _one_at_a_time = self.listing.lock().await;
         let addresses = self.handle.address().get().execute();
         addresses.try_collect().await.map_err(|error| failed("list addresses", &error))
     }

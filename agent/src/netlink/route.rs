@@ -43,6 +43,7 @@ impl Netlink {
     }
 
     async fn route_messages(&self, request: RouteMessage) -> Result<Vec<RouteMessage>, NetlinkError> {
+        let _one_at_a_time = self.listing.lock().await;
         match self.handle.route().get(request).execute().try_collect().await {
             // A kernel without that family has no routes of it.
             Err(error) if errno(&error) == Some(libc::EOPNOTSUPP) => Ok(Vec::new()),
