@@ -179,6 +179,8 @@ fn log(filter: &LogFilter) {
         .with_env_filter(EnvFilter::new(format!("boringtun=off,{filter}")))
         .with_writer(io::stderr)
         .with_ansi(io::stderr().is_terminal())
+        // A line that cannot be written, on a full disk for example, is lost; telling so on the same stream would be a panic.
+        .log_internal_errors(false)
         .init();
 }
 

@@ -19,5 +19,11 @@ pub(super) fn filter(directives: Option<&str>) -> Result<EnvFilter, Failure> {
 pub(super) fn start(filter: EnvFilter) {
     let plain = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
     let colours = !plain && std::io::stderr().is_terminal();
-    tracing_subscriber::fmt().with_env_filter(filter).with_ansi(colours).with_writer(std::io::stderr).init();
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_ansi(colours)
+        .with_writer(std::io::stderr)
+        // A line that cannot be written, on a full disk for example, is lost; telling so on the same stream would be a panic.
+        .log_internal_errors(false)
+        .init();
 }
