@@ -66,7 +66,9 @@ pub(crate) fn chain(error: &(dyn Error + 'static)) -> String {
     let mut source = error.source();
     while let Some(cause) = source {
         let cause_text = cause.to_string();
-        if !text.contains(&cause_text) {
+        // Some, such as TOML's, end with a line break that whoever quoted them left out.
+        let cause_text = cause_text.trim_end();
+        if !text.contains(cause_text) {
             let _ = write!(text, ": {cause_text}");
         }
         source = cause.source();
@@ -81,6 +83,15 @@ mod tests {
     #[derive(Debug, thiserror::Error)]
     #[error("cannot save")]
     struct Outer(#[source] std::io::Error);
+
+    #[test]
+    fn a_cause_that_was_quoted_is_not_said_again() {
+        #[derive(Debug, thiserror::Error)]
+        #[error("in the file: line 2 is wrong")]
+        struct Quoting(#[source] std::io::Error);
+        let error = Quoting(std::io::Error::other("line 2 is wrong\n"));
+        assert_eq!(chain(&error), "in the file: line 2 is wrong");
+    }
 
     #[test]
     fn a_failure_tells_its_causes_once() {

@@ -77,7 +77,8 @@ impl Core {
         for error in found.errors {
             warn!(error = chain(&error), "a membership cannot be used");
             let advice = "leave that network and join it again, or bring the file back";
-            self.problems.insert(chain(&error), format!("{}; {advice}", chain(&error)));
+            let about = error.document().map_or_else(|| chain(&error), file_of);
+            self.problems.insert(about, format!("{}; {advice}", chain(&error)));
         }
         for record in found.records {
             if record.left {
@@ -95,11 +96,27 @@ impl Core {
         }
     }
 
+    /// Whether this host is, or may be, a member of a network of which it has no file that can be used.
+    pub(super) fn has_lost(&self, network: &NetworkId) -> bool {
+        let lost = [file_of(network.as_str()), member_of(network.as_str())];
+        !self.memberships.contains_key(network) && lost.iter().any(|about| self.problems.contains_key(about))
+    }
+
     /// The services of this host's identity.
     pub(super) fn services(&self) -> Vec<ServiceUrl> {
         let urls = self.identity.iter().flat_map(|identity| &identity.services);
         urls.filter_map(|url| url.parse().ok()).collect()
     }
+}
+
+/// What a problem with a network's file is about.
+pub(super) fn file_of(network: &str) -> String {
+    format!("file of {network}")
+}
+
+/// What is a problem if the service knows of a membership and this host does not.
+pub(super) fn member_of(network: &str) -> String {
+    format!("member of {network}")
 }
 
 /// Without a machine id nothing can be told, and nothing is.

@@ -7,7 +7,11 @@ use cladnet_model::NetworkId;
 use cladnet_proto::cladnet::v1::{Applied, MembershipEnded, Welcome, service_message::Message};
 use tracing::{info, warn};
 
-use super::{Agent, clock, core::Core, membership::Membership};
+use super::{
+    Agent, clock,
+    core::{Core, member_of},
+    membership::Membership,
+};
 use crate::{configuration::Refusal, control::protocol::ServiceStatus, failure::chain, state::Identity, sync::Subject};
 
 impl Subject for Arc<Agent> {
@@ -86,7 +90,7 @@ impl Agent {
             self.forget(core, &network).await;
         }
         self.leave_now(core, listed);
-        core.problems.retain(|about, _| !about.starts_with("member of "));
+        core.problems.retain(|about, _| !about.starts_with(&member_of("")));
         for id in &welcome.network_ids {
             let mut known = core.memberships.keys().chain(core.leaving.keys());
             if !known.any(|network| network.as_str() == id) {
@@ -94,7 +98,7 @@ impl Agent {
                     "the service counts this host a member of {id}, but its key is not here; remove the peer with \
                      `cladnet peer remove`, or leave and join again"
                 );
-                core.problems.insert(format!("member of {id}"), problem);
+                core.problems.insert(member_of(id), problem);
             }
         }
     }

@@ -8,7 +8,11 @@ use cladnet_proto::cladnet::v1::HostFacts;
 use tokio::{task::block_in_place, time::timeout};
 use tracing::info;
 
-use super::{Agent, core::Core, membership::Membership};
+use super::{
+    Agent,
+    core::{Core, member_of},
+    membership::Membership,
+};
 use crate::{
     control::{Reply, protocol::NetworkStatus},
     enrol::{self, EnrolError},
@@ -132,7 +136,7 @@ impl Agent {
         core.memberships.insert(network.clone(), membership);
         core.identity = Some(identity.clone());
         core.leaving.remove(&network);
-        core.problems.remove(&format!("member of {network}"));
+        core.problems.remove(&member_of(network.as_str()));
         self.services.send_replace(core.services());
         self.reconcile_all(&mut core).await;
         self.identity.send_replace(Some(identity));

@@ -6,7 +6,12 @@ use cladnet_model::NetworkId;
 use tokio::task::block_in_place;
 use tracing::{info, warn};
 
-use super::{Agent, core::Core, requests::pick, take::about};
+use super::{
+    Agent,
+    core::{Core, file_of, member_of},
+    requests::pick,
+    take::about,
+};
 use crate::{
     control::{Reply, protocol::Left},
     enrol::{self, EnrolError},
@@ -20,6 +25,11 @@ impl Agent {
         let _one_at_a_time = self.changing.lock().await;
         let (identity, networks) = {
             let core = self.core.lock().await;
+            if let Some(network) = network.as_ref().filter(|network| !all && core.has_lost(network)) {
+                let identity = core.identity.clone();
+                drop(core);
+                return self.leave_lost(identity.as_deref(), network).await;
+            }
             let networks = match all {
                 true => core.memberships.keys().cloned().collect(),
                 false => vec![pick(&core, network)?],
@@ -53,6 +63,20 @@ impl Agent {
         }
         info!(?networks, all, "left");
         Ok(Reply::Left(Left { networks, host: all, warning }))
+    }
+
+    /// Ends a membership of which nothing here can be used: what is left of its file goes once the service was told.
+    async fn leave_lost(&self, identity: Option<&Identity>, network: &NetworkId) -> Result<Reply, Failure> {
+        if let Some(identity) = identity {
+            enrol::leave(identity, Some(network)).await?;
+        }
+        self.on_disk(|| self.state.forget_membership(network))?;
+        let mut core = self.core.lock().await;
+        for problem in [file_of(network.as_str()), member_of(network.as_str())] {
+            core.problems.remove(&problem);
+        }
+        info!(%network, "left a network of which nothing could be used here");
+        Ok(Reply::Left(Left { networks: vec![network.clone()], host: false, warning: None }))
     }
 
     /// Takes a network's interface down and forgets its key.

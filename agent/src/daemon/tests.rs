@@ -232,6 +232,7 @@ fn a_bad_identity_blocks_with_the_files_name_and_a_bad_membership_only_itself() 
     let core = Core::load(&state, "machine-1");
     assert!(core.identity.is_some() && core.blocked.is_none());
     assert!(core.problems.values().any(|problem| problem.contains("prod.json")), "{:?}", core.problems);
+    assert!(core.has_lost(&network()), "it can be left");
 
     fs::write(dir.path().join("identity.json"), "oops").expect("damage");
     let core = Core::load(&state, "machine-1");

@@ -48,6 +48,14 @@ pub(crate) enum Defect {
 }
 
 impl StateError {
+    /// The name of the document that cannot be used; `None` if the disk is at fault.
+    pub(crate) fn document(&self) -> Option<&str> {
+        match self {
+            Self::Unusable { path, .. } => path.file_stem()?.to_str(),
+            Self::Io { .. } => None,
+        }
+    }
+
     pub(super) fn io(operation: &'static str, path: &Path, source: io::Error) -> Self {
         Self::Io { operation, path: path.to_owned(), source }
     }
