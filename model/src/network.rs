@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 pub use draft::{NetworkDraft, NetworkSettings, NetworkUpdate};
-pub use fit::{Misfit, check_fit};
+pub use fit::{Misfit, check_fit, check_room};
 
 use crate::{NetworkId, word::words};
 

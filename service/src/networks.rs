@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use cladnet_model::{
     Membership, Network, NetworkId, NetworkSettings, NetworkUpdate,
     advise::DEFAULT_HOSTS,
-    network::{AddressPlan, check_fit},
+    network::{AddressPlan, check_fit, check_room},
     space,
 };
 use cladnet_store::{StoreError, Transaction, Versioned, key};
@@ -53,7 +53,8 @@ impl Service {
         Ok(counts)
     }
 
-    /// Creates a network: under a generated id, in a recommended address space, where none is given.
+    /// Creates a network: under a generated id, in a recommended address space, where none is given. Hosts that nobody
+    /// expects are 0.
     pub(crate) async fn create_network(
         &self,
         settings: NetworkSettings,
@@ -61,6 +62,9 @@ impl Service {
         actor: &str,
     ) -> Result<Network, CallError> {
         let id = settings.id.clone().unwrap_or_else(|| NetworkId::generate(rand::random()));
+        if let Some(space) = settings.address_space {
+            check_room(space, expected_hosts).map_err(|misfit| CallError::invalid("ipv4_address_space", misfit))?;
+        }
         let exists = || CallError::Exists(format!("there is a network {id} already; choose another id"));
         for _ in 0..TRIES {
             if self.store.get(&key::network(&id)).await?.is_some() {

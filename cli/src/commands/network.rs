@@ -90,8 +90,8 @@ pub(crate) struct CreateArgs {
     id: Option<String>,
     #[command(flatten)]
     settings: Settings,
-    /// Hosts to make room for when no address space is given [default: 250].
-    #[arg(long, value_name = "N", conflicts_with = "address_space")]
+    /// Hosts to make room for; an address space that is given must have it [default: 250 when none is given].
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     hosts: Option<u32>,
 }
 

@@ -10,12 +10,20 @@ use crate::{NetworkId, space};
 /// Why an address space cannot be that of a network, though it is a right one. The field is `ipv4_address_space`.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Misfit {
+    /// Some of the hosts that are to come would get no address.
+    #[error("is {space}, which has room for {} hosts, and {hosts} are expected; use a shorter prefix, or expect fewer", space::capacity(*.space))]
+    TooSmall { space: Ipv4Net, hosts: u32 },
     /// Two networks on one host could not tell their addresses apart.
     #[error("is {space}, which overlaps {theirs} of network {network}; use a range that it does not share")]
     Overlap { space: Ipv4Net, network: NetworkId, theirs: Ipv4Net },
     /// Peers would lose their addresses.
     #[error("is {space}, which leaves out {}; use a range that keeps them, or remove these peers first", Named(.stranded))]
     Strands { space: Ipv4Net, stranded: Vec<(String, Ipv4Addr)> },
+}
+
+/// Checks that an address space has room for so many hosts.
+pub fn check_room(space: Ipv4Net, hosts: u32) -> Result<(), Misfit> {
+    if space::capacity(space) < hosts { Err(Misfit::TooSmall { space, hosts }) } else { Ok(()) }
 }
 
 /// Checks the address space of a network against its peers, each with a name for people, and against all networks; the
@@ -65,6 +73,14 @@ mod tests {
 
     fn peers(addresses: &[&'static str]) -> Vec<(&'static str, Ipv4Addr)> {
         addresses.iter().map(|address| (*address, address.parse().unwrap())).collect()
+    }
+
+    #[test]
+    fn a_space_without_room_for_the_hosts_expected_is_refused() {
+        let space = "10.1.0.0/28".parse().unwrap();
+        assert_eq!(check_room(space, 14), Ok(()));
+        let told = check_room(space, 15).unwrap_err().to_string();
+        assert!(told.contains("room for 14 hosts, and 15 are expected"), "{told}");
     }
 
     #[test]

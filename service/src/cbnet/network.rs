@@ -57,7 +57,7 @@ impl CloudAdaptiveNetworkService for Cbnet {
             encryption_policy: None,
         };
         let settings = draft.check().map_err(|input| renamed(input.into()))?;
-        let network = self.0.create_network(settings, DEFAULT_HOSTS, caller.key.as_str()).await.map_err(renamed)?;
+        let network = self.0.create_network(settings, 0, caller.key.as_str()).await.map_err(renamed)?;
         Ok(Response::new(wire::specification(&network)))
     }
 
