@@ -2,7 +2,7 @@
 
 use std::{error::Error, io, path::Path, process::ExitCode};
 
-use cladnet_pki::channel::ConnectError;
+use cladnet_pki::channel::{ConnectError, DialError};
 use cladnet_service::{BootstrapError, StartError};
 use cladnet_store::StoreError;
 use tonic::{Code, Status};
@@ -92,7 +92,11 @@ impl From<Status> for Failure {
 
 impl From<ConnectError> for Failure {
     fn from(error: ConnectError) -> Self {
-        Self::new(Exit::Unreachable, error.to_string())
+        let advice = match error.reason {
+            DialError::Certificate(_) => "; --ca-file must name the ca.pem of that very service",
+            _ => "",
+        };
+        Self::new(Exit::Unreachable, format!("{error}{advice}"))
     }
 }
 

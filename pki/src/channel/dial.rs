@@ -42,7 +42,7 @@ pub enum DialError {
     Transport(String),
     #[error("the TLS handshake failed ({0})")]
     Tls(Arc<io::Error>),
-    #[error("its certificate is not trusted ({0})")]
+    #[error("its certificate is not trusted: {}", distrust(.0))]
     Certificate(rustls::Error),
     #[error(transparent)]
     PinMismatch(PinMismatch),
@@ -74,6 +74,17 @@ impl DialError {
             Some(tls @ rustls::Error::InvalidCertificate(_)) => Self::Certificate(tls.clone()),
             _ => Self::Tls(Arc::new(error)),
         }
+    }
+}
+
+/// Authorities of two installations have one name and different keys, so that a foreign one shows as a bad signature.
+fn distrust(error: &rustls::Error) -> String {
+    use rustls::{CertificateError, Error::InvalidCertificate};
+    match error {
+        InvalidCertificate(CertificateError::UnknownIssuer | CertificateError::BadSignature) => {
+            "it is of another authority than the one that was given".to_owned()
+        }
+        other => other.to_string(),
     }
 }
 
