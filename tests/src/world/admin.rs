@@ -1,18 +1,28 @@
 //! The admin's side: the command `cladnet` on the host, with the first key.
 
-use std::process::Command;
+use std::process::{Command, Output};
 
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
 use super::{World, binary};
 
-/// What the command answered.
+/// What a command answered.
 #[derive(Debug)]
 pub struct Answer {
     pub code: i32,
     pub stdout: String,
     pub stderr: String,
+}
+
+impl From<Output> for Answer {
+    fn from(output: Output) -> Self {
+        Self {
+            code: output.status.code().unwrap_or(-1),
+            stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+        }
+    }
 }
 
 /// Runs `cladnet` against one replica of a world's service.
@@ -35,13 +45,9 @@ impl World {
 
 impl Admin<'_> {
     /// Runs the command, whatever comes of it.
-    pub fn ask<const N: usize>(&self, arguments: [&str; N]) -> Result<Answer> {
+    pub fn ask<'s>(&self, arguments: impl IntoIterator<Item = &'s str>) -> Result<Answer> {
         let output = self.command()?.args(arguments).output().context("could not run cladnet")?;
-        Ok(Answer {
-            code: output.status.code().unwrap_or(-1),
-            stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
-            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
-        })
+        Ok(output.into())
     }
 
     /// Runs the command, which must succeed, and returns what it printed.

@@ -18,11 +18,20 @@ const MESH: Duration = Duration::from_secs(30);
 impl World {
     /// Installs the agent on a VM and starts it as a service; it waits there for a `join`.
     pub fn start_agent(&self, vm: &str) -> Result<()> {
+        self.install(vm, "cladnet-agent")?;
+        self.vm(vm)?.add_service(AGENT, ["/usr/local/bin/cladnet-agent", "run"])?;
+        self.wait_agent(vm)
+    }
+
+    /// Copies a binary of this project into a VM.
+    pub fn install(&self, vm: &str, binary: &str) -> Result<()> {
+        install(&self.vm(vm)?, binary)
+    }
+
+    /// Waits until the agent of a VM answers.
+    pub fn wait_agent(&self, vm: &str) -> Result<()> {
         let vm = self.vm(vm)?;
-        install(&vm, "cladnet-agent")?;
-        vm.add_service(AGENT, ["/usr/local/bin/cladnet-agent", "run"])?;
-        eventually("the agent's daemon", MESH, || Ok(vm.run(["cladnet-agent", "status"])?))?;
-        Ok(())
+        eventually("the agent's daemon", MESH, || Ok(vm.run(["cladnet-agent", "status"])?)).map(drop)
     }
 
     /// A fresh one-time token of a network.

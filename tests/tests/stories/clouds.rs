@@ -80,6 +80,46 @@ vms:
     )
 }
 
+/// A control plane and nothing else.
+pub(crate) fn control_only() -> Topology {
+    parse("")
+}
+
+/// Two VMs of one VPC, and a second installation of cladnet on a machine of its own.
+pub(crate) fn two_installations() -> Topology {
+    let other = "  - { name: other, region: seoul }\n";
+    Topology::from_yaml(&format!("{PAIR}{CONTROL}{other}")).expect("the topology is valid")
+}
+
+/// Two VMs of one VPC.
+pub(crate) fn pair() -> Topology {
+    parse(PAIR)
+}
+
+/// As [`pair`], and a third VM without `/dev/net/tun`.
+pub(crate) fn pair_and_bare() -> Topology {
+    parse(&format!("{PAIR}  - {{ name: bare, vpc: aws, subnet: aws-a, tun: false }}\n"))
+}
+
+/// As [`pair`], and a third VM, with disks that are soon full: that of the VM `small`, and that of the control plane.
+pub(crate) fn small_disks() -> Topology {
+    let mut topology = parse(&format!("{PAIR}  - {{ name: small, vpc: aws, subnet: aws-a, disk_mib: 128 }}\n"));
+    topology.internet[0].disk_mib = 192;
+    topology
+}
+
+const PAIR: &str = "vpcs:
+  - name: aws
+    provider: aws
+    region: ap-northeast-2
+    account: \"111122223333\"
+    cidrs: [10.0.0.0/16]
+    subnets: [{ name: aws-a, cidr: 10.0.1.0/24, zone: ap-northeast-2a }]
+vms:
+  - { name: one, vpc: aws, subnet: aws-a }
+  - { name: two, vpc: aws, subnet: aws-a }
+";
+
 fn parse(text: &str) -> Topology {
     Topology::from_yaml(&format!("{text}{CONTROL}")).expect("the topology is valid")
 }

@@ -1,7 +1,9 @@
 //! The whole system, as its users meet it: real binaries on the clouds of the sandbox. One binary, one module per subject.
 
 mod arrows;
+mod bad_input;
 mod clouds;
+mod diagnosis;
 mod membership;
 mod plain;
 mod reachability;

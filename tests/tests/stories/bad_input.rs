@@ -1,0 +1,76 @@
+//! What people get wrong, and what their machines lack: each gets an error that says what is wrong and what would be right, with an exit code
+//! of its own kind, and nothing has changed afterwards.
+
+mod agents;
+mod disks;
+mod networks;
+mod rest;
+mod routes;
+mod servers;
+mod state;
+mod tokens;
+
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use cladnet_tests::world::{Answer, World};
+use serde_json::{Value, json};
+
+/// For failing, not a target: the benchmarks have those.
+const SOON: Duration = Duration::from_secs(15);
+
+// Exit codes of both binaries.
+const FAILED: i32 = 1;
+const USAGE: i32 = 2;
+const NOT_FOUND: i32 = 3;
+const CONFLICT: i32 = 4;
+const DENIED: i32 = 5;
+const UNREACHABLE: i32 = 6;
+const CONFIGURATION: i32 = 64;
+
+/// Runs a program on a machine, whatever comes of it.
+fn on<'s>(world: &World, vm: &str, command: impl IntoIterator<Item = &'s str>) -> Result<Answer> {
+    Ok(world.vm(vm)?.exec(command)?.into())
+}
+
+/// Holds if the command ended with this code and said all of these on standard error, in few words.
+fn refused(what: &str, answer: &Answer, code: i32, words: &[&str]) -> Result<()> {
+    ensure!(answer.code == code, "{what}: exit code {} instead of {code}: {}", answer.code, answer.stderr);
+    for word in words {
+        ensure!(answer.stderr.contains(word), "{what}: {word:?} is not in {:?}", answer.stderr);
+    }
+    ensure!(answer.stderr.len() < 600, "{what}: nobody reads that much: {}", answer.stderr);
+    ensure!(!answer.stderr.contains("panicked"), "{what}: {}", answer.stderr);
+    Ok(())
+}
+
+/// What an admin sees: all networks, with their settings, their peers' addresses and states, and all hosts.
+fn standing(world: &World) -> Result<Value> {
+    let networks = world.admin().json(["network", "list"])?;
+    let ids = networks["networks"].as_array().into_iter().flatten().filter_map(|network| network["networkId"].as_str());
+    let peers =
+        ids.map(|id| Ok((id.to_owned(), json!(world.addresses(id)?)))).collect::<Result<serde_json::Map<_, _>>>()?;
+    let hosts = world.admin().json(["host", "list"])?;
+    let hosts: Vec<_> = hosts["hosts"].as_array().into_iter().flatten().map(|host| host["hostId"].clone()).collect();
+    Ok(json!({ "networks": networks, "peers": peers, "hosts": hosts }))
+}
+
+/// What the agent of a VM has on disk that makes it a host or a member, each file with its checksum.
+fn state_files(world: &World, vm: &str) -> Result<String> {
+    const SCRIPT: &str =
+        "find /var/lib/cladnet-agent -type f ! -name lock ! -name 'metadata.json*' -exec sha256sum {} + | sort -k 2";
+    Ok(world.vm(vm)?.run(["sh", "-c", SCRIPT])?)
+}
+
+/// The `problem`s that the agent of a VM tells, one text.
+fn problems(world: &World, vm: &str) -> Result<String> {
+    Ok(world.agent(vm, ["status"])?["problems"].to_string())
+}
+
+/// Stops the agent of a VM, lets `change` do something to it, and starts it again.
+fn while_stopped(world: &World, vm: &str, change: impl FnOnce() -> Result<()>) -> Result<()> {
+    world.vm(vm)?.stop_service(cladnet_tests::world::AGENT)?;
+    change()?;
+    world.vm(vm)?.start_service(cladnet_tests::world::AGENT)?;
+    world.wait_agent(vm)
+}
