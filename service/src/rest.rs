@@ -15,7 +15,7 @@ use std::{convert::Infallible, sync::Arc, time::Duration};
 use axum::{
     Router,
     body::{Body, Bytes},
-    extract::{RawPathParams, Request},
+    extract::{RawPathParams, Request, rejection::RawPathParamsRejection},
     response::{
         IntoResponse, Response, Sse,
         sse::{Event, KeepAlive},
@@ -65,12 +65,13 @@ pub(crate) fn router(
 
 fn handler(service: Arc<Service>, binding: Arc<Binding>, grpc: Router) -> MethodRouter {
     let filter = MethodFilter::try_from(binding.verb.clone()).expect("google.api.http knows only ordinary verbs");
-    on(filter, async move |params: RawPathParams, request: Request| {
+    on(filter, async move |params: Result<RawPathParams, RawPathParamsRejection>, request: Request| {
         let id = RequestId::of(request.extensions());
-        match call(&service, &binding, grpc, &params, request).await {
-            Ok(response) => response,
-            Err(problem) => problem.response(id.as_str()),
-        }
+        let answer = match params {
+            Ok(params) => call(&service, &binding, grpc, &params, request).await,
+            Err(rejection) => Err(Problem::new(StatusCode::BAD_REQUEST, rejection.body_text())),
+        };
+        answer.unwrap_or_else(|problem| problem.response(id.as_str()))
     })
 }
 

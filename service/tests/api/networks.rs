@@ -117,3 +117,13 @@ async fn an_unknown_network_is_told() {
         assert_eq!(answer.body["detail"], "there is no network nowhere", "{method} {path}");
     }
 }
+
+#[tokio::test]
+async fn a_path_that_is_no_text_or_holds_a_slash_is_a_problem() {
+    let harness = Harness::start().await;
+    let garbled = harness.get("/api/v1/networks/%ff").await;
+    assert_eq!(garbled.status, StatusCode::BAD_REQUEST);
+    assert_eq!(garbled.headers[http::header::CONTENT_TYPE], "application/problem+json");
+    let slash = harness.get("/api/v1/networks/a%2Fb").await;
+    assert_eq!((slash.status.as_u16(), &slash.body["field"]), (422, &json!("networkId")), "{slash:?}");
+}
