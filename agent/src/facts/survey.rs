@@ -11,8 +11,8 @@ use serde::Serialize;
 
 /// Requests whose answer is still welcome; older ones are forgotten.
 const MAX_OUTSTANDING: usize = 32;
-/// When one server sees a new address, what others saw longer ago than this is no news of the same moment.
-const FRESH: Duration = Duration::from_secs(10);
+/// Three rounds at the slowest: who answered none of them, while another did, sees us no more.
+const FRESH: Duration = Duration::from_secs(12);
 
 /// Addresses seen from outside, by the server that saw them.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -107,21 +107,20 @@ impl Survey {
         cladnet_stun::binding_request(transaction_id)
     }
 
-    /// Takes an answer; true if it says something new. An answer to nothing we asked is nobody's. A new address ends
-    /// what silent servers saw of the one before, so that it is not told for ever.
+    /// Takes an answer; true if it says something new. An answer to nothing we asked is nobody's. Each answer shows
+    /// that the way out works, and so ends what silent servers saw: it would be told for ever.
     pub(super) fn answer(&mut self, now: Instant, from: SocketAddr, message: &[u8]) -> bool {
         let Some((transaction_id, address)) = cladnet_stun::parse_response(message) else { return false };
         let expected = |(id, server): &(TransactionId, SocketAddr)| *id == transaction_id && *server == from;
         let Some(place) = self.outstanding.iter().position(expected) else { return false };
         self.outstanding.remove(place);
+        let before = self.observed.clone();
         self.answered.insert(from, now);
-        let is_new = self.observed.by_server.insert(from, address) != Some(address);
-        if is_new {
-            let fresh =
-                |server: &SocketAddr| self.answered.get(server).is_some_and(|at| now.duration_since(*at) <= FRESH);
-            self.observed.by_server.retain(|server, seen| seen.is_ipv4() != address.is_ipv4() || fresh(server));
-        }
-        is_new
+        self.observed.by_server.insert(from, address);
+        let answered = &self.answered;
+        let fresh = |server: &SocketAddr| answered.get(server).is_some_and(|at| now.duration_since(*at) <= FRESH);
+        self.observed.by_server.retain(|server, _| fresh(server));
+        self.observed != before
     }
 }
 
@@ -168,6 +167,19 @@ mod tests {
         assert!(!Survey::default().answer(now, address("192.0.2.1:8053"), &answer), "nothing was asked");
         assert!(survey.answer(now, address("192.0.2.1:8053"), &answer));
         assert!(!survey.answer(now, address("192.0.2.1:8053"), &answer), "a second time");
+    }
+
+    #[test]
+    fn what_a_server_saw_just_before_it_died_ends_too_of_either_family() {
+        let (mut survey, start) = (survey(), Instant::now());
+        survey.set_servers(vec![address("192.0.2.1:8053"), address("192.0.2.2:8053"), address("[2001:db8::1]:8053")]);
+        ask_at(&mut survey, start, "192.0.2.2:8053", 1, "203.0.113.1:8055");
+        ask_at(&mut survey, start, "[2001:db8::1]:8053", 2, "[2001:db8::9]:8055");
+        let second = Duration::from_secs(1);
+        assert!(ask_at(&mut survey, start + second, "192.0.2.1:8053", 3, "203.0.113.9:8055"), "moved");
+        assert!(!ask_at(&mut survey, start + 4 * second, "192.0.2.1:8053", 4, "203.0.113.9:8055"), "one lost round");
+        assert!(ask_at(&mut survey, start + 20 * second, "192.0.2.1:8053", 5, "203.0.113.9:8055"), "forgotten");
+        assert_eq!(survey.observed().addresses(), [address("203.0.113.9:8055")]);
     }
 
     #[test]
