@@ -10,7 +10,6 @@ use tracing::{info, warn};
 use super::{
     Agent, clock,
     core::{Core, member_of},
-    membership::Membership,
 };
 use crate::{configuration::Refusal, control::protocol::ServiceStatus, failure::chain, state::Identity, sync::Subject};
 
@@ -65,12 +64,7 @@ impl Subject for Arc<Agent> {
 impl Agent {
     async fn ended(&self, core: &mut Core, ended: &MembershipEnded) {
         core.early.retain(|network, _| network.as_str() != ended.network_id);
-        // A membership made a moment ago is not meant, but the one before it.
-        let is_over = |membership: &Membership| membership.is_confirmed();
-        let Some(network) = ended.network_id.parse().ok().filter(|n| core.memberships.get(n).is_some_and(is_over))
-        else {
-            return;
-        };
+        let Some(network) = core.ended_by(ended) else { return };
         info!(%network, reason = ended.reason, "this host is no member any more");
         self.forget(core, &network).await;
     }
@@ -78,18 +72,12 @@ impl Agent {
     async fn welcome(self: &Arc<Self>, core: &mut Core, welcome: &Welcome) {
         core.early.clear();
         clock::watch(core, welcome);
-        let listed = |network: &NetworkId| welcome.network_ids.iter().any(|id| id == network.as_str());
-        let ended: Vec<_> = core
-            .memberships
-            .iter()
-            .filter(|(network, membership)| !listed(network) && membership.is_confirmed())
-            .map(|(network, _)| network.clone())
-            .collect();
-        for network in ended {
+        for network in core.missing_in(welcome) {
             warn!(%network, "the service says that this host is no member any more");
             self.forget(core, &network).await;
         }
-        self.leave_now(core, listed);
+        let listed = |network: &NetworkId| welcome.network_ids.iter().any(|id| id == network.as_str());
+        self.leave_now(core, |network| listed(network) || !welcome.complete);
         core.problems.retain(|about, _| !about.starts_with(&member_of("")));
         for id in &welcome.network_ids {
             let mut known = core.memberships.keys().chain(core.leaving.keys());

@@ -1,8 +1,8 @@
-//! What the service's snapshots and deltas change of the daemon's state. Pure.
+//! What the service's messages change of the daemon's state, and what they end. Pure.
 
 use cladnet_model::NetworkId;
 use cladnet_proto::{
-    cladnet::v1::{Delta, Snapshot},
+    cladnet::v1::{Delta, MembershipEnded, Snapshot, Welcome},
     convert,
 };
 use cladnet_tunnel::MAX_INTERFACES;
@@ -62,6 +62,26 @@ impl Core {
             self.refuse(&network, refusal)?;
         }
         Ok(Some(network))
+    }
+
+    /// The network whose membership here this message ends. One joined anew meanwhile has another key, and is not meant; of a
+    /// service that names no key, one made a moment ago is not.
+    pub(super) fn ended_by(&self, ended: &MembershipEnded) -> Option<NetworkId> {
+        let network = readable(&ended.network_id)?;
+        let membership = self.memberships.get(&network)?;
+        let is_meant = match ended.public_key.as_slice() {
+            [] => membership.is_confirmed(),
+            key => key == membership.record.public_key().0,
+        };
+        is_meant.then_some(network)
+    }
+
+    /// The networks that a welcome is silent about, if its silence means anything.
+    pub(super) fn missing_in(&self, welcome: &Welcome) -> Vec<NetworkId> {
+        let listed = |network: &NetworkId| welcome.network_ids.iter().any(|id| id == network.as_str());
+        let confirmed = self.memberships.iter().filter(|(_, membership)| membership.is_confirmed());
+        let missing = confirmed.map(|(network, _)| network).filter(|network| welcome.complete && !listed(network));
+        missing.cloned().collect()
     }
 
     fn refuse(&mut self, network: &NetworkId, refusal: Refusal) -> Result<(), Refusal> {

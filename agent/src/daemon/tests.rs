@@ -1,7 +1,7 @@
 use std::{fs, net::SocketAddr, time::Duration};
 
 use cladnet_model::{CloudLocation, DesiredState, Located, LocationSource, PeerState};
-use cladnet_proto::cladnet::v1::{AgentEndpoint, AgentLocation};
+use cladnet_proto::cladnet::v1::{AgentEndpoint, AgentLocation, MembershipEnded, Welcome};
 use cladnet_tunnel::PrivateKey;
 use prost::Message as _;
 use zeroize::Zeroizing;
@@ -168,6 +168,38 @@ fn what_cannot_be_read_is_that_networks_problem_until_it_can_be() {
     assert_eq!(core.take_delta(mended.delta_from(&later)), Err(Refusal::NoBase), "worth a fresh snapshot");
     assert_eq!(core.take_snapshot(mended.snapshot()), Ok(Some(network())));
     assert!(core.problems.is_empty() && !core.memberships[&network()].resync);
+}
+
+#[test]
+fn an_end_is_of_the_membership_with_its_key_only() {
+    let (_dir, state) = saved("machine-1");
+    let mut core = Core::load(&state, "machine-1");
+    let end_of = |key: &[u8]| MembershipEnded {
+        network_id: network().to_string(),
+        public_key: key.to_vec(),
+        ..MembershipEnded::default()
+    };
+    let ours = record().public_key().0;
+    assert_eq!(core.ended_by(&end_of(&[7; 32])), None, "it was joined anew meanwhile");
+    assert_eq!(core.ended_by(&end_of(&ours)), Some(network()));
+    assert_eq!(core.ended_by(&end_of(&[])), Some(network()), "an older service");
+    core.memberships.insert(network(), Membership::new(record(), None));
+    assert_eq!(core.ended_by(&end_of(&[])), None, "an older service, and a membership made a moment ago");
+    assert_eq!(core.ended_by(&end_of(&ours)), Some(network()));
+}
+
+#[test]
+fn a_welcome_ends_what_it_leaves_out_only_if_it_tells_all() {
+    let (_dir, state) = saved("machine-1");
+    let core = Core::load(&state, "machine-1");
+    let welcome = |complete, ids: &[&str]| Welcome {
+        complete,
+        network_ids: ids.iter().map(ToString::to_string).collect(),
+        ..Welcome::default()
+    };
+    assert!(core.missing_in(&welcome(false, &[])).is_empty());
+    assert!(core.missing_in(&welcome(true, &["prod"])).is_empty());
+    assert_eq!(core.missing_in(&welcome(true, &["other"])), [network()]);
 }
 
 #[test]
