@@ -19,7 +19,7 @@ use tokio::{
     sync::{mpsc, watch},
     time::sleep,
 };
-use tonic::Status;
+use tonic::{Code, Status};
 use tracing::{debug, info, warn};
 
 use crate::{
@@ -71,6 +71,9 @@ pub(crate) enum SyncError {
     /// Holds the service's sentence, which says it all.
     #[error("the service refused: {0}")]
     Refused(String),
+    /// As [`SyncError::Refused`]; a new certificate may be what is missing.
+    #[error("the service refused: {0}")]
+    Unauthenticated(String),
     #[error("the service was silent for too long")]
     Silent,
     #[error("the service closed the stream")]
@@ -84,6 +87,7 @@ impl From<Status> for SyncError {
     fn from(status: Status) -> Self {
         match ConnectError::find(&status) {
             Some(error) => Self::Connect(error),
+            None if status.code() == Code::Unauthenticated => Self::Unauthenticated(status.message().to_owned()),
             None => Self::Refused(status.message().to_owned()),
         }
     }
@@ -93,6 +97,8 @@ impl From<Status> for SyncError {
 enum End {
     /// Who we are changed.
     Identity,
+    /// The service would not have the certificate, and gave a new one.
+    Renewed,
     /// A fresh snapshot may heal what was refused; the wait for it is over.
     Refused,
 }
@@ -112,6 +118,8 @@ pub(crate) async fn run(mut inputs: Inputs, subject: impl Subject) {
         match Session::run(&mut inputs, &subject, &identity, &mut backoff).await {
             Ok(End::Identity) => backoff.reset(),
             Ok(End::Refused) => {}
+            // Not at once: a service that will not have the new one either is asked ever later.
+            Ok(End::Renewed) => sleep(backoff.next(rand::random())).await,
             Err(SyncError::Moved) => info!("an address of this host changed; linking to the service anew"),
             Err(error) => {
                 let error = chain(&error);

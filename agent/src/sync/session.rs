@@ -64,13 +64,15 @@ impl<'a, S: Subject> Session<'a, S> {
         let tls = client_config(&identity.authority, Some(&credentials))?;
         let mut client = client(connect(&services, tls).await?);
         let renew_in = renewal::due_in(&credentials, Timestamp::now());
-        let expired = credentials.validity().is_ok_and(|(_, until)| until <= Timestamp::now());
-        if expired {
-            // An expired certificate opens this and nothing else; the next stream shows the new one.
-            renew(&mut client, subject, identity).await?;
-            return Ok(End::Identity);
-        }
-        let (session, stream) = Self::open(inputs, subject, &mut client).await?;
+        let (session, stream) = match Self::open(inputs, subject, &mut client).await {
+            // Whether the certificate has expired is for the service's clock to say. An expired one opens this and nothing else;
+            // the next stream shows the new one.
+            Err(SyncError::Unauthenticated(_)) => {
+                renew(&mut client, subject, identity).await?;
+                return Ok(End::Renewed);
+            }
+            opened => opened?,
+        };
         session
             .converse(
                 inputs,
@@ -223,7 +225,8 @@ impl Renewal<'_> {
         self.due = Instant::now() + renewal::RETRY;
         match renew(&mut self.client, subject, self.identity).await {
             Ok(credentials) => {
-                self.due = Instant::now() + renewal::due_in(&credentials, Timestamp::now());
+                // By a clock that is wrong the new one is old already.
+                self.due = Instant::now() + renewal::due_in(&credentials, Timestamp::now()).max(renewal::RETRY);
                 self.credentials = credentials;
             }
             Err(error) => warn!(error = crate::failure::chain(&error), "certificate not renewed; trying again later"),
