@@ -3,6 +3,7 @@
 //! is announced to every peer at once.
 
 use std::{
+    io,
     net::{IpAddr, SocketAddr},
     sync::Arc,
     time::Duration,
@@ -220,16 +221,14 @@ impl Observer {
 
     fn resolve(&self, sender: &mpsc::Sender<News>) {
         let (services, sender) = (self.services.borrow().clone(), sender.clone());
+        let former = self.survey.servers().to_vec();
         tokio::spawn(async move {
-            let mut servers = Vec::new();
+            let mut answers = Vec::new();
             for service in services {
-                match lookup_host((service.host(), service.port())).await {
-                    Ok(found) => servers.extend(found),
-                    Err(error) => debug!(%service, %error, "service not resolved"),
-                }
+                let answer = lookup_host((service.host(), service.port())).await.map(Vec::from_iter);
+                answers.push(answer.inspect_err(|error| debug!(%service, %error, "service not resolved")));
             }
-            servers.truncate(MAX_SERVERS);
-            sender.send(News::Servers(servers)).await
+            sender.send(News::Servers(servers(answers, &former))).await
         });
     }
 
@@ -317,9 +316,37 @@ impl Observer {
     }
 }
 
+/// Whom to ask: what the services' names stand for now. An error is not an empty answer: after one the former servers stay as well.
+fn servers(answers: Vec<io::Result<Vec<SocketAddr>>>, former: &[SocketAddr]) -> Vec<SocketAddr> {
+    let former = if answers.iter().any(Result::is_err) { former } else { &[] };
+    let mut servers = Vec::new();
+    for server in answers.into_iter().flatten().flatten().chain(former.iter().copied()) {
+        if !servers.contains(&server) && servers.len() < MAX_SERVERS {
+            servers.push(server);
+        }
+    }
+    servers
+}
+
 async fn until(at: Option<Instant>) {
     match at {
         Some(at) => sleep_until(at).await,
         None => std::future::pending().await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_that_is_not_resolved_keeps_the_servers_of_before() {
+        let server = |number: u8| SocketAddr::from(([192, 0, 2, number], 8053));
+        let unresolved = || Err(io::Error::other("no name server"));
+        assert_eq!(servers(vec![unresolved()], &[server(1)]), [server(1)]);
+        assert_eq!(servers(vec![Ok(vec![server(2)]), unresolved()], &[server(1), server(2)]), [server(2), server(1)]);
+        assert_eq!(servers(vec![Ok(vec![server(2)])], &[server(1)]), [server(2)]);
+        let many = (0..9).map(server).collect();
+        assert_eq!(servers(vec![Ok(many)], &[]).len(), MAX_SERVERS);
     }
 }
