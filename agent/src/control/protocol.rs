@@ -10,8 +10,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::failure::Failure;
 
-/// A question to the daemon.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+/// A question to the daemon. Not to be printed: it may hold a token.
+#[derive(Clone, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", tag = "request")]
 pub(crate) enum Request {
     /// Enrol this host, or add a membership; answered when the interface is up or something must be waited for.
