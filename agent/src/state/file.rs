@@ -115,9 +115,10 @@ pub(super) fn load<D: Document>(path: &Path) -> Result<Option<D>, StateError> {
     }
 }
 
-/// Removes a file with its generations.
+/// Removes a file with its generations and leftovers: each may hold a key.
 pub(super) fn remove(path: &Path) -> Result<(), StateError> {
-    for path in [beside(path, "former"), path.to_owned()] {
+    let others = ["former", "bad", "new", "link"].map(|suffix| beside(path, suffix));
+    for path in others.into_iter().chain([path.to_owned()]) {
         match fs::remove_file(&path) {
             Err(source) if source.kind() != io::ErrorKind::NotFound => {
                 return Err(StateError::io("remove", &path, source));

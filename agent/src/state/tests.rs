@@ -118,6 +118,18 @@ fn a_second_agent_is_told_the_first_ones_pid() {
 }
 
 #[test]
+fn a_membership_is_forgotten_with_every_copy_of_its_key() {
+    let (_dir, state) = state();
+    let networks = state.path().join("networks");
+    state.save_membership(&record("prod", "cbnet0")).expect("save");
+    for suffix in ["former", "bad", "new", "link"] {
+        fs::copy(networks.join("prod.json"), networks.join(format!("prod.json.{suffix}"))).expect("copy");
+    }
+    state.forget_membership(&record("prod", "cbnet0").network).expect("forget");
+    assert_eq!(fs::read_dir(networks).expect("list").count(), 0);
+}
+
+#[test]
 fn forgetting_leaves_nothing_but_the_lock() {
     let (_dir, state) = state();
     let _lock = state.lock().expect("free");
