@@ -13,6 +13,7 @@ use cladnet_proto::cladnet::v1::{
     self as wire, EnrolRequest, JoinRequest, LeaveRequest, agent_service_client::AgentServiceClient,
 };
 use cladnet_tunnel::PrivateKey;
+use data_encoding::HEXLOWER;
 use ring::digest::{SHA256, digest};
 use tokio::time::timeout;
 use tonic::{Code, Status, transport::Channel};
@@ -109,7 +110,7 @@ pub(crate) fn prepare(token: &str, needs_identity: bool) -> Result<Pending, Enro
 
 /// Names a token without keeping it.
 pub(crate) fn token_hash(token: &str) -> String {
-    hex(digest(&SHA256, token.trim().as_bytes()).as_ref())
+    HEXLOWER.encode(digest(&SHA256, token.trim().as_bytes()).as_ref())
 }
 
 /// First contact: the service must be of the authority in the token, or nothing is sent. `facts` are asked for when
@@ -135,7 +136,7 @@ pub(crate) async fn enrol(
         machine_id: machine_id.to_owned(),
         services: services.iter().map(ToString::to_string).collect(),
         authority: find_authority(&answer.certificate, token.ca())?,
-        authority_hash: hex(token.ca()),
+        authority_hash: HEXLOWER.encode(token.ca()),
         certificate: answer.certificate,
         key: Zeroizing::new(enrolment.key.to_string()),
     };
@@ -181,13 +182,9 @@ async fn call<T>(
 
 /// Whether the authority that a token names is this identity's.
 pub(crate) fn belongs_to(identity: &Identity, token: &JoinToken) -> bool {
-    identity.authority_hash == hex(token.ca())
+    identity.authority_hash == HEXLOWER.encode(token.ca())
 }
 
 fn id<T: std::str::FromStr<Err: std::fmt::Display>>(text: &str, field: &str) -> Result<T, EnrolError> {
     text.parse().map_err(|error| EnrolError::Answer(format!("{field} {error}")))
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -3,6 +3,7 @@
 use std::fs;
 
 use cladnet_model::validate::check_text;
+use data_encoding::HEXLOWER;
 use ring::hmac;
 
 /// Who asks, so that the machine's real id stays on it (machine-id(5): "should be considered confidential").
@@ -27,7 +28,7 @@ pub(crate) fn machine_id() -> String {
 
 fn derive(id: &str) -> String {
     let tag = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, APPLICATION), id.as_bytes());
-    tag.as_ref()[..16].iter().map(|byte| format!("{byte:02x}")).collect()
+    HEXLOWER.encode(&tag.as_ref()[..16])
 }
 
 #[cfg(test)]

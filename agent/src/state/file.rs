@@ -8,6 +8,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use data_encoding::HEXLOWER;
 use ring::digest::{SHA256, digest};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::value::RawValue;
@@ -197,5 +198,5 @@ fn decode<D: Document>(bytes: &[u8]) -> Result<D, Defect> {
 }
 
 fn checksum(body: &RawValue) -> String {
-    digest(&SHA256, body.get().as_bytes()).as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
+    HEXLOWER.encode(digest(&SHA256, body.get().as_bytes()).as_ref())
 }
