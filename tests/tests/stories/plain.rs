@@ -41,6 +41,18 @@ fn a_machine_with_plain_wireguard_is_a_peer() {
 }
 
 #[test]
+fn a_machine_in_the_vpc_of_agents_reaches_them_and_others() {
+    story(&clouds::overlapping(), Servers::One, |world| {
+        world.admin().run(["network", "create", "prod", "--hosts", "10"])?;
+        world.join_all(&["aws-1", "gcp-1"], "prod")?;
+        world.wait_mesh("prod", &["aws-1", "gcp-1"])?;
+        let file = world.admin().run(["peer", "export", "prod", "aws-2"])?;
+        wireguard_up(world, "aws-2", &file)?;
+        world.wait_mesh("prod", &["aws-1", "aws-2", "gcp-1"])
+    });
+}
+
+#[test]
 fn a_machine_may_keep_its_own_key_and_have_a_fixed_place() {
     story(&clouds::overlapping(), Servers::One, |world| {
         world.admin().run(["network", "create", "prod", "--hosts", "10"])?;
