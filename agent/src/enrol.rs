@@ -188,3 +188,6 @@ pub(crate) fn belongs_to(identity: &Identity, token: &JoinToken) -> bool {
 fn id<T: std::str::FromStr<Err: std::fmt::Display>>(text: &str, field: &str) -> Result<T, EnrolError> {
     text.parse().map_err(|error| EnrolError::Answer(format!("{field} {error}")))
 }
+
+#[cfg(test)]
+mod tests;
