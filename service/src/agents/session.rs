@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use cladnet_model::{HostId, NetworkId, SetDigest};
+use cladnet_model::{HostId, NetworkId, PublicKey, SetDigest};
 use cladnet_proto::{
     cladnet::v1::{Applied, Delta, MembershipConfig, MembershipEnded, Snapshot, service_message::Message},
     convert,
@@ -26,11 +26,14 @@ struct Told {
     digest: Vec<u8>,
     /// Fingerprint of its membership; unknown if it has it from an earlier stream.
     membership: Option<Vec<u8>>,
+    /// Names the membership among those that the host has had of this network; empty if unknown.
+    public_key: Vec<u8>,
 }
 
 /// What the agent should have of one network.
 struct Wanted {
     membership: MembershipConfig,
+    public_key: PublicKey,
     count: usize,
     digest: SetDigest,
 }
@@ -45,6 +48,7 @@ impl Session {
                 count: usize::try_from(applied.count).ok()?,
                 digest: applied.digest,
                 membership: None,
+                public_key: applied.public_key,
             };
             Some((applied.network_id.parse().ok()?, told))
         });
@@ -60,10 +64,15 @@ impl Session {
         }
         for (id, network) in view.networks_of(&self.host) {
             let Some(wanted) = Wanted::of(&self.host, id, network, view) else { continue };
-            let told = self.told.get(id);
-            if told.is_some_and(|told| told.revision > now || wanted.is(told)) {
+            let told = self.told.get_mut(id);
+            if told.as_ref().is_some_and(|told| told.revision > now) {
                 continue;
             }
+            if let Some(told) = told.filter(|told| wanted.is(told)) {
+                told.public_key = wanted.public_key.0.to_vec();
+                continue;
+            }
+            let told = self.told.get(id);
             if told.is_some_and(|told| told.membership.is_none()) && view.is_incomplete(id) {
                 continue; // better an old configuration than one with holes
             }
@@ -91,12 +100,12 @@ impl Session {
             .iter()
             .find(|(id, told)| told.revision <= now && !is_member(id) && !view.is_incomplete(id))
             .map(|(id, _)| id.clone())?;
-        self.told.remove(&gone);
+        let public_key = self.told.remove(&gone)?.public_key;
         let reason = match view.network(&gone) {
             Some(_) => "the host was removed from the network",
             None => "the network was deleted",
         };
-        Some(MembershipEnded { network_id: gone.to_string(), reason: reason.to_owned(), ..MembershipEnded::default() })
+        Some(MembershipEnded { network_id: gone.to_string(), reason: reason.to_owned(), public_key })
     }
 }
 
@@ -105,11 +114,12 @@ impl Wanted {
         let location = view.host(host)?.0.location();
         let (record, membership) = (network.record()?, network.membership(host)?);
         debug_assert_eq!(&record.id, id);
+        let public_key = membership.public_key;
         let mut membership = convert::membership_config(record, membership, network.peer(host), &location);
         membership.fingerprint = fingerprint(&membership);
         let (count, digest) = network.digest_for(host);
         let digest = digest.toggled(host.as_str(), &membership.fingerprint);
-        Some(Self { membership, count, digest })
+        Some(Self { membership, public_key, count, digest })
     }
 
     fn is(&self, told: &Told) -> bool {
@@ -122,6 +132,7 @@ impl Wanted {
             count: self.count,
             digest: self.digest.as_bytes().to_vec(),
             membership: Some(self.membership.fingerprint),
+            public_key: self.public_key.0.to_vec(),
         }
     }
 

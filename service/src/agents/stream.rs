@@ -2,13 +2,13 @@
 //! is never a queue of messages: see [`super::session`]. A message is made when the network takes one, so a slow agent
 //! costs what the network holds for it and nothing more.
 
-use std::{collections::BTreeSet, net::IpAddr, sync::Arc, time::Duration};
+use std::{net::IpAddr, sync::Arc, time::Duration};
 
-use cladnet_model::{HostId, NetworkId, Presence};
+use cladnet_model::{NetworkId, Presence};
 use cladnet_proto::{
     cladnet::v1::{
-        AgentCommand, AgentMessage, Applied, Hello, HostFacts, ServiceMessage, Welcome,
-        agent_message::Message as Heard, service_message::Message as Told,
+        AgentCommand, AgentMessage, Hello, HostFacts, ServiceMessage, Welcome, agent_message::Message as Heard,
+        service_message::Message as Told,
     },
     convert,
 };
@@ -27,7 +27,6 @@ use super::{
     reports::Reports,
     session::Session,
     streams::Handle,
-    view::View,
 };
 
 /// How long an agent may keep a stream waiting.
@@ -143,8 +142,8 @@ where
             let welcome = Welcome {
                 epoch: view.epoch().to_owned(),
                 time: Some(convert::timestamp(now)),
-                network_ids: networks_of(&view, host, &hello.applied),
-                ..Welcome::default()
+                network_ids: view.networks_of(host).map(|(id, _)| id.to_string()).collect(),
+                complete: view.knows_networks_of(host),
             };
             (Session::new(host.clone(), view.epoch(), hello.applied), welcome)
         };
@@ -317,14 +316,6 @@ where
         Ok(None) => Err(gone()),
         Err(_) => Err(Status::deadline_exceeded("no hello came in time")),
     }
-}
-
-/// The networks of a host; also one that it has and of which this replica cannot read everything.
-fn networks_of(view: &View, host: &HostId, applied: &[Applied]) -> Vec<String> {
-    let known: BTreeSet<NetworkId> = view.networks_of(host).map(|(id, _)| id.clone()).collect();
-    let doubtful = applied.iter().filter_map(|applied| applied.network_id.parse().ok());
-    let doubtful = doubtful.filter(|id: &NetworkId| !known.contains(id) && view.is_incomplete(id));
-    known.iter().cloned().chain(doubtful).map(String::from).collect()
 }
 
 fn gone() -> Status {

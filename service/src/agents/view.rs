@@ -110,6 +110,16 @@ impl View {
         })
     }
 
+    /// Whether every record that says which networks a host is in could be read: else one of them may be missing.
+    pub(crate) fn knows_networks_of(&self, host: &HostId) -> bool {
+        let is_doubtful = |key: &AnyKey| match key {
+            AnyKey::Membership(_, member) => member == host,
+            AnyKey::Network(id) => self.networks_of.get(host).is_some_and(|networks| networks.contains(id)),
+            _ => false,
+        };
+        self.hosts.contains_key(host) && !self.unreadable.values().any(is_doubtful)
+    }
+
     /// Takes the next update in.
     pub(crate) fn apply(&mut self, update: Update<AnyRecord>) -> Changes {
         let mut changes = Changes::default();

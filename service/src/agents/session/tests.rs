@@ -196,7 +196,33 @@ fn a_network_that_ended_is_told_with_its_reason() {
     view.apply(batch(4, vec![Change::Deleted(key::membership(&network_id("n"), &host_id("a")).erased())]));
     let Some(Message::Ended(ended)) = session.next(&view) else { panic!("not ended") };
     assert_eq!((ended.network_id.as_str(), ended.reason.as_str()), ("n", "the host was removed from the network"));
+    assert_eq!(ended.public_key, [1; 32]);
     assert_eq!(session.next(&view), None);
+}
+
+#[test]
+fn an_end_names_the_membership_that_the_agent_said_it_has() {
+    let mut view = populated(&["a", "b"]);
+    let (mut copy, me) = (Copy::default(), host_id("a"));
+    drain(&mut Session::new(me.clone(), "e", Vec::new()), &view, &mut copy, &me);
+    let applied = vec![Applied { public_key: vec![9; 32], ..copy.applied(&me).remove(0) }];
+    let mut session = Session::new(me.clone(), "e", applied);
+    view.apply(batch(4, vec![Change::Deleted(key::membership(&network_id("n"), &me).erased())]));
+    let Some(Message::Ended(ended)) = session.next(&view) else { panic!("not ended") };
+    assert_eq!(ended.public_key, [9; 32]);
+}
+
+#[test]
+fn a_membership_that_was_made_again_unseen_ends_under_its_new_key() {
+    let mut view = populated(&["a", "b"]);
+    let me = host_id("a");
+    let mut session = Session::new(me.clone(), "e", Vec::new());
+    session.next(&view);
+    view.apply(batch(4, vec![put_membership(membership("n", "a", 7), 4)]));
+    assert_eq!(session.next(&view), None, "its own key is nothing that an agent is told");
+    view.apply(batch(5, vec![Change::Deleted(key::membership(&network_id("n"), &me).erased())]));
+    let Some(Message::Ended(ended)) = session.next(&view) else { panic!("not ended") };
+    assert_eq!(ended.public_key, [7; 32]);
 }
 
 #[test]

@@ -1,3 +1,5 @@
+use std::collections::BTreeSet;
+
 use cladnet_model::{MembershipStatus, PeerState};
 use cladnet_proto::cladnet::v1::{self, service_message::Message as Told};
 use cladnet_store::key;

@@ -110,6 +110,25 @@ fn a_record_that_was_never_readable_makes_its_network_incomplete_until_it_is() {
 }
 
 #[test]
+fn the_networks_of_a_host_are_known_only_if_each_record_that_names_one_can_be_read() {
+    let knows = |view: &View| ["a", "b"].map(|host| view.knows_networks_of(&host_id(host)));
+    let mut view = View::default();
+    view.apply(listed(two_hosts(), 9));
+    assert_eq!(knows(&view), [true, true]);
+
+    let membership_of_b = key::membership(&network_id("other"), &host_id("b"));
+    view.apply(batch(10, vec![unreadable(&membership_of_b)]));
+    assert_eq!(knows(&view), [true, false]);
+    view.apply(batch(11, vec![Change::Deleted(membership_of_b.erased())]));
+    assert_eq!(knows(&view), [true, true]);
+
+    let network = key::network(&network_id("later"));
+    view.apply(batch(12, vec![put_membership(membership("later", "a", 8), 12), unreadable(&network)]));
+    assert_eq!(knows(&view), [false, true]);
+    assert!(!view.knows_networks_of(&host_id("nobody")));
+}
+
+#[test]
 fn a_deleted_and_recreated_network_starts_its_history_anew() {
     let mut view = View::default();
     view.apply(listed(two_hosts(), 9));
