@@ -4,8 +4,8 @@
 use std::net::Ipv4Addr;
 
 use cladnet_model::{
-    CloudLocation, Endpoint, EndpointSource, Host, HostFacts, HostId, Membership, MembershipStatus, NetworkId, Peer,
-    PeerState, Presence, PublicKey, PublicKeyOwner, Scope,
+    CloudLocation, DesiredState, Endpoint, EndpointSource, Host, HostFacts, HostId, Membership, MembershipStatus,
+    NetworkId, Peer, PeerState, Presence, PublicKey, PublicKeyOwner, Scope,
 };
 use cladnet_store::{Change, Store, Update, key};
 use jiff::Timestamp;
@@ -59,7 +59,7 @@ pub(crate) async fn enrolled(store: &Store, network: &str, name: &str) -> HostId
         host: host.clone(),
         public_key,
         labels: [("tier".to_owned(), "web".to_owned())].into(),
-        desired_state: cladnet_model::DesiredState::Up,
+        desired_state: DesiredState::Up,
         static_address: None,
         plain: false,
         joined_at: Timestamp::now(),
@@ -82,17 +82,24 @@ pub(crate) async fn connected(store: &Store, host: &HostId) {
     store.put(&key::presence(host), &presence).await.expect("writes");
 }
 
-/// An agent that reports `state` of its membership whenever that changes.
+/// An agent that reports `state` as soon as its peer is to be down.
 pub(crate) fn agent(store: &Store, network: &str, host: &HostId, state: PeerState) -> AbortOnDropHandle<()> {
     let (store, network, host): (_, NetworkId, _) = (store.clone(), network.parse().expect("an id"), host.clone());
     AbortOnDropHandle::new(tokio::spawn(async move {
         let mut members = store.follow(&key::memberships(&network));
         while let Some(update) = members.next().await {
-            let Update::Batch(batch) = update else { continue };
-            let concerns =
-                |change: &Change<Membership>| matches!(change, Change::Put(member) if member.value.host == host);
-            if batch.changes.iter().any(concerns) {
-                report(&store, &network, &host, state, batch.revision.get()).await;
+            let (revision, changes) = match update {
+                Update::Listing(listing) => {
+                    (listing.revision, listing.items.into_iter().map(Change::Put).collect::<Vec<_>>())
+                }
+                Update::Batch(batch) => (batch.revision, batch.changes),
+            };
+            let concerns = |change: &Change<Membership>| {
+                matches!(change, Change::Put(member)
+                    if member.value.host == host && member.value.desired_state == DesiredState::Down)
+            };
+            if changes.iter().any(concerns) {
+                report(&store, &network, &host, state, revision.get()).await;
             }
         }
     }))
