@@ -44,8 +44,8 @@ impl Service {
     }
 
     async fn in_sight(&self, mut wish: Wish) -> Result<Wish, CallError> {
-        wish.avoid.extend(self.networks().await?.iter().map(Avoid::of_network));
-        for host in self.store.list(&key::hosts()).await?.items {
+        wish.avoid.extend(self.every_network().await?.iter().map(Avoid::of_network));
+        for host in self.store.list(&key::hosts()).await?.complete()? {
             wish.avoid.extend(Avoid::of_host(&host.value));
             wish.providers.extend(location(&host.value).provider.map(|provider| provider.value));
         }

@@ -78,6 +78,9 @@ impl CallError {
             }
             Self::Store(error) if error.is_transient() => "the store does not answer; nothing was changed".to_owned(),
             Self::Store(StoreError::Closed) => "the service is stopping".to_owned(),
+            Self::Store(StoreError::Decode { key, .. }) => {
+                format!("the store's record {key} cannot be read, and it may matter here; repair it first")
+            }
             Self::Store(_) => "the store holds something unexpected; the service's log says more".to_owned(),
             other => other.to_string(),
         }

@@ -52,7 +52,9 @@ impl Service {
     /// One host as a row.
     pub(crate) async fn host_row(&self, id: &HostId) -> Result<HostRow, CallError> {
         let host = self.host(id).await?.value;
-        let networks = self.memberships_of(id).await?.into_iter().map(|membership| membership.value.network).collect();
+        let memberships = self.store.list(&key::all_memberships()).await?.items.into_iter();
+        let networks = memberships.map(|item| item.value).filter(|item| item.host == *id).map(|item| item.network);
+        let networks = networks.collect();
         let online = self.store.get(&key::presence(id)).await?.is_some();
         Ok(HostRow { host, networks, online })
     }
@@ -69,17 +71,14 @@ impl Service {
 
     /// The hosts that are members of a network.
     pub(crate) async fn hosts_of(&self, network: &NetworkId) -> Result<BTreeMap<HostId, Host>, CallError> {
-        let members = self.store.list(&key::memberships(network)).await?;
-        let members: BTreeSet<HostId> = members.items.into_iter().map(|member| member.value.host).collect();
-        let hosts =
-            self.store.list(&key::hosts()).await?.items.into_iter().map(|host| (host.value.id.clone(), host.value));
-        Ok(hosts.filter(|(id, _)| members.contains(id)).collect())
+        let members = self.store.list(&key::memberships(network)).await?.items;
+        Ok(joined(&members, self.store.list(&key::hosts()).await?.items))
     }
 
-    /// Every membership of one host.
-    pub(crate) async fn memberships_of(&self, host: &HostId) -> Result<Vec<Versioned<Membership>>, CallError> {
-        let all = self.store.list(&key::all_memberships()).await?.items;
-        Ok(all.into_iter().filter(|membership| membership.value.host == *host).collect())
+    /// As [`Service::hosts_of`], for decisions: an error if a record that may matter cannot be read.
+    pub(crate) async fn every_host_of(&self, network: &NetworkId) -> Result<BTreeMap<HostId, Host>, CallError> {
+        let members = self.store.list(&key::memberships(network)).await?.complete()?;
+        Ok(joined(&members, self.store.list(&key::hosts()).await?.complete()?))
     }
 
     /// Takes over what a provisioner knows of a host's cloud; what is absent stays as it was injected before.
@@ -107,4 +106,11 @@ impl Service {
         }
         Err(CallError::Conflict(format!("host {id} keeps changing at the same moment; repeat the call")))
     }
+}
+
+/// The hosts that have one of the memberships.
+fn joined(members: &[Versioned<Membership>], hosts: Vec<Versioned<Host>>) -> BTreeMap<HostId, Host> {
+    let members: BTreeSet<&HostId> = members.iter().map(|member| &member.value.host).collect();
+    let hosts = hosts.into_iter().map(|host| host.value).filter(|host| members.contains(&host.id));
+    hosts.map(|host| (host.id.clone(), host)).collect()
 }

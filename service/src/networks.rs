@@ -44,6 +44,11 @@ impl Service {
         Ok(self.store.list(&key::networks()).await?.items.into_iter().map(|item| item.value).collect())
     }
 
+    /// As [`Service::networks`], for decisions: an error if one of them cannot be read.
+    pub(crate) async fn every_network(&self) -> Result<Vec<Network>, CallError> {
+        Ok(self.store.list(&key::networks()).await?.complete()?.into_iter().map(|item| item.value).collect())
+    }
+
     /// How many memberships each network has.
     pub(crate) async fn peer_counts(&self) -> Result<BTreeMap<NetworkId, usize>, CallError> {
         let mut counts = BTreeMap::new();
@@ -71,7 +76,7 @@ impl Service {
                 return Err(exists());
             }
             let plan = self.store.get(&key::address_plan()).await?;
-            let others = self.networks().await?;
+            let others = self.every_network().await?;
             let space = match settings.address_space {
                 Some(space) => space,
                 None => self.recommended_space(expected_hosts).await?,
@@ -135,13 +140,13 @@ impl Service {
     /// A changed address space must keep every peer's address, overlap no other network and no route of a member.
     async fn check_new_space(&self, network: &Network) -> Result<(), CallError> {
         let misfit = |misfit: &dyn std::fmt::Display| CallError::invalid("ipv4_address_space", misfit);
-        let hosts = self.hosts_of(&network.id).await?;
-        let peers = self.store.list(&key::peers(&network.id)).await?;
-        let named = peers.items.iter().filter_map(|peer| {
+        let hosts = self.every_host_of(&network.id).await?;
+        let peers = self.store.list(&key::peers(&network.id)).await?.complete()?;
+        let named = peers.iter().filter_map(|peer| {
             let name = hosts.get(&peer.value.host).map_or(peer.value.host.as_str(), |host| host.facts.name.as_str());
             Some((name, peer.value.address?))
         });
-        check_fit(network, named, &self.networks().await?).map_err(|error| misfit(&error))?;
+        check_fit(network, named, &self.every_network().await?).map_err(|error| misfit(&error))?;
         for host in hosts.values() {
             if let Some(route) = space::conflicting_route(network.address_space, &host.facts.routes) {
                 let (space, name) = (network.address_space, &host.facts.name);
@@ -163,7 +168,7 @@ impl Service {
         let mut removed = 0;
         // Whoever joins while this goes on is removed as well, before the network is gone or right after.
         loop {
-            let members = self.store.list(&key::memberships(id)).await?.items;
+            let members = self.store.list(&key::memberships(id)).await?.complete()?;
             if members.is_empty() {
                 break;
             }

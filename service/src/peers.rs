@@ -201,7 +201,7 @@ impl Service {
             };
             return wrong(format!("is {address}, which {why} {}; choose another", taken.value.host));
         }
-        let members = self.store.list(&key::memberships(&network.id)).await?.items;
+        let members = self.store.list(&key::memberships(&network.id)).await?.complete()?;
         let wanted_by =
             members.iter().find(|member| member.value.static_address == Some(address) && member.value.host != *host);
         match wanted_by {

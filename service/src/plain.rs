@@ -33,7 +33,7 @@ impl Service {
         actor: &str,
     ) -> Result<HostId, CallError> {
         let record = self.network(network).await?;
-        let members = self.store.list(&key::memberships(network)).await?.items.len();
+        let members = self.store.list(&key::memberships(network)).await?.complete()?.len();
         if members >= usize::try_from(space::capacity(record.value.address_space)).unwrap_or(usize::MAX) {
             return Err(CallError::Precondition(format!(
                 "network {network} is full: {} has room for {members} peers; grow its address space",

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::{DecodeError, Key};
+use crate::{DecodeError, Key, StoreError};
 
 /// A moment in the history of the whole store: every transaction that changes something has the next one.
 /// Never compare it with a network's generation or a release's version.
@@ -54,6 +54,16 @@ pub struct Listing<T> {
     pub revision: Revision,
     /// Records that are there but could not be read; their absence from `items` is not a removal.
     pub undecodable: Vec<Undecodable>,
+}
+
+impl<T> Listing<T> {
+    /// The items, for decisions that a record nobody could read might overturn: [`StoreError::Decode`] names the first such.
+    pub fn complete(self) -> Result<Vec<Versioned<T>>, StoreError> {
+        match self.undecodable.into_iter().next() {
+            None => Ok(self.items),
+            Some(Undecodable { key, error }) => Err(StoreError::Decode { key, source: error }),
+        }
+    }
 }
 
 /// A record that is there but cannot be read: damaged, foreign, or written by a newer release.
