@@ -9,7 +9,7 @@ use cladnet_model::{
     network::{AddressPlan, check_fit, check_room},
     space,
 };
-use cladnet_store::{StoreError, Transaction, Versioned, key};
+use cladnet_store::{Revision, StoreError, Transaction, Versioned, key};
 use ipnet::Ipv4Net;
 
 use crate::{Service, advice::Wish, error::CallError, events::Note};
@@ -180,27 +180,30 @@ impl Service {
             }
             removed += self.remove_members(&members, actor).await?;
         }
-        self.delete_tokens(id).await?;
+        self.delete_tokens(id, None).await?;
         let message = format!("network {id} deleted with {removed} peers");
         let note = Note { kind: "network.deleted", network: Some(id), host: None, actor, message };
         let transaction = self.store.transaction().exists(&current.key).delete(&current.key);
-        match self.note(transaction, note).commit().await {
-            Ok(_) => {}
+        let deleted = match self.note(transaction, note).commit().await {
+            Ok(revision) => revision,
             Err(StoreError::Conflict { .. }) => {
                 return Err(CallError::NotFound(format!("network {id} was deleted by somebody else")));
             }
             Err(error) => return Err(error.into()),
-        }
-        let late = self.store.list(&key::memberships(id)).await?.items;
+        };
+        // What is younger belongs to a new network of this id.
+        let mut late = self.store.list(&key::memberships(id)).await?.items;
+        late.retain(|membership| membership.created < deleted);
         removed += self.remove_members(&late, actor).await?;
-        self.delete_tokens(id).await?;
+        self.delete_tokens(id, Some(deleted)).await?;
         Ok((current.value, removed))
     }
 
     /// A network that is made later under the same id must not admit who holds an old token.
-    async fn delete_tokens(&self, network: &NetworkId) -> Result<(), CallError> {
-        let tokens = self.store.list(&key::tokens()).await?.items;
-        let tokens: Vec<_> = tokens.into_iter().filter(|token| token.value.network == *network).collect();
+    /// With `before` only those made earlier go.
+    async fn delete_tokens(&self, network: &NetworkId, before: Option<Revision>) -> Result<(), CallError> {
+        let mut tokens = self.store.list(&key::tokens()).await?.complete()?;
+        tokens.retain(|token| token.value.network == *network && before.is_none_or(|before| token.created < before));
         for batch in tokens.chunks(DELETIONS) {
             let deletions =
                 batch.iter().fold(self.store.transaction(), |deletions, token| deletions.delete(&token.key));
