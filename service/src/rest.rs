@@ -39,7 +39,7 @@ use crate::{Connection, Service, auth, request_id::RequestId};
 pub(crate) const BODY_LIMIT: usize = 1024 * 1024;
 
 /// How long a body may take.
-const BODY_TIMEOUT: Duration = Duration::from_secs(30);
+const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Most that is read of a body that nobody wants.
 const UNWANTED_LIMIT: usize = 16 * 1024;
