@@ -38,6 +38,12 @@ pub(crate) fn read(
         }
     }
     for (name, text) in query {
+        // cb-network's gateway reads no query beside a whole body, and passes over names it does not know.
+        let head = name.split_once('.').map_or(name.as_str(), |(head, _)| head);
+        let ignored = binding.body == BodyRule::Whole || field_of(&input, head).is_none();
+        if binding.dialect == Dialect::Cbnet && ignored {
+            continue;
+        }
         if binding.body == BodyRule::Whole {
             return Err(InputError::new(name, format!("{name} cannot be a query parameter here; send it in the body")));
         }
