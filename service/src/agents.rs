@@ -35,6 +35,7 @@ use cladnet_pki::Authority;
 use cladnet_store::{Store, Transaction};
 use tokio::{sync::watch, time::timeout};
 use tokio_util::sync::CancellationToken;
+use tonic::Status;
 
 use crate::{
     Clock,
@@ -104,9 +105,14 @@ impl Agents {
         Self { shared: Arc::new(shared) }
     }
 
-    /// Follows the store and keeps presence until the replica stops.
+    /// Follows the store and keeps presence until the replica stops. Ends early, and every stream with it, if the store
+    /// cannot be followed any more: agents must not stay with a replica that learns nothing.
     pub(crate) async fn run(&self) {
-        tokio::join!(follow::run(&self.shared), presence::run(&self.shared));
+        tokio::select! {
+            () = follow::run(&self.shared) => {}
+            () = presence::run(&self.shared) => {}
+        }
+        self.shared.streams.end_all(&Status::unavailable("the service is stopping; try another replica"));
     }
 }
 

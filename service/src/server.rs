@@ -28,7 +28,7 @@ use crate::{
 /// Connections that may wait to be accepted.
 const BACKLOG: i32 = 1_024;
 
-/// Why a replica cannot start.
+/// Why a replica cannot start, or stopped untold.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     #[error(transparent)]
@@ -46,6 +46,8 @@ pub enum StartError {
     },
     #[error("{address} is no loopback address; {option} sends keys in clear and so serves this machine only")]
     NotLoopback { address: SocketAddr, option: &'static str },
+    #[error("the store's changes are no longer heard; start the service again")]
+    Deaf,
 }
 
 /// A replica that is ready to serve.
@@ -138,7 +140,7 @@ impl Server {
     }
 
     /// Serves until `shutdown`; then streams end, and requests in flight get a moment to finish.
-    pub async fn run(self, shutdown: CancellationToken) {
+    pub async fn run(self, shutdown: CancellationToken) -> Result<(), StartError> {
         let Self { service, tls, listener, insecure, stun, first_key: _ } = self;
         let stop = service.shutdown.clone();
         let _stop_on_drop = stop.clone().drop_guard();
@@ -159,7 +161,13 @@ impl Server {
                     None => std::future::pending().await,
                 }
             };
-            tokio::join!(tls.renew(&service), stun, service.agents.run(), events::trim_for_ever(&service.store))
+            tokio::join!(tls.renew(&service), stun, events::trim_for_ever(&service.store))
+        };
+        let agents = async {
+            service.agents.run().await;
+            if stop.is_cancelled() {
+                std::future::pending::<()>().await; // requests in flight have their moment
+            }
         };
         let stopping = async {
             shutdown.cancelled().await;
@@ -167,17 +175,17 @@ impl Server {
             std::future::pending::<()>().await;
         };
         tokio::select! {
-            _ = served => {}
-            _ = background => {}
-            () = stopping => {}
+            _ = served => Ok(()),
+            _ = background => Ok(()),
+            () = agents => Err(StartError::Deaf),
+            () = stopping => Ok(()),
         }
     }
 }
 
 /// Starts a replica and serves until `shutdown`; see [`Server`] for what else a caller may want to know of it.
 pub async fn run(config: Config, store: Store, shutdown: CancellationToken) -> Result<(), StartError> {
-    Server::bind(config, store).await?.run(shutdown).await;
-    Ok(())
+    Server::bind(config, store).await?.run(shutdown).await
 }
 
 /// Every agent holds a connection, and the usual soft limit of 1,024 files would be the number of agents. The hard limit is

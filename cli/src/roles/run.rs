@@ -67,8 +67,7 @@ async fn serve_api(
     let announcement = Announcement { ca_file, key_is_in_a_file: config.admin_key_file.is_some() };
     let server = Server::bind(config, store).await?;
     announce(&server, &announcement)?;
-    server.run(shutdown).await;
-    Ok(())
+    Ok(server.run(shutdown).await?)
 }
 
 /// By which people recognise the leading controller.

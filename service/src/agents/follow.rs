@@ -12,7 +12,7 @@ use super::{
     view::{Changes, View},
 };
 
-/// Follows the store until the replica stops.
+/// Follows the store until the replica stops, or until no more can be heard of the store.
 pub(super) async fn run(shared: &Arc<Shared>) {
     let mut updates = shared.parts.store.follow(&key::everything());
     loop {
@@ -23,7 +23,6 @@ pub(super) async fn run(shared: &Arc<Shared>) {
         let Some(update) = update else { break };
         take(shared, update);
     }
-    shared.streams.end_all(&Status::unavailable("the service is stopping; try another replica"));
 }
 
 fn take(shared: &Arc<Shared>, update: Update<AnyRecord>) {

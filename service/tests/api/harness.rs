@@ -49,7 +49,8 @@ impl Harness {
         let admin_key = server.first_key().expect("a first start").to_string();
         let (insecure, stun) = (server.insecure_addr(), server.stun_addr());
         let shutdown = CancellationToken::new();
-        let running = Some(tokio::spawn(server.run(shutdown.clone())));
+        let until = shutdown.clone();
+        let running = Some(tokio::spawn(async move { server.run(until).await.expect("serves") }));
         let authority = reqwest::Certificate::from_pem(ca_pem.as_bytes()).expect("a certificate");
         let client = reqwest::Client::builder()
             .tls_certs_only([authority])

@@ -13,6 +13,7 @@ use cladnet_proto::cladnet::v1::{
     agent_service_client::AgentServiceClient, service_message::Message as Told,
 };
 use cladnet_store::{EmbeddedOptions, Store, key};
+use futures_util::FutureExt as _;
 use jiff::Timestamp;
 use tempfile::TempDir;
 use tokio::{
@@ -89,7 +90,7 @@ impl House {
             ca_pem: server.ca_pem().to_owned(),
             ca: server.agents().shared.parts.authority.spki_sha256(),
             agents: server.agents().clone(),
-            task: tokio::spawn(server.run(shutdown.clone())),
+            task: tokio::spawn(server.run(shutdown.clone()).map(|served| served.expect("nothing but a stop ends it"))),
             shutdown,
         }
     }
