@@ -168,7 +168,9 @@ where
             stalled_since: None,
             caller,
         };
-        // Others reach the stream from here on; what they have to say comes after the welcome.
+        // Others reach the stream from here on; what they have to say comes after the welcome. A removal just before
+        // found no stream to end.
+        conversation.still_a_host()?;
         match timeout(patience.stall, outbound.wanted()).await {
             Ok(Some(wanted)) => wanted.send(Ok(ServiceMessage { message: Some(Told::Welcome(welcome)) })),
             _ => return Err(gone()),
