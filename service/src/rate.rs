@@ -43,12 +43,6 @@ impl<K: Hash + Eq> Limiter<K> {
         true
     }
 
-    /// Whether [`Limiter::take`] would be granted, without taking.
-    pub(crate) fn has_room(&self, source: &K, now: Timestamp) -> bool {
-        let full_at = self.full_at.lock().expect("no holder of this lock panics");
-        self.room(full_at.get(source).copied(), now)
-    }
-
     fn room(&self, full_at: Option<Timestamp>, now: Timestamp) -> bool {
         full_at.is_none_or(|full_at| full_at <= now + self.limit.every * (self.limit.burst - 1))
     }
@@ -63,7 +57,7 @@ mod tests {
         let limiter = RateLimit { burst: 3, every: Duration::from_secs(2) }.limiter();
         let at = |seconds| Timestamp::from_second(seconds).expect("in range");
         assert!((0..3).all(|_| limiter.take("a", at(10))));
-        assert!(!limiter.has_room(&"a", at(10)) && !limiter.take("a", at(11)));
+        assert!(!limiter.take("a", at(11)));
         assert!(limiter.take("b", at(11)));
         assert!(limiter.take("a", at(12)));
         assert!(!limiter.take("a", at(12)));

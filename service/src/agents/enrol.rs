@@ -151,15 +151,16 @@ impl Shared {
     }
 
     /// The record of the token that is shown. One answer for an unknown and a wrong one: a guesser learns nothing.
+    /// Only wrong ones are counted: whoever knows a token's id must not keep its holder out.
     async fn admit(&self, shown: &JoinToken, from: Option<IpAddr>) -> Result<Versioned<Token>, CallError> {
         let now = self.parts.clock.now();
-        if !self.wrong_secrets.has_room(shown.id(), now) {
-            return Err(CallError::TooMany("too many wrong secrets for this join token; wait a moment".to_owned()));
-        }
         match self.parts.store.get(&key::token(shown.id())).await? {
             Some(token) if token.value.is_of(shown) => Ok(token),
             _ => {
-                self.wrong_secrets.take(shown.id().clone(), now);
+                if !self.wrong_secrets.take(shown.id().clone(), now) {
+                    let reason = "too many wrong secrets for this join token; wait a moment";
+                    return Err(CallError::TooMany(reason.to_owned()));
+                }
                 if from.is_some_and(|from| !self.wrong_tokens.take(neighbourhood(from), now)) {
                     return Err(CallError::TooMany(
                         "too many wrong join tokens from your network; wait a moment".to_owned(),

@@ -120,6 +120,13 @@ async fn guessing_the_secret_of_a_token_is_slowed_down() {
     }
     assert_eq!(codes.pop(), Some(Code::ResourceExhausted));
     assert!(codes.iter().all(|code| *code == Code::Unauthenticated), "{codes:?}");
+
+    let right = JoinToken::new([9; 10], cladnet_model::Secret::new([7; 32]), replica.ca);
+    let other = house.token("n", 1, replica.ca).await;
+    let record = house.store.get(&key::token(other.id())).await.unwrap().unwrap().value;
+    let record = Token { id: right.id().clone(), secret_hash: right.secret_hash(), ..record };
+    house.store.create(&key::token(right.id()), &record).await.unwrap();
+    client.enrol(Machine::new().request(&right)).await.expect("whoever has the secret is let in meanwhile");
 }
 
 #[tokio::test]
