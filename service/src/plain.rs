@@ -33,6 +33,11 @@ impl Service {
         actor: &str,
     ) -> Result<HostId, CallError> {
         let record = self.network(network).await?;
+        if let Some(address) = peer.endpoint {
+            let overlays: Vec<_> = self.every_network().await?.iter().map(|network| network.address_space).collect();
+            cladnet_model::endpoint::check(&endpoint(address), &overlays)
+                .map_err(|fault| CallError::invalid("endpoint", format!("cannot be used: {fault}")))?;
+        }
         let members = self.store.list(&key::memberships(network)).await?.complete()?.len();
         if members >= usize::try_from(space::capacity(record.value.address_space)).unwrap_or(usize::MAX) {
             return Err(CallError::Precondition(format!(

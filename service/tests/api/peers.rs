@@ -102,6 +102,9 @@ async fn a_plain_peer_is_refused_by_the_field_that_is_wrong() {
         (json!({"name": "a", "publicKey": "abc"}), "publicKey", "44 characters"),
         (json!({"name": "a", "publicKey": "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA="}), "publicKey", "zeroes"),
         (json!({"name": "a", "publicKey": KEY, "endpoint": "somewhere"}), "endpoint", "ADDRESS:PORT"),
+        (json!({"name": "a", "publicKey": KEY, "endpoint": "127.0.0.1:51820"}), "endpoint", ""),
+        (json!({"name": "a", "publicKey": KEY, "endpoint": "169.254.169.254:80"}), "endpoint", ""),
+        (json!({"name": "a", "publicKey": KEY, "endpoint": "203.0.113.9:0"}), "endpoint", "port"),
     ] {
         let refused = create(body.clone()).await;
         assert_eq!((refused.status.as_u16(), &refused.body["field"]), (422, &json!(field)), "{body}: {refused:?}");
