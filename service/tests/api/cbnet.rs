@@ -128,3 +128,13 @@ async fn a_wrong_field_is_400_under_the_name_that_callers_know() {
     let untouched: Value = harness.get("/v1/cladnet/prod").await.body;
     assert_eq!(untouched["ruleType"], "basic");
 }
+
+#[tokio::test]
+async fn a_query_that_nobody_knows_is_passed_over() {
+    let harness = with_network().await;
+    assert_eq!(harness.get("/v1/cladnet/prod?pretty=true&a.b=c").await.status, StatusCode::OK);
+    let update = json!({"ruleType": "cost-prioritized"});
+    let updated = harness.rest(Method::PUT, "/v1/cladnet/prod?name=Other", Some(update)).await;
+    assert_eq!((updated.status, &updated.body["ruleType"]), (StatusCode::OK, &json!("cost-prioritized")));
+    assert_ne!(updated.body["name"], "Other");
+}
