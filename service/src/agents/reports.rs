@@ -127,7 +127,11 @@ impl Shared {
             }
             match self.write_status(network, &desk.host, status).await? {
                 Some(revision) => written = Some(revision),
-                None => drop(desk.lock().statuses.remove(network)), // the membership is gone
+                None => {
+                    // The membership is gone. What was tried in vain is followed by a pause as well.
+                    desk.lock().statuses.remove(network);
+                    written = written.or(Some(last));
+                }
             }
         }
         Ok(written)
