@@ -5,6 +5,7 @@ use std::time::Duration;
 use cladnet_model::Host;
 use cladnet_pki::PeerIdentity;
 use cladnet_store::{Revision, key};
+use data_encoding::HEXLOWER;
 use tonic::Extensions;
 
 use super::Shared;
@@ -28,11 +29,7 @@ pub(super) struct Caller {
 
 /// A public key's hash as records keep it.
 pub(super) fn identity(spki_sha256: &[u8; 32]) -> String {
-    use std::fmt::Write as _;
-    spki_sha256.iter().fold(String::with_capacity(64), |mut hex, byte| {
-        let _ = write!(hex, "{byte:02x}"); // a string takes every write
-        hex
-    })
+    HEXLOWER.encode(spki_sha256)
 }
 
 impl Shared {
