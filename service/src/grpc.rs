@@ -17,6 +17,9 @@ use tonic::service::{Routes, RoutesBuilder};
 
 use crate::{Service, admin::Admin, cbnet::Cbnet, rest::BODY_LIMIT};
 
+/// A question about an interface names one thing; anybody may ask.
+const QUESTION_LIMIT: usize = 16 * 1024;
+
 /// Adds services that take no larger messages than REST does.
 macro_rules! add {
     ($routes:ident, $handler:ident: $($server:ident),+ $(,)?) => {
@@ -55,6 +58,16 @@ fn add_reflection(routes: &mut RoutesBuilder) {
     let builder = || {
         tonic_reflection::server::Builder::configure().register_encoded_file_descriptor_set(cladnet_proto::DESCRIPTORS)
     };
-    routes.add_service(builder().build_v1().expect("the descriptors were made by our own build"));
-    routes.add_service(builder().build_v1alpha().expect("the descriptors were made by our own build"));
+    routes.add_service(
+        builder()
+            .build_v1()
+            .expect("the descriptors were made by our own build")
+            .max_decoding_message_size(QUESTION_LIMIT),
+    );
+    routes.add_service(
+        builder()
+            .build_v1alpha()
+            .expect("the descriptors were made by our own build")
+            .max_decoding_message_size(QUESTION_LIMIT),
+    );
 }
