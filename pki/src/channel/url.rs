@@ -1,6 +1,6 @@
 //! Where a service is: `https://HOST[:PORT]`, as admins and join commands write it.
 
-use std::{fmt, str::FromStr};
+use std::{fmt, net::Ipv6Addr, str::FromStr};
 
 use http::Uri;
 
@@ -50,17 +50,20 @@ impl FromStr for ServiceUrl {
         if uri.path() != "/" || uri.query().is_some() {
             return Err(UrlError::Path(text.to_owned()));
         }
-        let host = authority.host().trim_start_matches('[').trim_end_matches(']');
+        let host = match authority.host().strip_prefix('[').and_then(|host| host.strip_suffix(']')) {
+            Some(address) => address.parse::<Ipv6Addr>().map_err(|_| malformed())?.to_string(),
+            None => authority.host().to_owned(),
+        };
         let rest = &authority.as_str()[authority.host().len()..];
         let port = match rest.strip_prefix(':') {
             Some(port) => port.parse().map_err(|_| malformed())?,
             None if rest.is_empty() => DEFAULT_PORT,
             None => return Err(malformed()),
         };
-        if host.is_empty() || port == 0 {
+        if host.is_empty() || host.contains(['[', ']']) || port == 0 {
             return Err(malformed());
         }
-        Ok(Self { host: host.to_owned(), port })
+        Ok(Self { host, port })
     }
 }
 
@@ -92,8 +95,9 @@ mod tests {
 
     #[test]
     fn what_is_no_service_is_refused_with_what_would_be_right() {
-        for text in ["", "cladnet.example", "https://", "https://a:b", "https://a:0", "https://a:70000", "https://u@a"]
-        {
+        let hosts = ["https://u@a", "https://a[]", "https://[a]", "https://[2001:db8::1"];
+        let ports = ["https://a:b", "https://a:0", "https://a:70000"];
+        for text in ["", "cladnet.example", "https://"].into_iter().chain(hosts).chain(ports) {
             assert!(matches!(text.parse::<ServiceUrl>(), Err(UrlError::Malformed(_))), "{text}");
         }
         assert!(matches!("http://a".parse::<ServiceUrl>(), Err(UrlError::Scheme(_))));
