@@ -69,7 +69,9 @@ impl Machine {
     pub(crate) fn agent_unprivileged(&self, arguments: &[&str]) -> (i32, String) {
         let binary = self.path("cladnet-agent");
         fs::set_permissions(self.directory.path(), Permissions::from_mode(0o755)).unwrap();
-        fs::copy(env!("CARGO_BIN_EXE_cladnet-agent"), &binary).unwrap();
+        // By a program of its own: a copy that this process has open for writing while another test forks cannot be run.
+        let copied = Command::new("cp").arg(env!("CARGO_BIN_EXE_cladnet-agent")).arg(&binary).status().unwrap();
+        assert!(copied.success());
         let mut command = Command::new(binary);
         command.arg("--state-dir").arg(self.path("state")).arg("--socket").arg(self.path("run/control.sock"));
         outcome(&command.args(arguments).uid(UNPRIVILEGED).gid(UNPRIVILEGED).output().unwrap())
