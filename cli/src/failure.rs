@@ -7,6 +7,8 @@ use cladnet_service::{BootstrapError, StartError};
 use cladnet_store::StoreError;
 use tonic::{Code, Status};
 
+use crate::output::one_line;
+
 /// What the exit code of the binary says; 0 is success.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Exit {
@@ -85,7 +87,7 @@ impl From<Status> for Failure {
             Code::Unimplemented => {
                 Self::new(exit, "the service does not know this command; it is older than this binary")
             }
-            _ => Self::new(exit, told(&status)),
+            _ => Self::new(exit, one_line(&told(&status))),
         }
     }
 }

@@ -1,9 +1,15 @@
 //! `cladnet peer export`: a machine with plain WireGuard becomes a peer.
 
-use std::time::{Duration, Instant};
+use std::{
+    io::{self, Write as _},
+    path::Path,
+    time::{Duration, Instant},
+};
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
-use cladnet_proto::cladnet::v1::{CreatePlainPeerRequest, CreatePlainPeerResponse, GetPeerRequest, Peer};
+use cladnet_proto::cladnet::v1::{
+    CreatePlainPeerRequest, CreatePlainPeerResponse, GetPeerRequest, Peer, RemovePeerRequest,
+};
 use x25519_dalek::{PublicKey, StaticSecret};
 use zeroize::Zeroizing;
 
@@ -38,14 +44,30 @@ pub(super) async fn run(api: &Api, args: ExportArgs) -> Result<(), Failure> {
     let tunnel =
         Tunnel { peer: &peer, network: &args.network, address_space: &ipv4_address_space, own, remotes: &remotes };
     let text = Zeroizing::new(tunnel.to_string());
-    match &args.file {
-        Some(file) => {
-            create_private(file, &text)?;
-            eprintln!("{} is {} in network {}; wrote {}", args.name, peer.ipv4_address, args.network, file.display());
-        }
-        None => print!("{}", text.as_str()),
+    if let Err(failure) = hand_over(args.file.as_deref(), &text) {
+        // Nobody will ever hold the key of this peer.
+        let remove = RemovePeerRequest { network_id: peer.network_id.clone(), host_id: peer.host_id.clone() };
+        api.peers().remove_peer(request(remove)).await?;
+        return Err(failure);
+    }
+    if let Some(file) = &args.file {
+        eprintln!("{} is {} in network {}; wrote {}", args.name, peer.ipv4_address, args.network, file.display());
     }
     Ok(())
+}
+
+/// Writes the file, or prints it.
+fn hand_over(file: Option<&Path>, text: &str) -> Result<(), Failure> {
+    match file {
+        Some(file) => create_private(file, text),
+        None => {
+            let mut stdout = io::stdout().lock();
+            let printed = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
+            printed.map_err(|error| {
+                Failure::failed(format!("could not print the file, so the peer was removed again: {error}"))
+            })
+        }
+    }
 }
 
 fn generate() -> (OwnKey, String) {

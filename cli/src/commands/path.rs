@@ -8,7 +8,7 @@ use super::lookup::Names;
 use crate::{
     api::{Api, request},
     failure::Failure,
-    output::{Output, Table, age, bytes, milliseconds},
+    output::{Output, Table, age, bytes, milliseconds, one_line},
 };
 
 #[derive(Debug, Subcommand)]
@@ -106,5 +106,5 @@ fn explanation(out: Output, explained: &ExplainPathResponse, names: &Names) -> S
             candidate.reason.clone(),
         ]
     });
-    [out.render(about), out.render(candidates), explained.summary.clone()].join("\n\n")
+    [out.render(about), out.render(candidates), one_line(&explained.summary)].join("\n\n")
 }
