@@ -60,7 +60,6 @@ impl Service {
         wait: Duration,
         actor: &str,
     ) -> Result<Vec<PeerOutcome>, CallError> {
-        let deadline = Instant::now() + wait;
         let mut reports = Reports::new(desired);
         for peer in peers {
             if peer.membership.plain {
@@ -81,7 +80,8 @@ impl Service {
                 }
             }
         }
-        self.await_reports(network, deadline, &mut reports).await?;
+        // The agents' time begins when the last of them has been told.
+        self.await_reports(network, Instant::now() + wait, &mut reports).await?;
         Ok(reports.conclude(&self.online().await?))
     }
 
