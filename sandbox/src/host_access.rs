@@ -5,6 +5,7 @@
 use std::fs::File;
 
 use ipnet::{IpNet, Ipv4Net};
+use nix::net::if_::if_nametoindex;
 
 use crate::directory::Directory;
 use crate::error::{Doing, Result};
@@ -47,11 +48,20 @@ pub(crate) fn connect(network: Ipv4Net, machine: &File) -> Result<()> {
 pub(crate) fn disconnect(state: &State) -> Result<()> {
     for network in networks(state) {
         let name = interface(network);
-        if std::fs::exists(format!("/sys/class/net/{name}")).unwrap_or(false) {
-            namespace::configure(&own_namespace()?, async |links| links.delete(&name).await)?;
+        if is_here(&name) {
+            let deleted = namespace::configure(&own_namespace()?, async |links| links.delete(&name).await);
+            // The kernel removes it by itself once the other end's namespace is gone, perhaps just now.
+            if is_here(&name) {
+                deleted?;
+            }
         }
     }
     Ok(())
+}
+
+/// Asks the kernel, not `/sys`, which may show another namespace than the caller's.
+fn is_here(interface: &str) -> bool {
+    if_nametoindex(interface).is_ok()
 }
 
 /// The host's and the machine's address.

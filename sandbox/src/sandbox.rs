@@ -4,9 +4,10 @@ mod machines;
 
 use std::collections::BTreeMap;
 use std::fs::File;
+use std::io;
 use std::ops::Deref;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::directory::Directory;
 use crate::error::{Error, Result};
@@ -206,16 +207,25 @@ impl Sandbox {
         if let Some(state) = &state {
             host_access::disconnect(state)?;
         }
-        let processes = self.directory.processes();
-        for process in &processes {
-            process.signal(nix::sys::signal::Signal::SIGKILL);
+        let deadline = Instant::now() + END_WITHIN;
+        let mut ended = Vec::new();
+        loop {
+            let processes = self.directory.processes();
+            for process in &processes {
+                process.signal(nix::sys::signal::Signal::SIGKILL);
+            }
+            for name in state.iter().flat_map(|state| state.vms.keys()) {
+                Freezer::of(&self.id, name).remove(self.init(name).ok().as_ref())?;
+            }
+            process::end(&processes, END_WITHIN)?;
+            ended.extend(processes);
+            match self.directory.remove() {
+                // What a maker had started just before it was killed may still have been writing.
+                Err(Error::Io { source, .. })
+                    if source.kind() == io::ErrorKind::DirectoryNotEmpty && Instant::now() < deadline => {}
+                removed => return removed.map(|()| ended),
+            }
         }
-        for name in state.iter().flat_map(|state| state.vms.keys()) {
-            Freezer::of(&self.id, name).remove(self.init(name).ok().as_ref())?;
-        }
-        process::end(&processes, END_WITHIN)?;
-        self.directory.remove()?;
-        Ok(processes)
     }
 
     fn build(&self, topology: &Topology) -> Result<()> {
