@@ -46,6 +46,8 @@ pub enum Action {
     RunTests,
     /// Takes peers up and down.
     Control,
+    /// Puts agents onto machines over SSH, confirms and forgets their host keys.
+    Deploy,
 }
 
 words!(Role {
@@ -64,17 +66,18 @@ words!(Action {
     ManageKeys = "manage-keys",
     RunTests = "run-tests",
     Control = "control",
+    Deploy = "deploy",
 });
 
 impl Role {
     /// Whether a key of this role may do that.
     pub const fn may(self, action: Action) -> bool {
-        use Action::{ManageHosts, ManageKeys, ManageNetworks, ManageTokens, Read};
+        use Action::{Deploy, ManageHosts, ManageKeys, ManageNetworks, ManageTokens, Read};
         match self {
             Self::Admin => true,
             Self::Operator => !matches!(action, ManageKeys),
             Self::Viewer => matches!(action, Read),
-            Self::Provisioner => matches!(action, Read | ManageNetworks | ManageHosts | ManageTokens),
+            Self::Provisioner => matches!(action, Read | ManageNetworks | ManageHosts | ManageTokens | Deploy),
         }
     }
 }
@@ -189,7 +192,7 @@ mod tests {
         assert!(!Role::Operator.may(Action::ManageKeys));
         assert_eq!(allowed(Role::Viewer), 1);
         assert!(Role::Viewer.may(Action::Read));
-        assert_eq!(allowed(Role::Provisioner), 4);
+        assert_eq!(allowed(Role::Provisioner), 5);
         assert!(!Role::Provisioner.may(Action::ManagePeers) && !Role::Provisioner.may(Action::ManageKeys));
     }
 }

@@ -105,6 +105,10 @@ ids! {
     KeyId = "key";
     /// A command to an agent.
     CommandId = "command";
+    /// A deployment of agents.
+    DeploymentId = "deployment";
+    /// What a deployment calls one of its machines, which has no host's identity before it has joined.
+    MachineName = "machine";
     /// Something that happened; sorts by time, see [`EventId::at`].
     EventId = "event";
 }

@@ -71,7 +71,10 @@ pub(crate) use words;
 mod tests {
     use serde::{Serialize, de::DeserializeOwned};
 
-    use crate::{DesiredState, EncryptionPolicy, EndpointSource, LocationSource, PeerState, Role, RuleType, Scope};
+    use crate::{
+        DesiredState, EncryptionPolicy, EndpointSource, LocationSource, PeerState, Role, RuleType, Scope,
+        deployment::{DeploymentAction, DeploymentState, FailureReason},
+    };
 
     fn agree<T>(words: &[&str])
     where
@@ -88,9 +91,12 @@ mod tests {
 
     #[test]
     fn the_words_are_those_of_the_stored_form() {
+        agree::<DeploymentAction>(DeploymentAction::WORDS);
+        agree::<DeploymentState>(DeploymentState::WORDS);
         agree::<DesiredState>(DesiredState::WORDS);
         agree::<EncryptionPolicy>(EncryptionPolicy::WORDS);
         agree::<EndpointSource>(EndpointSource::WORDS);
+        agree::<FailureReason>(FailureReason::WORDS);
         agree::<LocationSource>(LocationSource::WORDS);
         agree::<PeerState>(PeerState::WORDS);
         agree::<Role>(Role::WORDS);

@@ -1,8 +1,8 @@
 //! A record of any kind, for the one watch of a process over everything.
 
 use cladnet_model::{
-    Allocation, ApiKey, Cluster, CommandRecord, Event, Host, Membership, MembershipStatus, Network, Peer, Presence,
-    PublicKeyOwner, Token,
+    Allocation, ApiKey, Cluster, CommandRecord, Deployment, DeploymentHost, DeploymentProgress, Event, Host,
+    Membership, MembershipStatus, Network, Peer, Presence, PublicKeyOwner, Token,
 };
 
 use crate::{AnyKey, DecodeError, Record};
@@ -22,8 +22,11 @@ pub enum AnyRecord {
     Command(CommandRecord),
     Event(Event),
     PublicKey(PublicKeyOwner),
+    Deployment(Deployment),
+    DeploymentHost(Box<DeploymentHost>),
+    DeploymentProgress(DeploymentProgress),
     Cluster(Cluster),
-    /// Secrets, elections, and what is not ours.
+    /// Secrets, elections, what only few ever read, and what is not ours.
     Other,
 }
 
@@ -43,7 +46,16 @@ impl Record for AnyRecord {
             AnyKey::Event(_) => Self::Event(Record::decode(path, bytes)?),
             AnyKey::PublicKey(_) => Self::PublicKey(Record::decode(path, bytes)?),
             AnyKey::Cluster => Self::Cluster(Record::decode(path, bytes)?),
-            AnyKey::Secret(_) | AnyKey::Election(_) | AnyKey::Unknown(_) => Self::Other,
+            AnyKey::Deployment(_) => Self::Deployment(Record::decode(path, bytes)?),
+            AnyKey::DeploymentHost(..) => Self::DeploymentHost(Box::new(Record::decode(path, bytes)?)),
+            AnyKey::DeploymentProgress(..) => Self::DeploymentProgress(Record::decode(path, bytes)?),
+            AnyKey::DeploymentTranscript(..)
+            | AnyKey::DeploymentCredential(..)
+            | AnyKey::DeploymentClaim(_)
+            | AnyKey::HostKey(_)
+            | AnyKey::Secret(_)
+            | AnyKey::Election(_)
+            | AnyKey::Unknown(_) => Self::Other,
         })
     }
 }

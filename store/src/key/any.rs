@@ -2,7 +2,7 @@
 
 use std::net::Ipv4Addr;
 
-use cladnet_model::{CommandId, EventId, HostId, KeyId, NetworkId, PublicKey, TokenId};
+use cladnet_model::{CommandId, DeploymentId, EventId, HostId, KeyId, MachineName, NetworkId, PublicKey, TokenId};
 
 use super::ROOT;
 
@@ -20,6 +20,14 @@ pub enum AnyKey {
     Presence(HostId),
     Command(HostId, CommandId),
     Event(EventId),
+    Deployment(DeploymentId),
+    DeploymentHost(DeploymentId, MachineName),
+    DeploymentProgress(DeploymentId, MachineName),
+    DeploymentTranscript(DeploymentId, MachineName),
+    DeploymentCredential(DeploymentId, MachineName),
+    DeploymentClaim(DeploymentId),
+    /// `address:port`.
+    HostKey(String),
     PublicKey(PublicKey),
     Secret(String),
     Cluster,
@@ -58,6 +66,21 @@ fn known(path: &str) -> Option<AnyKey> {
         ("presence", (Some(host), None)) => Some(AnyKey::Presence(host.parse().ok()?)),
         ("command", (Some(host), Some(command))) => Some(AnyKey::Command(host.parse().ok()?, command.parse().ok()?)),
         ("event", (Some(event), None)) => Some(AnyKey::Event(event.parse().ok()?)),
+        ("deployment", (Some(deployment), None)) => Some(AnyKey::Deployment(deployment.parse().ok()?)),
+        ("deployment-host", (Some(deployment), Some(machine))) => {
+            Some(AnyKey::DeploymentHost(deployment.parse().ok()?, machine.parse().ok()?))
+        }
+        ("deployment-progress", (Some(deployment), Some(machine))) => {
+            Some(AnyKey::DeploymentProgress(deployment.parse().ok()?, machine.parse().ok()?))
+        }
+        ("deployment-transcript", (Some(deployment), Some(machine))) => {
+            Some(AnyKey::DeploymentTranscript(deployment.parse().ok()?, machine.parse().ok()?))
+        }
+        ("deployment-credential", (Some(deployment), Some(machine))) => {
+            Some(AnyKey::DeploymentCredential(deployment.parse().ok()?, machine.parse().ok()?))
+        }
+        ("deployment-claim", (Some(deployment), None)) => Some(AnyKey::DeploymentClaim(deployment.parse().ok()?)),
+        ("host-key", (Some(place), None)) => Some(AnyKey::HostKey(place.to_owned())),
         ("public-key", (Some(hex), None)) => public_key(hex).map(AnyKey::PublicKey),
         ("secret", (Some(name), None)) => Some(AnyKey::Secret(name.to_owned())),
         ("cluster", (None, None)) => Some(AnyKey::Cluster),
@@ -93,6 +116,16 @@ mod tests {
         assert_eq!(key::allocation(&network, address).parse(), AnyKey::Allocation(network.clone(), address));
         assert_eq!(key::peer(&network, &host).parse(), AnyKey::Peer(network.clone(), host.clone()));
         assert_eq!(key::public_key(&PublicKey([0xa7; 32])).parse(), AnyKey::PublicKey(PublicKey([0xa7; 32])));
+        let (deployment, machine): (DeploymentId, MachineName) = ("d-1".parse().unwrap(), "db-1".parse().unwrap());
+        assert_eq!(key::deployment(&deployment).parse(), AnyKey::Deployment(deployment.clone()));
+        let both = || (deployment.clone(), machine.clone());
+        let of = |make: fn(DeploymentId, MachineName) -> AnyKey| make(both().0, both().1);
+        assert_eq!(key::deployment_host(&deployment, &machine).parse(), of(AnyKey::DeploymentHost));
+        assert_eq!(key::deployment_progress(&deployment, &machine).parse(), of(AnyKey::DeploymentProgress));
+        assert_eq!(key::deployment_transcript(&deployment, &machine).parse(), of(AnyKey::DeploymentTranscript));
+        assert_eq!(key::deployment_credential(&deployment, &machine).parse(), of(AnyKey::DeploymentCredential));
+        assert_eq!(key::deployment_claim(&deployment).parse(), AnyKey::DeploymentClaim(deployment.clone()));
+        assert_eq!(key::host_key("[2001:db8::1]:22").parse(), AnyKey::HostKey("[2001:db8::1]:22".into()));
         assert_eq!(key::cluster().parse(), AnyKey::Cluster);
         assert_eq!(key::secret("ca").parse(), AnyKey::Secret("ca".into()));
         assert_eq!(key::election("controller").parse(), AnyKey::Election("controller".into()));

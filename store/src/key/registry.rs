@@ -3,8 +3,10 @@
 use std::net::Ipv4Addr;
 
 use cladnet_model::{
-    Allocation, ApiKey, Cluster, CommandId, CommandRecord, Event, EventId, Host, HostId, KeyId, Membership,
-    MembershipStatus, Network, NetworkId, Peer, Presence, PublicKey, PublicKeyOwner, Token, TokenId,
+    Allocation, ApiKey, Cluster, CommandId, CommandRecord, Deployment, DeploymentHost, DeploymentId,
+    DeploymentProgress, Event, EventId, Host, HostId, KeyId, MachineName, Membership, MembershipStatus, Network,
+    NetworkId, Peer, Presence, PublicKey, PublicKeyOwner, Token, TokenId,
+    deployment::{DeploymentClaim, PinnedHostKey, Transcript},
     network::AddressPlan,
 };
 
@@ -149,6 +151,77 @@ pub fn event(event: &EventId) -> Key<Event> {
 /// Everything that happened and is still kept, oldest first.
 pub fn events() -> Prefix<Event> {
     Prefix::at(format!("{ROOT}event/"))
+}
+
+/// A deployment of agents.
+pub fn deployment(deployment: &DeploymentId) -> Key<Deployment> {
+    Key::at(format!("{ROOT}deployment/{deployment}"))
+}
+
+/// All deployments.
+pub fn deployments() -> Prefix<Deployment> {
+    Prefix::at(format!("{ROOT}deployment/"))
+}
+
+/// One machine of a deployment.
+pub fn deployment_host(deployment: &DeploymentId, machine: &MachineName) -> Key<DeploymentHost> {
+    Key::at(format!("{ROOT}deployment-host/{deployment}/{machine}"))
+}
+
+/// The machines of a deployment.
+pub fn deployment_hosts(deployment: &DeploymentId) -> Prefix<DeploymentHost> {
+    Prefix::at(format!("{ROOT}deployment-host/{deployment}/"))
+}
+
+/// How far a machine of a deployment is.
+pub fn deployment_progress(deployment: &DeploymentId, machine: &MachineName) -> Key<DeploymentProgress> {
+    Key::at(format!("{ROOT}deployment-progress/{deployment}/{machine}"))
+}
+
+/// How far the machines of a deployment are.
+pub fn deployment_progresses(deployment: &DeploymentId) -> Prefix<DeploymentProgress> {
+    Prefix::at(format!("{ROOT}deployment-progress/{deployment}/"))
+}
+
+/// What was done on a machine of a deployment.
+pub fn deployment_transcript(deployment: &DeploymentId, machine: &MachineName) -> Key<Transcript> {
+    Key::at(format!("{ROOT}deployment-transcript/{deployment}/{machine}"))
+}
+
+/// What was done on the machines of a deployment.
+pub fn deployment_transcripts(deployment: &DeploymentId) -> Prefix<Transcript> {
+    Prefix::at(format!("{ROOT}deployment-transcript/{deployment}/"))
+}
+
+/// The private SSH key for a machine, sealed. The service writes it, the provisioner deletes it with the job's end.
+pub fn deployment_credential(deployment: &DeploymentId, machine: &MachineName) -> Key<Sealed> {
+    Key::at(format!("{ROOT}deployment-credential/{deployment}/{machine}"))
+}
+
+/// The private SSH keys of a deployment.
+pub fn deployment_credentials(deployment: &DeploymentId) -> Prefix<Sealed> {
+    Prefix::at(format!("{ROOT}deployment-credential/{deployment}/"))
+}
+
+/// Which provisioner works on a deployment; write it with a lease.
+pub fn deployment_claim(deployment: &DeploymentId) -> Key<DeploymentClaim> {
+    Key::at(format!("{ROOT}deployment-claim/{deployment}"))
+}
+
+/// The claims on all deployments.
+pub fn deployment_claims() -> Prefix<DeploymentClaim> {
+    Prefix::at(format!("{ROOT}deployment-claim/"))
+}
+
+/// The pinned key of whatever answers SSH at `address:port`; names are lower case, IPv6 addresses in brackets.
+pub fn host_key(target: &str) -> Key<PinnedHostKey> {
+    debug_assert!(!target.contains('/'), "{target} is no address:port");
+    Key::at(format!("{ROOT}host-key/{target}"))
+}
+
+/// Every pinned host key.
+pub fn host_keys() -> Prefix<PinnedHostKey> {
+    Prefix::at(format!("{ROOT}host-key/"))
 }
 
 /// Whose WireGuard key this is: create it with a membership, so that no key serves twice.

@@ -1,0 +1,190 @@
+//! How far a machine of a deployment is, and what went wrong.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::Fingerprint;
+use crate::{HostId, word::words};
+
+/// Most bytes that are kept of one machine's transcript: its end is what matters.
+pub const TRANSCRIPT_BYTES: usize = 32 * 1024;
+
+/// Where a machine stands. All but the last three go on by themselves, [`DeploymentState::ConfirmHostKey`] once a person
+/// has spoken.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum DeploymentState {
+    #[default]
+    Waiting,
+    Connecting,
+    /// The machine shows a key that nobody has vouched for.
+    ConfirmHostKey,
+    Inspecting,
+    Uploading,
+    Installing,
+    Joining,
+    Verifying,
+    Removing,
+    Done,
+    Failed,
+    Cancelled,
+}
+
+words!(DeploymentState {
+    Waiting = "waiting",
+    Connecting = "connecting",
+    ConfirmHostKey = "confirm-host-key",
+    Inspecting = "inspecting",
+    Uploading = "uploading",
+    Installing = "installing",
+    Joining = "joining",
+    Verifying = "verifying",
+    Removing = "removing",
+    Done = "done",
+    Failed = "failed",
+    Cancelled = "cancelled",
+});
+
+impl DeploymentState {
+    /// Whether nothing more will happen.
+    pub fn is_final(self) -> bool {
+        matches!(self, Self::Done | Self::Failed | Self::Cancelled)
+    }
+}
+
+/// Why a machine failed: a closed list, so that programs can act on it. The text beside it says what to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum FailureReason {
+    /// Nothing answers there, or it refuses.
+    Unreachable,
+    /// An address that no deployment may connect to.
+    AddressRefused,
+    AuthenticationFailed,
+    /// Another key than the one that is pinned: nothing was sent.
+    HostKeyChanged,
+    /// Nobody confirmed the first key in time.
+    HostKeyUnconfirmed,
+    BastionFailed,
+    UnsupportedSystem,
+    NoPrivilege,
+    /// No `/dev/net/tun`.
+    NoTun,
+    DiskFull,
+    /// The agent there belongs to another control plane.
+    ForeignAgent,
+    /// The agent there is newer than the one at hand.
+    NewerAgent,
+    ConnectionLost,
+    /// What arrived is not what was sent.
+    UploadCorrupt,
+    JoinFailed,
+    OverlayUnverified,
+    /// The provisioner has no agent for this architecture.
+    NoAgentBinary,
+    /// The credential is gone, or is none.
+    NoCredential,
+    Internal,
+}
+
+words!(FailureReason {
+    Unreachable = "unreachable",
+    AddressRefused = "address-refused",
+    AuthenticationFailed = "authentication-failed",
+    HostKeyChanged = "host-key-changed",
+    HostKeyUnconfirmed = "host-key-unconfirmed",
+    BastionFailed = "bastion-failed",
+    UnsupportedSystem = "unsupported-system",
+    NoPrivilege = "no-privilege",
+    NoTun = "no-tun",
+    DiskFull = "disk-full",
+    ForeignAgent = "foreign-agent",
+    NewerAgent = "newer-agent",
+    ConnectionLost = "connection-lost",
+    UploadCorrupt = "upload-corrupt",
+    JoinFailed = "join-failed",
+    OverlayUnverified = "overlay-unverified",
+    NoAgentBinary = "no-agent-binary",
+    NoCredential = "no-credential",
+    Internal = "internal",
+});
+
+/// What failed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeploymentFailure {
+    pub reason: FailureReason,
+    /// For people: what happened and what to do.
+    pub detail: String,
+    /// During which state.
+    pub during: DeploymentState,
+}
+
+/// How far a machine is. Writer: the provisioner that holds the deployment's claim.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeploymentProgress {
+    pub state: DeploymentState,
+    #[serde(default)]
+    pub failure: Option<DeploymentFailure>,
+    /// The key that the machine showed, while it waits for a person's word.
+    #[serde(default)]
+    pub offered_key: Option<Fingerprint>,
+    /// The host that the machine became.
+    #[serde(default)]
+    pub host: Option<HostId>,
+    #[serde(default)]
+    pub agent_version: String,
+    /// Operating system, architecture and service manager, once known.
+    #[serde(default)]
+    pub system: String,
+    #[serde(default)]
+    pub started_at: Option<Timestamp>,
+    #[serde(default)]
+    pub finished_at: Option<Timestamp>,
+}
+
+/// What was done on a machine, line by line, for people: at most [`TRANSCRIPT_BYTES`], without control characters and
+/// without secrets. Writer: the provisioner.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Transcript(String);
+
+impl Transcript {
+    /// Adds a line; old lines go when there is no room.
+    pub fn push(&mut self, at: Timestamp, line: &str) {
+        let line: String = line.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+        self.0.push_str(&format!("{at:.0} {}\n", line.trim_end()));
+        if self.0.len() > TRANSCRIPT_BYTES {
+            let from = self.0.ceil_char_boundary(self.0.len() - TRANSCRIPT_BYTES);
+            let from = self.0[from..].find('\n').map_or(from, |end| from + end + 1);
+            self.0.drain(..from);
+        }
+    }
+
+    /// The text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_transcript_keeps_its_end_in_whole_lines() {
+        let mut transcript = Transcript::default();
+        for n in 0..2000 {
+            transcript.push(Timestamp::UNIX_EPOCH, &format!("line {n} \u{1b}[31mé"));
+        }
+        assert!(transcript.as_str().len() <= TRANSCRIPT_BYTES);
+        assert!(transcript.as_str().starts_with("1970-01-01T00:00:00Z line "));
+        assert!(transcript.as_str().ends_with("1970-01-01T00:00:00Z line 1999  [31mé\n"));
+    }
+
+    #[test]
+    fn one_endless_line_does_not_outgrow_a_transcript() {
+        let mut transcript = Transcript::default();
+        transcript.push(Timestamp::UNIX_EPOCH, &"é".repeat(TRANSCRIPT_BYTES));
+        assert!(transcript.as_str().len() <= TRANSCRIPT_BYTES);
+    }
+}
