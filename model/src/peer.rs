@@ -8,15 +8,28 @@ use serde::{Deserialize, Serialize};
 
 use crate::{HostId, NetworkId, TokenId};
 
-/// A WireGuard public key; base64 in text and JSON.
+/// A WireGuard public key; base64 in text and JSON. Nothing that is read, from bytes or from text, makes one of zeroes only.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct PublicKey(pub [u8; 32]);
 
-/// The text is not 32 bytes of base64.
+/// Why something is no public key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("is not a WireGuard public key: 32 bytes in base64, 44 characters")]
-pub struct PublicKeyError;
+pub enum PublicKeyError {
+    #[error("is not a WireGuard public key: 32 bytes in base64, 44 characters")]
+    Malformed,
+    /// What an empty field turns into somewhere on the way; whoever agrees on a secret with it agrees with everybody.
+    #[error("is all zeroes; give the membership's WireGuard public key")]
+    Zero,
+}
+
+impl TryFrom<[u8; 32]> for PublicKey {
+    type Error = PublicKeyError;
+
+    fn try_from(bytes: [u8; 32]) -> Result<Self, PublicKeyError> {
+        if bytes == [0; 32] { Err(PublicKeyError::Zero) } else { Ok(Self(bytes)) }
+    }
+}
 
 impl fmt::Display for PublicKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -34,8 +47,8 @@ impl FromStr for PublicKey {
     type Err = PublicKeyError;
 
     fn from_str(text: &str) -> Result<Self, PublicKeyError> {
-        let bytes = BASE64.decode(text.as_bytes()).map_err(|_| PublicKeyError)?;
-        bytes.try_into().map(Self).map_err(|_| PublicKeyError)
+        let bytes = BASE64.decode(text.as_bytes()).map_err(|_| PublicKeyError::Malformed)?;
+        <[u8; 32]>::try_from(bytes).map_err(|_| PublicKeyError::Malformed)?.try_into()
     }
 }
 
@@ -91,4 +104,20 @@ pub struct PublicKeyOwner {
     /// The token it joined with, by which a repeated request is known; none for a plain peer.
     #[serde(default)]
     pub token: Option<TokenId>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_survives_its_text_and_one_of_zeroes_is_no_key() {
+        assert_eq!(PublicKey([7; 32]).to_string().parse(), Ok(PublicKey([7; 32])));
+        let zeroes = BASE64.encode(&[0; 32]);
+        assert_eq!(zeroes.parse::<PublicKey>(), Err(PublicKeyError::Zero));
+        assert!(serde_json::from_str::<PublicKey>(&format!("\"{zeroes}\"")).is_err());
+        for text in ["", "abc", &BASE64.encode(&[7; 31]), &BASE64.encode(&[7; 33])] {
+            assert_eq!(text.parse::<PublicKey>(), Err(PublicKeyError::Malformed), "{text}");
+        }
+    }
 }

@@ -85,7 +85,7 @@ fn host(number: usize) -> Host {
 
 fn membership(network: &NetworkId, number: usize, wish: Option<Ipv4Addr>) -> Membership {
     let mut public_key = [0; 32];
-    public_key[..8].copy_from_slice(&(number as u64).to_be_bytes());
+    public_key[..8].copy_from_slice(&(number as u64 + 1).to_be_bytes());
     Membership {
         network: network.clone(),
         host: host_id(number),

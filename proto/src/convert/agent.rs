@@ -92,11 +92,10 @@ fn at_most(field: &str, count: usize, limit: usize) -> Result<(), FieldError> {
     }
 }
 
-/// Reads a WireGuard public key. All zeroes is refused: it is what an empty field turns into somewhere on the way.
+/// Reads a WireGuard public key.
 pub fn public_key(field: &str, bytes: &[u8]) -> Result<PublicKey, FieldError> {
     match <[u8; 32]>::try_from(bytes) {
-        Ok(key) if key != [0; 32] => Ok(PublicKey(key)),
-        Ok(_) => Err(FieldError::new(field, "is all zeroes; give the membership's WireGuard public key")),
+        Ok(key) => PublicKey::try_from(key).map_err(|error| FieldError::new(field, error)),
         Err(_) => Err(FieldError::new(field, format!("has {} bytes; a WireGuard public key has 32", bytes.len()))),
     }
 }

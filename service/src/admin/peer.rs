@@ -6,14 +6,14 @@ use std::{
     time::Duration,
 };
 
-use cladnet_model::{DesiredState, HostId, NetworkId, PublicKey, validate::check_name};
+use cladnet_model::{DesiredState, HostId, NetworkId, validate::check_name};
 use cladnet_proto::{
     cladnet::v1::{
         Command, ControlPeersRequest, ControlPeersResponse, ControlResult, CreatePlainPeerRequest,
         CreatePlainPeerResponse, GetPeerRequest, ListPeersRequest, ListPeersResponse, Peer, RemovePeerRequest,
         UpdatePeerRequest, peer_service_server::PeerService,
     },
-    convert::{FieldError, duration, optional, public_key, required},
+    convert::{FieldError, duration, optional, required},
 };
 use tonic::{Request, Response, Status, async_trait};
 
@@ -82,12 +82,11 @@ impl PeerService for Admin {
         let request = request.into_inner();
         let network: NetworkId = required("network_id", &request.network_id)?;
         check_name(&request.name).map_err(|error| FieldError::new("name", error))?;
-        let key: PublicKey = required("public_key", &request.public_key)?;
         let not_an_endpoint = |_| FieldError::new("endpoint", "is not ADDRESS:PORT, IPv6 in brackets");
         let endpoint = Some(request.endpoint.as_str()).filter(|text| !text.is_empty()).map(str::parse::<SocketAddr>);
         let peer = PlainPeer {
             name: request.name,
-            public_key: public_key("public_key", &key.0)?,
+            public_key: required("public_key", &request.public_key)?,
             labels: checked_labels(request.labels)?,
             endpoint: endpoint.transpose().map_err(not_an_endpoint)?,
         };
