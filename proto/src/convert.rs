@@ -66,6 +66,11 @@ where
     if text.is_empty() { Ok(None) } else { required(field, text).map(Some) }
 }
 
+/// Text that may be left out: an empty field says nothing.
+pub fn given(text: &str) -> Option<&str> {
+    (!text.is_empty()).then_some(text)
+}
+
 /// Refuses text that no honest caller sends: it would be kept in every replica and sent to every peer.
 pub(crate) fn bounded(field: &str, text: String, limit: usize) -> Result<String, FieldError> {
     match text.len() {

@@ -33,8 +33,3 @@ fn checked_labels(labels: Labels) -> Result<Labels, CallError> {
     checks.finish()?;
     Ok(labels)
 }
-
-/// Text that may be left out.
-fn given(text: &str) -> Option<&str> {
-    (!text.is_empty()).then_some(text)
-}

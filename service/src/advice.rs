@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use cladnet_model::advise::{Advice, Avoid, Question, advise, advise_per_block};
 use cladnet_store::key;
 
-use crate::{Service, error::CallError, hosts::location};
+use crate::{Service, error::CallError};
 
 /// What a caller adds to what is known.
 #[derive(Debug, Clone, Default)]
@@ -47,7 +47,7 @@ impl Service {
         wish.avoid.extend(self.every_network().await?.iter().map(Avoid::of_network));
         for host in self.store.list(&key::hosts()).await?.complete()? {
             wish.avoid.extend(Avoid::of_host(&host.value));
-            wish.providers.extend(location(&host.value).provider.map(|provider| provider.value));
+            wish.providers.extend(host.value.location().provider.map(|provider| provider.value));
         }
         Ok(wish)
     }

@@ -18,13 +18,8 @@ pub(crate) struct HostRow {
 impl HostRow {
     /// As the API shows it.
     pub(crate) fn wire(&self) -> v1::Host {
-        convert::host(&self.host, &location(&self.host), self.online, &self.networks)
+        convert::host(&self.host, &self.host.location(), self.online, &self.networks)
     }
-}
-
-/// Where a host stands, from all sources.
-pub(crate) fn location(host: &Host) -> CloudLocation {
-    host.facts.location.merged(&host.injected)
 }
 
 impl Service {

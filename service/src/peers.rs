@@ -12,7 +12,7 @@ use cladnet_proto::{
 };
 use cladnet_store::{AnyKey, StoreError, Versioned, key};
 
-use crate::{Service, error::CallError, events::Note, hosts::location, networks::TRIES};
+use crate::{Service, error::CallError, events::Note, networks::TRIES};
 
 /// A membership with the records around it.
 pub(crate) struct PeerRow {
@@ -106,7 +106,7 @@ impl Service {
             Some(PeerRow {
                 peer: peers.remove(&membership.host),
                 status: statuses.remove(&membership.host),
-                location: location(&host),
+                location: host.location(),
                 online: online.contains(&membership.host),
                 host,
                 membership,
@@ -122,7 +122,7 @@ impl Service {
         Ok(PeerRow {
             peer: self.store.get(&key::peer(network, host)).await?.map(|peer| peer.value),
             status: self.store.get(&key::status(network, host)).await?.map(|status| status.value),
-            location: location(&host_record),
+            location: host_record.location(),
             online: self.store.get(&key::presence(host)).await?.is_some(),
             host: host_record,
             membership,

@@ -10,12 +10,12 @@ use cladnet_proto::{
         ListNetworksRequest, ListNetworksResponse, Network, RecommendAddressSpacesRequest,
         RecommendAddressSpacesResponse, UpdateNetworkRequest, network_service_server::NetworkService,
     },
-    convert::{self, FieldError, required},
+    convert::{self, FieldError, given, required},
 };
 use cladnet_store::key;
 use tonic::{Request, Response, Status, async_trait};
 
-use super::{Admin, given};
+use super::Admin;
 use crate::{
     advice::Wish,
     auth::Caller,

@@ -11,7 +11,7 @@ use cladnet_proto::{
         cloud_adaptive_network_service_server::CloudAdaptiveNetworkService,
     },
     cladnet::v1::InjectedLocation,
-    convert::{FieldError, injected_location, required},
+    convert::{FieldError, given, injected_location, required},
 };
 use tokio::time::Instant;
 use tonic::{Request, Response, Status, async_trait};
@@ -194,8 +194,4 @@ impl Cbnet {
 
 fn network_id(text: &str) -> Result<NetworkId, FieldError> {
     required("cladnet_id", text)
-}
-
-fn given(text: &str) -> Option<&str> {
-    (!text.is_empty()).then_some(text)
 }
