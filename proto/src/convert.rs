@@ -15,7 +15,7 @@ pub use admin::{PeerRecords, host, injected_location, network, peer, token};
 pub use agent::{host_facts, membership_config, membership_status, public_key, remote_peer};
 pub use time::{duration, timestamp};
 
-/// Metadata of an `InvalidArgument` status: the path of the field that is wrong.
+/// Metadata of an `InvalidArgument` or `AlreadyExists` status: the path of the field at fault.
 pub const FIELD: &str = "field";
 
 /// A field of a message is not what it should be.

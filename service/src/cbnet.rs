@@ -16,14 +16,9 @@ use crate::{Service, error::CallError};
 pub(crate) struct Cbnet(pub(crate) Arc<Service>);
 
 /// A refusal with the names that this interface has for the fields.
-fn renamed(error: CallError) -> CallError {
-    match error {
-        CallError::Invalid(mut errors) => {
-            for error in errors.iter_mut().filter(|error| error.field == "network_id") {
-                error.field = "cladnet_id".to_owned();
-            }
-            CallError::Invalid(errors)
-        }
-        other => other,
+fn renamed(mut error: CallError) -> CallError {
+    for error in error.fields().iter_mut().filter(|error| error.field == "network_id") {
+        error.field = "cladnet_id".to_owned();
     }
+    error
 }

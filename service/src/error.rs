@@ -16,9 +16,9 @@ pub(crate) enum CallError {
     Invalid(Vec<FieldError>),
     #[error("{0}")]
     NotFound(String),
-    /// Something of that name is there already.
-    #[error("{0}")]
-    Exists(String),
+    /// What the field names is there already, or somebody else's.
+    #[error(transparent)]
+    Exists(FieldError),
     /// The state of things forbids it; the text says what to do first.
     #[error("{0}")]
     Precondition(String),
@@ -47,6 +47,20 @@ impl CallError {
     /// A wrong field.
     pub(crate) fn invalid(field: impl Into<String>, reason: impl Display) -> Self {
         Self::Invalid(vec![FieldError::new(field, reason)])
+    }
+
+    /// A field that names what is there already.
+    pub(crate) fn exists(field: impl Into<String>, reason: impl Display) -> Self {
+        Self::Exists(FieldError::new(field, reason))
+    }
+
+    /// The fields at fault.
+    pub(crate) fn fields(&mut self) -> &mut [FieldError] {
+        match self {
+            Self::Invalid(errors) => errors,
+            Self::Exists(error) => std::slice::from_mut(error),
+            _ => &mut [],
+        }
     }
 
     fn code(&self) -> Code {
@@ -100,7 +114,7 @@ impl From<InvalidInput> for CallError {
 }
 
 impl From<CallError> for Status {
-    fn from(error: CallError) -> Self {
+    fn from(mut error: CallError) -> Self {
         let code = error.code();
         match (&error, code) {
             (CallError::Store(source), Code::Unavailable) => warn!(error = source as &dyn std::error::Error, "store"),
@@ -109,10 +123,8 @@ impl From<CallError> for Status {
             _ => {}
         }
         let mut status = Status::new(code, error.message());
-        if let CallError::Invalid(errors) = &error {
-            for field in errors.iter().filter_map(|error| error.field.parse().ok()) {
-                status.metadata_mut().append(FIELD, field);
-            }
+        for field in error.fields().iter().filter_map(|error| error.field.parse().ok()) {
+            status.metadata_mut().append(FIELD, field);
         }
         status
     }
@@ -130,6 +142,13 @@ mod tests {
         assert_eq!(status.message(), "name: is empty; labels.zone: is wrong");
         let fields: Vec<_> = status.metadata().get_all(FIELD).iter().map(|field| field.as_bytes().to_vec()).collect();
         assert_eq!(fields, [b"name".to_vec(), b"labels.zone".to_vec()]);
+    }
+
+    #[test]
+    fn what_is_there_already_is_named_by_its_field() {
+        let status = Status::from(CallError::exists("network_id", "is taken"));
+        assert_eq!((status.code(), status.message()), (Code::AlreadyExists, "network_id: is taken"));
+        assert_eq!(status.metadata().get(FIELD).map(|field| field.as_bytes()), Some(&b"network_id"[..]));
     }
 
     #[test]

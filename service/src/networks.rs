@@ -70,10 +70,10 @@ impl Service {
         if let Some(space) = settings.address_space {
             check_room(space, expected_hosts).map_err(|misfit| CallError::invalid("ipv4_address_space", misfit))?;
         }
-        let exists = || CallError::Exists(format!("there is a network {id} already; choose another id"));
         for _ in 0..TRIES {
             if self.store.get(&key::network(&id)).await?.is_some() {
-                return Err(exists());
+                let reason = format!("is {id}, and there is such a network already; choose another id");
+                return Err(CallError::exists("network_id", reason));
             }
             let plan = self.store.get(&key::address_plan()).await?;
             let others = self.every_network().await?;

@@ -349,7 +349,7 @@ class Call:
             ("an overlap", "POST", "/v1/cladnet", {"ipv4AddressSpace": "10.231.0.128/25"}, 400, "ipv4AddressSpace"),
             ("an id with a slash", "POST", "/v1/cladnet", {"cladnetId": "a/b", "ipv4AddressSpace": "10.99.0.0/24"}, 400, "cladnetId"),
             ("a rule type", "PUT", f"/v1/cladnet/{NETWORK}", {"ruleType": "x"}, 400, "ruleType"),
-            ("a duplicate", "POST", "/v1/cladnet", {"cladnetId": NETWORK, "ipv4AddressSpace": "10.99.0.0/24"}, 409, None),
+            ("a duplicate", "POST", "/v1/cladnet", {"cladnetId": NETWORK, "ipv4AddressSpace": "10.99.0.0/24"}, 409, "cladnetId"),
             ("no JSON", "POST", "/v1/cladnet", "{", 400, None),
             ("no such network", "GET", "/v1/cladnet/nowhere", None, 404, None),
             ("no such path", "GET", "/v1/nowhere", None, 404, None),

@@ -207,7 +207,10 @@ impl Shared {
         let view = self.view();
         let host = &caller.host.id;
         if view.networks_of(host).any(|(id, _)| id == network) {
-            return Err(CallError::Exists(format!("this host is a member of network {network} already")));
+            return Err(CallError::exists(
+                "token",
+                format!("is not needed: this host is a member of network {network} already"),
+            ));
         }
         match view.networks_of(host).count() {
             count if count >= MAX_MEMBERSHIPS => Err(CallError::Precondition(format!(
@@ -334,7 +337,7 @@ fn bad_request(error: cladnet_pki::Error) -> CallError {
 }
 
 fn key_in_use() -> CallError {
-    CallError::Exists("public_key: already belongs to a membership; make a new key pair".to_owned())
+    CallError::exists("public_key", "already belongs to a membership; make a new key pair")
 }
 
 fn crowded() -> CallError {

@@ -97,7 +97,9 @@ async fn a_wrong_field_is_named_with_what_would_be_right_and_nothing_is_made() {
         assert!(detail.contains(field) && detail.contains(right), "{body}: {detail}");
     }
     let again = json!({"networkId": "taken", "ipv4AddressSpace": "10.1.0.0/24"});
-    assert_eq!(harness.post("/api/v1/networks", again).await.status, StatusCode::CONFLICT);
+    let refused = harness.post("/api/v1/networks", again).await;
+    assert_eq!((refused.status, &refused.body["field"]), (StatusCode::CONFLICT, &json!("networkId")), "{refused:?}");
+    assert!(refused.body["detail"].as_str().expect("a detail").starts_with("networkId: is taken"), "{refused:?}");
     let networks = harness.get("/api/v1/networks").await.body;
     assert_eq!(networks["networks"].as_array().map(Vec::len), Some(1), "{networks}");
 }

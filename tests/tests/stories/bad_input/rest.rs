@@ -26,7 +26,7 @@ const REFUSALS: &[(&str, &str, &str, u16, &str, &str)] = &[
     ),
     ("POST", "networks", r#"{"networkId":"a b"}"#, 422, "networkId", "[a-z0-9-]"),
     ("POST", "networks", r#"{"networkId":"a/b"}"#, 422, "networkId", "[a-z0-9-]"),
-    ("POST", "networks", r#"{"networkId":"taken","ipv4AddressSpace":"10.9.0.0/28"}"#, 409, "", "taken"),
+    ("POST", "networks", r#"{"networkId":"taken","ipv4AddressSpace":"10.9.0.0/28"}"#, 409, "networkId", "taken"),
     ("POST", "networks", r#"{"ruleType":"cheapest"}"#, 422, "ruleType", "balanced"),
     ("POST", "networks", r#"{"networkName":"new"}"#, 400, "networkName", "networkId, name, ipv4AddressSpace"),
     ("POST", "networks", r#"{"networkId":7}"#, 400, "networkId", "expected a string"),
