@@ -1,6 +1,7 @@
 //! The command line: its words, and which function of the library each calls.
 
 mod arguments;
+pub(crate) mod init;
 mod show;
 
 use std::ffi::OsString;
@@ -147,6 +148,7 @@ fn service(sandbox: &Sandbox, vm: &str, action: ServiceAction) -> Result<()> {
         }
         ServiceAction::Start { name } => vm.start_service(&name)?,
         ServiceAction::Stop { name } => vm.stop_service(&name)?,
+        ServiceAction::Restart { name } => vm.restart_service(&name)?,
         ServiceAction::Remove { name } => vm.remove_service(&name)?,
         ServiceAction::Kill { name, signal } => vm.kill_service(&name, signal)?,
         ServiceAction::Log { name } => print!("{}", vm.service_log(&name)?),

@@ -21,11 +21,13 @@ pub enum Error {
     NoSandbox(String),
     #[error("sandbox {sandbox:?} has no {kind} {name:?}; it has {known}")]
     NotFound { sandbox: String, kind: &'static str, name: String, known: String },
+    #[error("there is no service {0:?}")]
+    NoService(String),
     #[error("sandbox {0:?} exists already; destroy it first or choose another id")]
     Exists(String),
     #[error("{0}")]
     Conflict(String),
-    #[error("a sandbox needs root: run as root or with sudo")]
+    #[error("this needs root: run it as root or with sudo")]
     NotRoot,
     #[error("cannot find the binary cladnet-sandbox, which runs a sandbox's processes; set CLADNET_SANDBOX_BIN")]
     NoBinary,
@@ -66,7 +68,7 @@ impl Error {
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Invalid { .. } => 64,
-            Self::NoSandbox(_) | Self::NotFound { .. } => 3,
+            Self::NoSandbox(_) | Self::NotFound { .. } | Self::NoService(_) => 3,
             Self::Exists(_) | Self::Conflict(_) => 4,
             Self::NotRoot => 5,
             _ => 1,

@@ -7,6 +7,8 @@ pub(crate) mod protocol;
 mod root;
 mod services;
 
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::UnixListener;
 
 use nix::sched::CloneFlags;
@@ -44,7 +46,8 @@ fn boot(directory: &Directory, vm: &str) -> Result<init::Init> {
     let state = directory.load()?;
     let socket = directory.init_socket(vm);
     let listener = UnixListener::bind(&socket).doing(|| format!("listen on {}", socket.display()))?;
+    fs::set_permissions(&socket, fs::Permissions::from_mode(0o600)).doing(|| "protect init's socket".into())?;
     nix::unistd::sethostname(vm).doing(|| "set the host name".into())?;
-    root::enter(&directory.vm(vm).join("disk"), &state, vm)?;
+    root::enter(&directory.vm(vm).join("disk"), &state, vm, &socket)?;
     init::Init::new(listener)
 }

@@ -5,19 +5,15 @@ use std::ffi::OsStr;
 use std::io::Write;
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::process::{Command, Output, Stdio};
-use std::time::Duration;
 
 use crate::enter;
 use crate::error::{Doing, Error, Result};
 use crate::freezer::Freezer;
-use crate::guest::protocol::{Request, Response, ServiceSpec, ServiceStatus, ask};
+use crate::guest::protocol::{Request, ServiceSpec, ServiceStatus, ask_init};
 use crate::sandbox::Sandbox;
 use crate::state::{Machine, Place, provider_of};
 use crate::topology::{NatKind, SecurityGroup};
 use crate::{host_access, namespace, process};
-
-/// Longer than a service may take to end.
-const ANSWER_WITHIN: Duration = Duration::from_secs(15);
 
 /// A VM of a VPC or a machine on the internet.
 #[derive(Debug, Clone)]
@@ -153,6 +149,11 @@ impl<'a> Vm<'a> {
         self.ask(&Request::Stop(name.to_owned())).map(drop)
     }
 
+    /// Ends a service, if it runs, and starts it.
+    pub fn restart_service(&self, name: &str) -> Result<()> {
+        self.ask(&Request::Restart(name.to_owned())).map(drop)
+    }
+
     /// Stops a service and forgets it.
     pub fn remove_service(&self, name: &str) -> Result<()> {
         self.ask(&Request::Remove(name.to_owned())).map(drop)
@@ -274,10 +275,7 @@ impl<'a> Vm<'a> {
         if self.machine()?.suspended {
             return Err(Error::Conflict(format!("{} is suspended", self.name)));
         }
-        match ask(&self.sandbox.init_socket(&self.name), request, ANSWER_WITHIN)? {
-            Response::Services(services) => Ok(services),
-            Response::Error(message) => Err(Error::Process { process: format!("init of {}", self.name), message }),
-        }
+        ask_init(&self.sandbox.init_socket(&self.name), &self.name, request)
     }
 
     fn init(&self) -> Result<process::ProcessId> {

@@ -209,6 +209,10 @@ pub(crate) enum ServiceAction {
     Stop {
         name: String,
     },
+    /// End a service, if it runs, and start it
+    Restart {
+        name: String,
+    },
     /// Stop a service and forget it
     Remove {
         name: String,
@@ -243,7 +247,7 @@ pub(crate) enum ProcessRole {
     Vm,
 }
 
-fn assignment(text: &str) -> Result<(String, String), String> {
+pub(super) fn assignment(text: &str) -> Result<(String, String), String> {
     let parts = text.split_once('=').filter(|(name, _)| !name.is_empty());
     parts.map(|(name, value)| (name.to_owned(), value.to_owned())).ok_or_else(|| "write NAME=VALUE".to_owned())
 }

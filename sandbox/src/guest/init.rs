@@ -12,7 +12,7 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, wait, waitpid};
 use nix::unistd::Pid;
 
-use super::protocol::{Request, Response};
+use super::protocol::{Refusal, Request, Response, ServiceSpec};
 use super::services::Services;
 use crate::error::{Doing, Result};
 
@@ -23,14 +23,15 @@ pub(super) struct Init {
     listener: UnixListener,
     children: SignalFd,
     services: Services,
-    /// Who waits for the end of which service, and whether it is to be forgotten then.
+    /// Who waits for the end of which service, and what is to be done then.
     waiting: Vec<(UnixStream, String, AfterStop)>,
 }
 
-#[derive(Clone, Copy, PartialEq)]
 enum AfterStop {
     Keep,
     Forget,
+    Start,
+    Replace(ServiceSpec),
 }
 
 impl Init {
@@ -83,12 +84,16 @@ impl Init {
         let done = match request {
             Ok(Request::Stop(name)) => return self.stop(stream, name, AfterStop::Keep),
             Ok(Request::Remove(name)) => return self.stop(stream, name, AfterStop::Forget),
-            Ok(Request::Add(spec)) => self.services.add(spec),
+            Ok(Request::Restart(name)) => return self.stop(stream, name, AfterStop::Start),
+            Ok(Request::Replace(spec)) if self.services.contains(&spec.name) => {
+                return self.stop(stream, spec.name.clone(), AfterStop::Replace(spec));
+            }
+            Ok(Request::Add(spec) | Request::Replace(spec)) => self.services.add(spec),
             Ok(Request::Start(name)) => self.services.start(&name),
             Ok(Request::Kill { service, signal }) => self.services.kill(&service, signal),
             Ok(Request::Status) => Ok(()),
             Ok(Request::Reboot) => self.reboot(),
-            Err(error) => Err(error),
+            Err(error) => Err(error.into()),
         };
         self.answer(stream, done);
     }
@@ -106,17 +111,23 @@ impl Init {
         self.waiting = waiting;
         let done: Vec<(UnixStream, String, AfterStop)> = done;
         for (stream, name, after) in done {
-            if after == AfterStop::Forget {
-                self.services.forget(&name);
-            }
-            self.answer(stream, Ok(()));
+            let done = match after {
+                AfterStop::Keep => Ok(()),
+                AfterStop::Forget => {
+                    self.services.forget(&name);
+                    Ok(())
+                }
+                AfterStop::Start => self.services.start(&name),
+                AfterStop::Replace(spec) => self.services.insert(spec),
+            };
+            self.answer(stream, done);
         }
     }
 
-    fn answer(&self, mut stream: UnixStream, done: Result<(), String>) {
+    fn answer(&self, mut stream: UnixStream, done: Result<(), Refusal>) {
         let response = match done {
             Ok(()) => Response::Services(self.services.status()),
-            Err(error) => Response::Error(error),
+            Err(refusal) => Response::Refused(refusal),
         };
         let mut line = serde_json::to_string(&response).expect("a response has no maps with odd keys");
         line.push('\n');
@@ -124,11 +135,11 @@ impl Init {
         let _ = stream.write_all(line.as_bytes());
     }
 
-    fn reboot(&mut self) -> Result<(), String> {
+    fn reboot(&mut self) -> Result<(), Refusal> {
         // From PID 1 this reaches every other process of the VM, and no other.
         match kill(Pid::from_raw(-1), Signal::SIGKILL) {
             Ok(()) | Err(nix::Error::ESRCH) => {}
-            Err(errno) => return Err(format!("end all processes: {errno}")),
+            Err(errno) => return Err(format!("end all processes: {errno}").into()),
         }
         while wait().is_ok() {}
         for directory in ["/run", "/tmp"] {

@@ -50,13 +50,23 @@ pub enum ServiceState {
     Stopped,
 }
 
+/// Where a VM's init is asked from inside the VM; only root may.
+pub(crate) const SOCKET_INSIDE: &str = "/run/cladnet-init.sock";
+
+/// Longer than a service may take to end.
+const ANSWER_WITHIN: Duration = Duration::from_secs(15);
+
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub(crate) enum Request {
+pub enum Request {
     Add(ServiceSpec),
+    /// Adds a service; one of the same name is stopped first.
+    Replace(ServiceSpec),
     Start(String),
     /// Answered when the service has ended.
     Stop(String),
+    /// Stops a service and starts it again; done even if who asked is of the service and ends with it.
+    Restart(String),
     /// Stops a service and forgets it.
     Remove(String),
     Kill {
@@ -72,7 +82,32 @@ pub(crate) enum Request {
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Response {
     Services(Vec<ServiceStatus>),
-    Error(String),
+    Refused(Refusal),
+}
+
+/// Why init did not do what it was asked.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Refusal {
+    NoService(String),
+    Failed(String),
+}
+
+impl From<String> for Refusal {
+    fn from(message: String) -> Self {
+        Self::Failed(message)
+    }
+}
+
+/// Asks the init of `vm` and returns its services as they are then.
+pub(crate) fn ask_init(socket: &Path, vm: &str, request: &Request) -> Result<Vec<ServiceStatus>> {
+    match ask(socket, request, ANSWER_WITHIN)? {
+        Response::Services(services) => Ok(services),
+        Response::Refused(Refusal::NoService(name)) => Err(Error::NoService(name)),
+        Response::Refused(Refusal::Failed(message)) => {
+            Err(Error::Process { process: format!("init of {vm}"), message })
+        }
+    }
 }
 
 /// Asks a process of the sandbox one question.

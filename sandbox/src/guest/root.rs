@@ -1,13 +1,14 @@
 //! The root of a VM: the host's file systems under an overlay on a tmpfs, with `/proc`, `/sys`, `/dev`, `/run` and `/tmp`
 //! of its own. Every mount is made in the VM's mount namespace, so all of them end with it.
 
-use std::fs;
+use std::fs::{self, File};
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
 
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sys::stat::{Mode, SFlag, makedev, mknod};
 
+use super::protocol;
 use crate::error::{Doing, Error, Result};
 use crate::metadata;
 use crate::state::{Machine, State, provider_of};
@@ -45,8 +46,11 @@ const PSEUDO: &[&str] = &[
     "tracefs",
 ];
 
-/// Makes the VM's root on `disk` and moves into it.
-pub(super) fn enter(disk: &Path, state: &State, name: &str) -> Result<()> {
+/// This program inside a VM, under the name that makes it speak to the VM's init.
+const INIT_CLIENT: &str = "usr/local/sbin/cladnet-init";
+
+/// Makes the VM's root on `disk` and moves into it; init is asked at `socket`.
+pub(super) fn enter(disk: &Path, state: &State, name: &str, socket: &Path) -> Result<()> {
     let vm = state.vm(name)?;
     let none = None::<&str>;
     mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none)
@@ -67,6 +71,7 @@ pub(super) fn enter(disk: &Path, state: &State, name: &str) -> Result<()> {
     private_file_systems(&root)?;
     devices(&root.join("dev"), vm.tun)?;
     identity(&root, state, name, vm)?;
+    init_client(&root, socket)?;
     pivot(&root)
 }
 
@@ -102,11 +107,13 @@ fn overlay(disk: &Path, name: &str, lower: &Path, target: &Path) -> Result<()> {
 
 /// Lets the VM see a directory of the host without changing it.
 fn show(path: &Path, target: &Path) -> Result<()> {
+    bind(path, target, MsFlags::MS_RDONLY).doing(|| format!("show {}", path.display()))
+}
+
+fn bind(path: &Path, target: &Path, flags: MsFlags) -> nix::Result<()> {
     let none = None::<&str>;
-    let read_only = MsFlags::MS_REMOUNT | MsFlags::MS_BIND | MsFlags::MS_RDONLY;
-    mount(Some(path), target, none, MsFlags::MS_BIND, none)
-        .and_then(|()| mount(none, target, none, read_only, none))
-        .doing(|| format!("show {}", path.display()))
+    mount(Some(path), target, none, MsFlags::MS_BIND, none)?;
+    mount(none, target, none, MsFlags::MS_REMOUNT | MsFlags::MS_BIND | flags, none)
 }
 
 fn private_file_systems(root: &Path) -> Result<()> {
@@ -118,14 +125,10 @@ fn private_file_systems(root: &Path) -> Result<()> {
     mount_new(root, "run", "tmpfs", nosuid, "mode=755")?;
     mount_new(root, "tmp", "tmpfs", nosuid, "mode=1777")?;
     // Settings of the network are the VM's own; the others are the host's and are only shown.
-    let none = None::<&str>;
     let sys = root.join("proc/sys");
-    let bind = |path: &Path| mount(Some(path), path, none, MsFlags::MS_BIND, none);
-    let remount =
-        |path: &Path, flags| mount(none, path, none, MsFlags::MS_REMOUNT | MsFlags::MS_BIND | plain | flags, none);
-    bind(&sys).and_then(|()| remount(&sys, MsFlags::MS_RDONLY)).doing(|| "protect /proc/sys".into())?;
+    bind(&sys, &sys, plain | MsFlags::MS_RDONLY).doing(|| "protect /proc/sys".into())?;
     let net = sys.join("net");
-    bind(&net).and_then(|()| remount(&net, MsFlags::empty())).doing(|| "open /proc/sys/net".into())
+    bind(&net, &net, plain).doing(|| "open /proc/sys/net".into())
 }
 
 fn mount_new(root: &Path, at: &str, kind: &str, flags: MsFlags, options: &str) -> Result<()> {
@@ -169,6 +172,22 @@ fn device(path: &Path, major: u64, minor: u64) -> Result<()> {
     mknod(path, SFlag::S_IFCHR, mode, makedev(major, minor)).doing(|| format!("make {}", path.display()))?;
     // The creation mask of whoever made the sandbox must not matter.
     fs::set_permissions(path, fs::Permissions::from_mode(0o666)).doing(|| format!("open {}", path.display()))
+}
+
+/// Shows the VM what it speaks to its init with.
+fn init_client(root: &Path, socket: &Path) -> Result<()> {
+    let program = std::env::current_exe().doing(|| "find this program's own path".into())?;
+    let inside = protocol::SOCKET_INSIDE.trim_start_matches('/');
+    for (path, target, read_only) in
+        [(&*program, root.join(INIT_CLIENT), MsFlags::MS_RDONLY), (socket, root.join(inside), MsFlags::empty())]
+    {
+        if let Some(parent) = target.parent() {
+            fs::create_dir_all(parent).doing(|| format!("make {}", parent.display()))?;
+        }
+        File::create(&target).doing(|| format!("make {}", target.display()))?;
+        bind(path, &target, read_only).doing(|| format!("show {}", path.display()))?;
+    }
+    Ok(())
 }
 
 /// The files that make one machine different from another; and what the host has of cladnet is not the VM's.

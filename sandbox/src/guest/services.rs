@@ -11,7 +11,7 @@ use nix::sys::signal::{Signal, killpg};
 use nix::sys::wait::WaitStatus;
 use nix::unistd::Pid;
 
-use super::protocol::{ServiceSpec, ServiceState, ServiceStatus};
+use super::protocol::{Refusal, ServiceSpec, ServiceState, ServiceStatus};
 
 /// As systemd's default `RestartSec=`.
 const RESTART_AFTER: Duration = Duration::from_millis(100);
@@ -42,15 +42,24 @@ enum Phase {
 
 impl Services {
     /// Adds and starts a service; an error says why it cannot even be started.
-    pub(super) fn add(&mut self, spec: ServiceSpec) -> Result<(), String> {
-        if self.0.contains_key(&spec.name) {
-            return Err(format!("service {:?} exists already", spec.name));
+    pub(super) fn add(&mut self, spec: ServiceSpec) -> Result<(), Refusal> {
+        if self.contains(&spec.name) {
+            return Err(format!("service {:?} exists already", spec.name).into());
         }
+        self.insert(spec)
+    }
+
+    pub(super) fn contains(&self, name: &str) -> bool {
+        self.0.contains_key(name)
+    }
+
+    /// Starts a service in the place of one that does not run; if it cannot be started, that one stays.
+    pub(super) fn insert(&mut self, spec: ServiceSpec) -> Result<(), Refusal> {
         if spec.name.is_empty() || spec.name.contains(['/', '\0']) || spec.name.starts_with('.') {
-            return Err(format!("{:?} cannot be the name of a service: it names its log file", spec.name));
+            return Err(format!("{:?} cannot be the name of a service: it names its log file", spec.name).into());
         }
         if spec.command.is_empty() {
-            return Err("a service needs a command".to_owned());
+            return Err("a service needs a command".to_owned().into());
         }
         File::create(log_path(&spec.name)).map_err(|error| format!("{}: {error}", log_path(&spec.name)))?;
         let pid = launch(&spec).map_err(|error| format!("{}: {error}", spec.command[0]))?;
@@ -59,7 +68,7 @@ impl Services {
         Ok(())
     }
 
-    pub(super) fn start(&mut self, name: &str) -> Result<(), String> {
+    pub(super) fn start(&mut self, name: &str) -> Result<(), Refusal> {
         let service = self.find(name)?;
         if let Phase::Stopped | Phase::RestartAt(_) = service.phase {
             let pid = launch(&service.spec).map_err(|error| format!("{}: {error}", service.spec.command[0]))?;
@@ -69,7 +78,7 @@ impl Services {
     }
 
     /// Asks a service to end; it has when [`Services::is_stopped`].
-    pub(super) fn stop(&mut self, name: &str) -> Result<(), String> {
+    pub(super) fn stop(&mut self, name: &str) -> Result<(), Refusal> {
         let service = self.find(name)?;
         match service.phase {
             Phase::Running(pid) => {
@@ -91,13 +100,13 @@ impl Services {
     }
 
     /// Signals the main process of a service, as `systemctl kill --kill-whom=main` does.
-    pub(super) fn kill(&mut self, name: &str, signal: i32) -> Result<(), String> {
+    pub(super) fn kill(&mut self, name: &str, signal: i32) -> Result<(), Refusal> {
         let signal = Signal::try_from(signal).map_err(|_| format!("{signal} is not a signal"))?;
         match self.find(name)?.phase {
             Phase::Running(pid) | Phase::Stopping { pid, .. } => {
-                nix::sys::signal::kill(pid, signal).map_err(|errno| format!("{name}: {errno}"))
+                Ok(nix::sys::signal::kill(pid, signal).map_err(|errno| format!("{name}: {errno}"))?)
             }
-            Phase::RestartAt(_) | Phase::Stopped => Err(format!("service {name:?} does not run")),
+            Phase::RestartAt(_) | Phase::Stopped => Err(format!("service {name:?} does not run").into()),
         }
     }
 
@@ -163,8 +172,8 @@ impl Services {
         self.0.values().map(Service::status).collect()
     }
 
-    fn find(&mut self, name: &str) -> Result<&mut Service, String> {
-        self.0.get_mut(name).ok_or_else(|| format!("there is no service {name:?}"))
+    fn find(&mut self, name: &str) -> Result<&mut Service, Refusal> {
+        self.0.get_mut(name).ok_or_else(|| Refusal::NoService(name.to_owned()))
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod command_line;
 mod guest;
+mod init;
 mod lifecycle;
 mod metadata;
 mod network;
