@@ -49,6 +49,11 @@ pub(crate) fn run(arguments: Arguments) -> Result<u8> {
         Command::Capture { id, action } => capture(&Sandbox::open(&id)?, action)?,
         Command::SecurityGroup(change) => security_group(change)?,
         Command::Service { id, vm, action } => service(&Sandbox::open(&id)?, &vm, action)?,
+        Command::SshHostKey { id, vm, replace } => {
+            let sandbox = Sandbox::open(&id)?;
+            let vm = sandbox.vm(&vm)?;
+            println!("{}", if replace { vm.replace_ssh_host_key()? } else { vm.ssh_host_key()? });
+        }
         Command::Statistics { id } => show::statistics(&Sandbox::open(&id)?)?,
     }
     Ok(0)

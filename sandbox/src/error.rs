@@ -31,6 +31,8 @@ pub enum Error {
     NotRoot,
     #[error("cannot find the binary cladnet-sandbox, which runs a sandbox's processes; set CLADNET_SANDBOX_BIN")]
     NoBinary,
+    #[error("a machine with SSH needs {program}: install the package {package}")]
+    NoProgram { program: &'static str, package: &'static str },
     #[error("cannot {doing}")]
     Io {
         doing: String,

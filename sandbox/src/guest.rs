@@ -6,6 +6,7 @@ mod init;
 pub(crate) mod protocol;
 mod root;
 mod services;
+pub(crate) mod ssh;
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -49,5 +50,8 @@ fn boot(directory: &Directory, vm: &str) -> Result<init::Init> {
     fs::set_permissions(&socket, fs::Permissions::from_mode(0o600)).doing(|| "protect init's socket".into())?;
     nix::unistd::sethostname(vm).doing(|| "set the host name".into())?;
     root::enter(&directory.vm(vm).join("disk"), &state, vm, &socket)?;
-    init::Init::new(listener)
+    let server = state.vm(vm)?.ssh.as_ref().map(ssh::set_up).transpose()?;
+    let mut init = init::Init::new(listener)?;
+    server.map_or(Ok(()), |spec| init.add(spec))?;
+    Ok(init)
 }

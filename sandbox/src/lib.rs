@@ -43,8 +43,8 @@ pub use guest::protocol::{ServiceSpec, ServiceState, ServiceStatus};
 pub use sandbox::{Direction, Sandbox, TemporarySandbox};
 pub use state::{Block, BlockedPath, Link, Machine, Place, Router, State};
 pub use topology::{
-    InternetVm, LinkQuality, MetadataService, NatKind, Peering, Provider, SecurityGroup, Subnet, Topology, VmSpec, Vpc,
-    Wan, WanLink,
+    InternetVm, LinkQuality, MetadataService, NatKind, Peering, Provider, SecurityGroup, Ssh, SshChoice, Subnet,
+    Topology, VmSpec, Vpc, Wan, WanLink,
 };
 pub use vm::{PublicAddress, Vm};
 pub use wan::Statistics;

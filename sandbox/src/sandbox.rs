@@ -54,6 +54,7 @@ impl Sandbox {
         }
         check_id(id)?;
         topology.validate()?;
+        guest::ssh::check_programs(topology.ssh_servers())?;
         let directory = Directory::of(id);
         directory.create()?;
         let sandbox = Self { id: id.to_owned(), directory };
@@ -245,7 +246,7 @@ impl Sandbox {
             namespace::apply_rules(&self.router(vpc)?, &rules::ruleset(&state, vpc))?;
         }
         process::start(&self.directory, "metadata", crate::metadata::PROCESS_NAME, &[])?;
-        Ok(())
+        state.vms.iter().try_for_each(|(name, vm)| self.await_ssh(name, vm))
     }
 
     fn wire(&self, state: &State) -> Result<()> {

@@ -16,7 +16,7 @@ pub(crate) use addresses::host_access_candidates;
 use crate::error::{Error, Result};
 use crate::geography::default_quality;
 use crate::topology::{
-    InternetVm, LinkQuality, MetadataService, NatKind, Provider, SecurityGroup, Subnet, Topology, VmSpec, Vpc,
+    InternetVm, LinkQuality, MetadataService, NatKind, Provider, SecurityGroup, Ssh, Subnet, Topology, VmSpec, Vpc,
 };
 
 /// Everything known of a sandbox.
@@ -56,6 +56,7 @@ pub struct Machine {
     pub tun: bool,
     pub suspended: bool,
     pub ipv6_address: Option<Ipv6Addr>,
+    pub ssh: Option<Ssh>,
     pub place: Place,
 }
 
@@ -165,7 +166,8 @@ impl State {
             metadata: vm.metadata,
         };
         let VmSpec { disk_mib, tun, .. } = *vm;
-        let machine = Machine { index, machine_id, disk_mib, tun, suspended: false, ipv6_address, place };
+        let ssh = self.topology.ssh(vm.ssh.as_ref()).cloned();
+        let machine = Machine { index, machine_id, disk_mib, tun, suspended: false, ipv6_address, ssh, place };
         self.vms.insert(vm.name.clone(), machine);
         Ok(())
     }
@@ -177,7 +179,8 @@ impl State {
         let ipv6_address = vm.ipv6.then(|| host_of(prefix, index + 0x10));
         let place = Place::Internet { site: vm.site(), public_address, host_access: None };
         let InternetVm { disk_mib, tun, .. } = *vm;
-        let machine = Machine { index, machine_id, disk_mib, tun, suspended: false, ipv6_address, place };
+        let ssh = self.topology.ssh(vm.ssh.as_ref()).cloned();
+        let machine = Machine { index, machine_id, disk_mib, tun, suspended: false, ipv6_address, ssh, place };
         self.vms.insert(vm.name.clone(), machine);
         Ok(())
     }

@@ -33,6 +33,32 @@ pub struct Topology {
     pub internet: Vec<InternetVm>,
     #[serde(default)]
     pub wan: Wan,
+    /// The SSH server of every machine that does not say otherwise; none if absent.
+    #[serde(default)]
+    pub ssh: Option<Ssh>,
+}
+
+/// A machine's SSH server: OpenSSH, public keys only, host keys of its own.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Ssh {
+    /// Who may log in; made inside the machine if need be. Only with `root` does root log in.
+    pub user: String,
+    /// Lines of `~/.ssh/authorized_keys`.
+    pub authorized_keys: Vec<String>,
+    /// Whether the user may become root without a password.
+    #[serde(default = "yes")]
+    pub sudo: bool,
+}
+
+/// What a machine says of SSH in the place of its topology.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum SshChoice {
+    /// Nothing listens.
+    Off,
+    #[serde(untagged)]
+    On(Ssh),
 }
 
 /// Who runs a VPC; it decides which metadata service its VMs see and which public range they get.
@@ -178,6 +204,9 @@ pub struct VmSpec {
     /// Whether there is a `/dev/net/tun`.
     #[serde(default = "yes")]
     pub tun: bool,
+    /// The topology's if absent.
+    #[serde(default)]
+    pub ssh: Option<SshChoice>,
 }
 
 impl VmSpec {
@@ -195,6 +224,7 @@ impl VmSpec {
             metadata: MetadataService::default(),
             disk_mib: DEFAULT_DISK_MIB,
             tun: true,
+            ssh: None,
         }
     }
 }
@@ -215,6 +245,9 @@ pub struct InternetVm {
     pub disk_mib: u32,
     #[serde(default = "yes")]
     pub tun: bool,
+    /// The topology's if absent.
+    #[serde(default)]
+    pub ssh: Option<SshChoice>,
 }
 
 impl InternetVm {
@@ -291,6 +324,21 @@ impl Topology {
         self.vpcs.iter().find(|vpc| vpc.name == name)
     }
 
+    /// The SSH server of a machine that says `choice`.
+    pub(crate) fn ssh<'a>(&'a self, choice: Option<&'a SshChoice>) -> Option<&'a Ssh> {
+        match choice {
+            Some(SshChoice::Off) => None,
+            Some(SshChoice::On(ssh)) => Some(ssh),
+            None => self.ssh.as_ref(),
+        }
+    }
+
+    /// The SSH servers of all machines.
+    pub(crate) fn ssh_servers(&self) -> impl Iterator<Item = &Ssh> {
+        let choices = self.vms.iter().map(|vm| &vm.ssh).chain(self.internet.iter().map(|vm| &vm.ssh));
+        choices.filter_map(|choice| self.ssh(choice.as_ref()))
+    }
+
     /// The sites of the WAN, each once, sorted.
     pub(crate) fn sites(&self) -> Vec<String> {
         let vpcs = self.vpcs.iter().map(Vpc::site);
@@ -326,6 +374,24 @@ mod tests {
         let error =
             Topology::from_yaml("vms:\n  - { name: a, vpc: x, subnet: s, foo: 1 }\n").expect_err("foo is unknown");
         assert!(error.to_string().contains("unknown field `foo`") && error.to_string().contains("line 2"), "{error}");
+    }
+
+    #[test]
+    fn a_machine_may_say_otherwise_of_ssh_than_its_topology() {
+        let text = "
+ssh: { user: debian, authorized_keys: [ssh-ed25519 AAAA] }
+internet:
+  - { name: plain, region: seoul }
+  - { name: closed, region: seoul, ssh: off }
+  - { name: root, region: seoul, ssh: { user: root, authorized_keys: [ssh-ed25519 AAAA], sudo: false } }
+";
+        let topology = Topology::from_yaml(text).expect("it is valid");
+        let ssh = |index: usize| topology.ssh(topology.internet[index].ssh.as_ref());
+        assert_eq!(ssh(0).map(|ssh| (ssh.user.as_str(), ssh.sudo)), Some(("debian", true)));
+        assert_eq!(ssh(1), None);
+        assert_eq!(ssh(2).map(|ssh| (ssh.user.as_str(), ssh.sudo)), Some(("root", false)));
+        let json = serde_json::to_string(&topology).expect("it can be written");
+        assert_eq!(Topology::from_yaml(&json).expect("it is valid"), topology);
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! One machine of a sandbox, from the outside: run programs in it, keep services in it, suspend it, move its address.
 
+mod ssh;
+
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::io::Write;

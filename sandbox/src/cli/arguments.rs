@@ -86,6 +86,14 @@ pub(crate) enum Command {
         #[command(subcommand)]
         action: ServiceAction,
     },
+    /// Print the public host key of a VM's SSH server
+    SshHostKey {
+        id: String,
+        vm: String,
+        /// Give the VM another one first, as if it had been rebuilt
+        #[arg(long)]
+        replace: bool,
+    },
     /// What the WAN has carried and dropped
     Statistics { id: String },
     #[command(hide = true)]

@@ -7,15 +7,33 @@ use super::arguments::Output;
 
 pub(super) fn show(sandbox: &Sandbox, output: Output) -> Result<()> {
     let state = sandbox.state()?;
+    let servers = ssh_servers(sandbox, &state)?;
     match output {
-        Output::Json => println!("{}", serde_json::to_string_pretty(&state)?),
+        Output::Json => {
+            let mut json = serde_json::to_value(&state)?;
+            for (name, _, key) in &servers {
+                json["vms"][name]["ssh"]["host_key"] = key.as_str().into();
+            }
+            println!("{}", serde_json::to_string_pretty(&json)?);
+        }
         Output::Table => {
             machines(&state);
             println!();
+            if !servers.is_empty() {
+                let rows = servers.into_iter().map(|(name, user, key)| vec![name, user, key]);
+                table(&["MACHINE", "SSH USER", "SSH HOST KEY"], rows);
+                println!();
+            }
             links(&state);
         }
     }
     Ok(())
+}
+
+/// Machine, user and public host key of every SSH server.
+fn ssh_servers(sandbox: &Sandbox, state: &State) -> Result<Vec<(String, String, String)>> {
+    let with_ssh = state.vms.iter().filter_map(|(name, vm)| Some((name, vm.ssh.as_ref()?)));
+    with_ssh.map(|(name, ssh)| Ok((name.clone(), ssh.user.clone(), sandbox.vm(name)?.ssh_host_key()?))).collect()
 }
 
 pub(super) fn statistics(sandbox: &Sandbox) -> Result<()> {

@@ -44,6 +44,11 @@ impl Init {
         Ok(Self { listener, children, services: Services::default(), waiting: Vec::new() })
     }
 
+    /// Adds a service before anybody could ask for it.
+    pub(super) fn add(&mut self, spec: ServiceSpec) -> Result<()> {
+        self.services.add(spec).map_err(|refusal| refusal.into_error("the VM's init"))
+    }
+
     /// Runs for as long as the VM exists.
     pub(super) fn run(mut self) -> ! {
         loop {

@@ -93,6 +93,15 @@ pub(crate) enum Refusal {
     Failed(String),
 }
 
+impl Refusal {
+    pub(crate) fn into_error(self, init: &str) -> Error {
+        match self {
+            Self::NoService(name) => Error::NoService(name),
+            Self::Failed(message) => Error::Process { process: init.to_owned(), message },
+        }
+    }
+}
+
 impl From<String> for Refusal {
     fn from(message: String) -> Self {
         Self::Failed(message)
@@ -103,10 +112,7 @@ impl From<String> for Refusal {
 pub(crate) fn ask_init(socket: &Path, vm: &str, request: &Request) -> Result<Vec<ServiceStatus>> {
     match ask(socket, request, ANSWER_WITHIN)? {
         Response::Services(services) => Ok(services),
-        Response::Refused(Refusal::NoService(name)) => Err(Error::NoService(name)),
-        Response::Refused(Refusal::Failed(message)) => {
-            Err(Error::Process { process: format!("init of {vm}"), message })
-        }
+        Response::Refused(refusal) => Err(refusal.into_error(&format!("init of {vm}"))),
     }
 }
 

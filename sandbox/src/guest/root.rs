@@ -190,7 +190,7 @@ fn init_client(root: &Path, socket: &Path) -> Result<()> {
     Ok(())
 }
 
-/// The files that make one machine different from another; and what the host has of cladnet is not the VM's.
+/// The files that make one machine different from another; what the host has of cladnet and its host keys are not the VM's.
 fn identity(root: &Path, state: &State, name: &str, vm: &Machine) -> Result<()> {
     replace(&root.join("etc/hostname"), &format!("{name}\n"), 0o644)?;
     replace(&root.join("etc/machine-id"), &format!("{}\n", vm.machine_id), 0o444)?;
@@ -200,9 +200,11 @@ fn identity(root: &Path, state: &State, name: &str, vm: &Machine) -> Result<()> 
         hosts += &format!("{} metadata.google.internal metadata\n", metadata::ADDRESSES[0]);
     }
     replace(&root.join("etc/hosts"), &hosts, 0o644)?;
-    for parent in ["etc", "var/lib", "var/log"] {
+    for (parent, prefix) in
+        [("etc", "cladnet"), ("var/lib", "cladnet"), ("var/log", "cladnet"), ("etc/ssh", "ssh_host_")]
+    {
         for entry in fs::read_dir(root.join(parent)).into_iter().flatten().flatten() {
-            if entry.file_name().as_encoded_bytes().starts_with(b"cladnet") {
+            if entry.file_name().as_encoded_bytes().starts_with(prefix.as_bytes()) {
                 let path = entry.path();
                 let removed = if path.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
                 removed.doing(|| format!("hide the host's {}", path.display()))?;

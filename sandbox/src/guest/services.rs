@@ -19,7 +19,7 @@ const RESTART_AFTER: Duration = Duration::from_millis(100);
 /// How long a service may take to end when asked, before it is killed.
 const STOP_TIMEOUT: Duration = Duration::from_secs(5);
 
-const SEARCH_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+pub(super) const SEARCH_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// All services of this VM, by name.
 #[derive(Default)]

@@ -1,6 +1,8 @@
 //! The machines of a sandbox: started, wired, and, those in VPCs, added and removed while it runs.
 
 use std::fs;
+use std::net::{Ipv4Addr, TcpStream};
+use std::time::Duration;
 
 use super::{END_WITHIN, Sandbox, random_machine_id};
 use crate::error::{Doing, Result};
@@ -10,6 +12,9 @@ use crate::topology::VmSpec;
 use crate::vm::Vm;
 use crate::{guest, host_access, namespace, process, router};
 
+/// How long an SSH server may take to listen.
+const LISTEN_WITHIN: Duration = Duration::from_secs(20);
+
 impl Sandbox {
     /// Adds a VM to a VPC of the sandbox; if that fails, nothing of it stays.
     pub fn add_vm(&self, spec: &VmSpec) -> Result<Vm<'_>> {
@@ -18,12 +23,14 @@ impl Sandbox {
         let mut after = before.clone();
         after.topology.vms.push(spec.clone());
         after.topology.validate()?;
+        guest::ssh::check_programs(after.topology.ssh_servers())?;
         after.plan_vm(spec, random_machine_id())?;
         self.directory.save(&after)?;
         let made = self
             .start_vm(&spec.name)
             .and_then(|()| self.wire_vm(&after, &spec.name))
-            .and_then(|()| self.apply(&before, &after));
+            .and_then(|()| self.apply(&before, &after))
+            .and_then(|()| self.await_ssh(&spec.name, &after.vms[&spec.name]));
         if let Err(error) = made {
             // What went wrong first is what the caller must hear.
             let _ = self.directory.save(&before);
@@ -72,6 +79,17 @@ impl Sandbox {
                 }
             }
         }
+    }
+
+    /// Waits until the SSH server listens, on a machine that has one.
+    pub(crate) fn await_ssh(&self, name: &str, vm: &Machine) -> Result<()> {
+        if vm.ssh.is_none() {
+            return Ok(());
+        }
+        let what = format!("the SSH server of {name}; see /var/log/{}.log in it: it", guest::ssh::SERVICE);
+        namespace::inside(&self.init(name)?.namespace("net")?, || {
+            process::wait_until(&what, LISTEN_WITHIN, || TcpStream::connect((Ipv4Addr::LOCALHOST, 22)).is_ok())
+        })
     }
 
     /// Ends the processes of a VM that is no longer in the record, or never got there, and removes what it had.

@@ -5,7 +5,7 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 
 use ipnet::{Ipv4Net, Ipv6Net};
 
-use super::{Peering, Subnet, Topology, VmSpec, Vpc, WanLink};
+use super::{Peering, Ssh, SshChoice, Subnet, Topology, VmSpec, Vpc, WanLink};
 use crate::error::{Error, Result};
 
 /// Longest name of a VM or VPC: the path of a VM's socket must fit into a socket address (108 bytes).
@@ -20,6 +20,9 @@ const IPV6_DOCUMENTATION: Ipv6Net = Ipv6Net::new_assert(Ipv6Addr::new(0x2001, 0x
 impl Topology {
     /// Checks everything that can be known before anything is made.
     pub fn validate(&self) -> Result<()> {
+        if let Some(ssh) = &self.ssh {
+            check_ssh("ssh", ssh)?;
+        }
         let mut vpc_names = BTreeSet::new();
         for (index, vpc) in self.vpcs.iter().enumerate() {
             let field = format!("vpcs[{index}]");
@@ -46,6 +49,7 @@ impl Topology {
             check_name(&field, &vm.name)?;
             check_unique(&field, &mut names, &vm.name)?;
             check_disk(&field, vm.disk_mib)?;
+            check_ssh_choice(&field, vm.ssh.as_ref())?;
             self.check_vm(&field, vm)?;
             let fixed = vm.private_address.map(|address| (vm.vpc.as_str(), address));
             if let Some((_, address)) = fixed.filter(|fixed| !taken.insert(*fixed)) {
@@ -61,6 +65,7 @@ impl Topology {
             check_unique(&field, &mut names, &vm.name)?;
             check_word(&format!("{field}.region"), &vm.region)?;
             check_disk(&field, vm.disk_mib)?;
+            check_ssh_choice(&field, vm.ssh.as_ref())?;
         }
         Ok(())
     }
@@ -243,6 +248,24 @@ fn check_disk(field: &str, mib: u32) -> Result<()> {
     }
 }
 
+fn check_ssh_choice(field: &str, choice: Option<&SshChoice>) -> Result<()> {
+    match choice {
+        Some(SshChoice::On(ssh)) => check_ssh(&format!("{field}.ssh"), ssh),
+        Some(SshChoice::Off) | None => Ok(()),
+    }
+}
+
+fn check_ssh(field: &str, ssh: &Ssh) -> Result<()> {
+    check_word(&format!("{field}.user"), &ssh.user)?;
+    for (index, line) in ssh.authorized_keys.iter().enumerate() {
+        if line.contains('\n') || line.split_whitespace().count() < 2 {
+            let problem = "is not a line of an authorized_keys file, such as \"ssh-ed25519 AAAA…\"";
+            return Err(Error::invalid(format!("{field}.authorized_keys[{index}]"), problem));
+        }
+    }
+    Ok(())
+}
+
 fn overlaps(a: &Ipv4Net, b: &Ipv4Net) -> bool {
     a.contains(b) || b.contains(a)
 }
@@ -276,6 +299,10 @@ mod tests {
         assert!(refused(|t| t.vms[0].subnet = "x".into()).starts_with("vms[0].subnet"));
         assert!(refused(|t| t.vms[0].ipv6 = true).starts_with("vms[0].ipv6"));
         assert!(refused(|t| t.internet[0].disk_mib = 0).starts_with("internet[0].disk_mib"));
+        let ssh = |user: &str, key: &str| Ssh { user: user.into(), authorized_keys: vec![key.into()], sudo: true };
+        assert!(refused(|t| t.ssh = Some(ssh("A B", "ssh-ed25519 AAAA"))).starts_with("ssh.user"));
+        let problem = refused(|t| t.vms[2].ssh = Some(SshChoice::On(ssh("debian", "AAAA"))));
+        assert!(problem.starts_with("vms[2].ssh.authorized_keys[0]: is not a line"), "{problem}");
         assert!(refused(|t| t.wan.links[0].between[0] = "mars/olympus".into()).contains("is not a site"));
         assert!(refused(|t| t.wan.links[0].loss_percent = 101.0).contains("loss_percent"));
     }

@@ -6,5 +6,6 @@ mod init;
 mod lifecycle;
 mod metadata;
 mod network;
+mod ssh;
 mod support;
 mod wan;
