@@ -99,7 +99,7 @@ struct Join {
     /// Read the token from a file, or with `-` from standard input
     #[arg(long, value_name = "FILE")]
     token_file: Option<PathBuf>,
-    /// How long to wait for the interface, in seconds
+    /// How long to go on asking a busy service and to wait for the interface, in seconds
     #[arg(long, value_name = "SECONDS", default_value_t = 30, value_parser = clap::value_parser!(u64).range(..=3600))]
     wait: u64,
 }

@@ -1,6 +1,8 @@
 //! Becoming a host with a join token, or a member of a further network. Talks to the service only; what comes of it is
 //! for the caller to keep. Nothing is asked of a service that is not the token's.
 
+mod persist;
+
 use std::time::Duration;
 
 use cladnet_model::{JoinToken, NetworkId};
@@ -17,6 +19,7 @@ use data_encoding::HEXLOWER;
 use ring::digest::{SHA256, digest};
 use tokio::time::timeout;
 use tonic::{Code, Status, transport::Channel};
+use tonic_types::StatusExt as _;
 use zeroize::Zeroizing;
 
 use crate::{
@@ -24,6 +27,7 @@ use crate::{
     state::{Identity, Pending, PendingEnrolment},
     sync::{SyncError, credentials},
 };
+pub(crate) use persist::until;
 
 /// For one call, once connected.
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -35,9 +39,12 @@ pub(crate) enum EnrolError {
     Connect(#[from] ConnectError),
     #[error("{}", .0.message())]
     Refused(Status),
+    /// Nothing was done, and the same request may succeed later.
+    #[error("{}; run the same command again", .0.message())]
+    Busy(Status),
     /// The request was sent and no answer seen: repeating it is safe, and says how it went.
-    #[error("the service did not answer ({0}); run the same command again")]
-    Unanswered(String),
+    #[error("the service did not answer ({}); run the same command again", .0.message())]
+    Unanswered(Status),
     #[error("keys cannot be made or used")]
     Keys(#[from] cladnet_pki::Error),
     #[error("the service's answer is not as expected: {0}")]
@@ -47,9 +54,22 @@ pub(crate) enum EnrolError {
 }
 
 impl EnrolError {
-    /// Whether the service may have carried the request out all the same.
+    /// Whether the service may have carried this request, or one before it, out all the same.
     pub(crate) fn is_uncertain(&self) -> bool {
-        matches!(self, Self::Unanswered(_) | Self::Answer(_))
+        self.may_pass() || matches!(self, Self::Answer(_))
+    }
+
+    /// Whether the same request may be answered otherwise in a moment.
+    fn may_pass(&self) -> bool {
+        matches!(self, Self::Unanswered(_) | Self::Busy(_))
+    }
+
+    /// When the service wants to be asked again, if it said so.
+    fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Unanswered(status) | Self::Busy(status) => status.get_details_retry_info()?.retry_delay,
+            _ => None,
+        }
     }
 
     /// Whether trying again later may help.
@@ -66,12 +86,10 @@ impl EnrolError {
             Self::Refused(status) => match status.code() {
                 Code::Unauthenticated | Code::PermissionDenied => Kind::Denied,
                 Code::NotFound => Kind::NotFound,
-                Code::AlreadyExists | Code::FailedPrecondition | Code::Aborted | Code::ResourceExhausted => {
-                    Kind::Conflict
-                }
+                Code::AlreadyExists | Code::FailedPrecondition => Kind::Conflict,
                 _ => Kind::Failed,
             },
-            Self::Unanswered(_) => Kind::Unreachable,
+            Self::Unanswered(_) | Self::Busy(_) => Kind::Unreachable,
             Self::Keys(_) | Self::Answer(_) => Kind::Failed,
             Self::Identity(_) => Kind::Configuration,
         }
@@ -82,9 +100,8 @@ impl EnrolError {
             return Self::Connect(error);
         }
         match status.code() {
-            Code::Unavailable | Code::DeadlineExceeded | Code::Cancelled | Code::Unknown => {
-                Self::Unanswered(status.message().to_owned())
-            }
+            Code::Unavailable | Code::DeadlineExceeded | Code::Cancelled | Code::Unknown => Self::Unanswered(status),
+            Code::ResourceExhausted | Code::Aborted => Self::Busy(status),
             _ => Self::Refused(status),
         }
     }
@@ -176,7 +193,7 @@ async fn call<T>(
     match timeout(TIMEOUT, act(AgentServiceClient::new(channel))).await {
         Ok(Ok(response)) => Ok(response.into_inner()),
         Ok(Err(status)) => Err(EnrolError::of_status(status)),
-        Err(_) => Err(EnrolError::Unanswered(format!("within {} s", TIMEOUT.as_secs()))),
+        Err(_) => Err(EnrolError::Unanswered(Status::deadline_exceeded(format!("within {} s", TIMEOUT.as_secs())))),
     }
 }
 

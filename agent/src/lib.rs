@@ -4,6 +4,7 @@
 //! [`facts`] knows the host; [`state`] remembers across restarts; [`control`] lets root steer it through [`cli`]. The
 //! data plane ([`device`], [`tun`], [`udp`]) has threads of its own and waits for none of them.
 
+mod backoff;
 pub mod cli;
 mod config;
 mod configuration;

@@ -1,7 +1,6 @@
 //! The agent's side of the sync stream: finds a service, says hello, hands on what it says, reports what changes here,
 //! and comes back whenever the stream ends. It decides nothing: see [`Subject`].
 
-mod backoff;
 mod renewal;
 mod session;
 #[cfg(test)]
@@ -23,13 +22,13 @@ use tonic::{Code, Status};
 use tracing::{debug, info, warn};
 
 use crate::{
+    backoff::Backoff,
     configuration::Refusal,
     control::protocol::ServiceStatus,
     facts::{Facts, Trigger},
     failure::chain,
     state::Identity,
 };
-use backoff::Backoff;
 use session::Session;
 
 /// State of every membership, as it is reported.

@@ -19,7 +19,7 @@ pub(crate) enum Request {
         /// Base URLs of the service's replicas, `https://HOST:PORT`.
         services: Vec<String>,
         token: String,
-        /// How long to wait for the interface.
+        /// How long to go on asking a busy service and to wait for the interface.
         wait_ms: u64,
     },
     /// Raise a network's interface; of the only network if none is named.

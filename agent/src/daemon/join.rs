@@ -5,7 +5,10 @@ use std::{sync::Arc, time::Duration};
 use cladnet_model::{DesiredState, JoinToken, NetworkId, PeerState};
 use cladnet_pki::channel::ServiceUrl;
 use cladnet_proto::cladnet::v1::HostFacts;
-use tokio::{task::block_in_place, time::timeout};
+use tokio::{
+    task::block_in_place,
+    time::{Instant, timeout_at},
+};
 use tracing::info;
 
 use super::{
@@ -22,11 +25,12 @@ use crate::{
 };
 
 impl Agent {
-    /// Becomes a member of the token's network and waits for its interface.
+    /// Becomes a member of the token's network and waits for its interface; `wait` is for both.
     pub(super) async fn join(&self, services: &[String], token: &str, wait: Duration) -> Result<Reply, Failure> {
         let services = services.iter().map(|url| url.parse()).collect::<Result<Vec<ServiceUrl>, _>>();
         let services = services.map_err(|error| Failure::new(Kind::Usage, format!("service URL {error}")))?;
         let token: JoinToken = token.parse().map_err(|error| Failure::new(Kind::Usage, format!("token {error}")))?;
+        let deadline = Instant::now() + wait;
         let network = {
             let _one_at_a_time = self.changing.lock().await;
             let identity = self.may_join(&token).await?;
@@ -35,7 +39,8 @@ impl Agent {
             self.services.send_modify(|known| {
                 known.extend(services.iter().filter(|s| !known.contains(s)).cloned().collect::<Vec<_>>())
             });
-            match self.ask_to_join(&services, &token, &pending, identity).await {
+            let ask = || self.ask_to_join(&services, &token, &pending, identity.clone());
+            match enrol::until(deadline, ask).await {
                 Ok((identity, network)) => self.adopt(identity, network, pending).await?,
                 Err(error) => {
                     if !error.is_uncertain() {
@@ -46,7 +51,7 @@ impl Agent {
                 }
             }
         };
-        let status = self.wait_for(&network, wait).await?;
+        let status = self.wait_for(&network, deadline).await?;
         match status.state {
             PeerState::Failed => {
                 Err(Failure::new(Kind::Failed, format!("joined {network}, but it failed: {}", status.reason)))
@@ -164,11 +169,11 @@ impl Agent {
     }
 
     /// Waits until a network is up, or will not be.
-    async fn wait_for(&self, network: &NetworkId, wait: Duration) -> Result<NetworkStatus, Failure> {
+    async fn wait_for(&self, network: &NetworkId, deadline: Instant) -> Result<NetworkStatus, Failure> {
         let mut statuses = self.statuses.subscribe();
         let settled =
             statuses.wait_for(|statuses| statuses.get(network).is_none_or(|s| s.state != PeerState::Configuring));
-        let _ = timeout(wait, settled).await;
+        let _ = timeout_at(deadline, settled).await;
         let core = self.core.lock().await;
         let membership = core.memberships.get(network);
         membership.map(super::report::network).ok_or_else(|| {

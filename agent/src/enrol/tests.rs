@@ -1,6 +1,7 @@
 //! Enrolment against a service of a few lines, over real TLS.
 
 use std::{
+    collections::VecDeque,
     pin::Pin,
     sync::{
         Arc, Mutex,
@@ -13,24 +14,31 @@ use cladnet_pki::{Authority, request_spki_sha256, server_config};
 use cladnet_proto::cladnet::v1::agent_service_server::{AgentService, AgentServiceServer};
 use futures_util::Stream;
 use jiff::Timestamp;
-use tokio::{net::TcpListener, sync::mpsc, task::JoinSet};
+use tokio::{net::TcpListener, sync::mpsc, task::JoinSet, time::Instant};
 use tokio_rustls::TlsAcceptor;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Streaming, transport::Server};
+use tonic_types::ErrorDetails;
 
 use super::*;
 
 const WEEK: Duration = Duration::from_secs(7 * 86_400);
 
 /// What the service answers to whoever calls.
+#[derive(Clone)]
 enum Answer {
     Welcome,
     Status(Code, &'static str),
+    /// It has too much to do, and says when to come back.
+    Busy(Duration),
 }
+
+/// In turn; the last one again and again.
+type Answers = Arc<Mutex<VecDeque<Answer>>>;
 
 struct Service {
     authority: Authority,
-    answer: Arc<Mutex<Answer>>,
+    answers: Answers,
     calls: Arc<AtomicUsize>,
     seen: mpsc::Sender<EnrolRequest>,
 }
@@ -38,9 +46,15 @@ struct Service {
 impl Service {
     fn refusal(&self) -> Result<(), Status> {
         self.calls.fetch_add(1, Ordering::Relaxed);
-        match *self.answer.lock().expect("lock") {
+        let mut answers = self.answers.lock().expect("lock");
+        let answer = if answers.len() > 1 { answers.pop_front() } else { answers.front().cloned() };
+        match answer.expect("an answer") {
             Answer::Welcome => Ok(()),
             Answer::Status(code, message) => Err(Status::new(code, message)),
+            Answer::Busy(wait) => {
+                let hint = ErrorDetails::with_retry_info(Some(wait));
+                Err(Status::with_error_details(Code::ResourceExhausted, "too many enrolments", hint))
+            }
         }
     }
 }
@@ -87,7 +101,7 @@ impl AgentService for Service {
 struct World {
     url: ServiceUrl,
     token: JoinToken,
-    answer: Arc<Mutex<Answer>>,
+    answers: Answers,
     calls: Arc<AtomicUsize>,
     seen: mpsc::Receiver<EnrolRequest>,
     _tasks: JoinSet<()>,
@@ -95,6 +109,10 @@ struct World {
 
 impl World {
     async fn answering(answer: Answer) -> Self {
+        Self::answering_in_turn([answer]).await
+    }
+
+    async fn answering_in_turn(answers: impl Into<VecDeque<Answer>>) -> Self {
         let authority = Authority::create(Timestamp::now()).expect("authority");
         let own = authority.issue_server(&[], &[], Timestamp::now(), WEEK).expect("issue");
         let tls = TlsAcceptor::from(Arc::new(server_config(&own, None, authority.certificate()).expect("config")));
@@ -102,8 +120,8 @@ impl World {
         let url = format!("https://{}", listener.local_addr().expect("address")).parse().expect("URL");
         let token = token(authority.spki_sha256());
         let (calls, (seen_in, seen)) = (Arc::new(AtomicUsize::new(0)), mpsc::channel(4));
-        let answer = Arc::new(Mutex::new(answer));
-        let service = Service { authority, answer: answer.clone(), calls: calls.clone(), seen: seen_in };
+        let answers = Arc::new(Mutex::new(answers.into()));
+        let service = Service { authority, answers: answers.clone(), calls: calls.clone(), seen: seen_in };
         let (accepted, incoming) = mpsc::channel(4);
         let mut tasks = JoinSet::new();
         tasks.spawn(async move {
@@ -117,7 +135,7 @@ impl World {
             let server = Server::builder().add_service(AgentServiceServer::new(service));
             let _ = server.serve_with_incoming(ReceiverStream::new(incoming)).await;
         });
-        Self { url, token, answer, calls, seen, _tasks: tasks }
+        Self { url, token, answers, calls, seen, _tasks: tasks }
     }
 
     async fn enrol(&self, token: &JoinToken, pending: &Pending) -> Result<(Identity, NetworkId), EnrolError> {
@@ -125,7 +143,7 @@ impl World {
     }
 
     fn answer(&mut self, answer: Answer) {
-        *self.answer.lock().expect("lock") = answer;
+        *self.answers.lock().expect("lock") = [answer].into();
     }
 
     fn calls(&self) -> usize {
@@ -206,4 +224,53 @@ async fn a_membership_that_is_gone_already_is_left() {
     }
     world.answer(Answer::Status(Code::Unavailable, "going down"));
     assert!(leave(&identity, Some(&network)).await.is_err_and(|error| error.is_unreachable()));
+}
+
+/// Longer than anything here takes on a busy machine.
+const LONG: Duration = Duration::from_secs(60);
+
+#[tokio::test]
+async fn a_busy_service_is_asked_again_and_no_sooner_than_it_wants() {
+    let hint = Duration::from_millis(300);
+    let busy = [
+        Answer::Status(Code::ResourceExhausted, "too many enrolments"),
+        Answer::Busy(hint),
+        Answer::Status(Code::Unavailable, "going down"),
+        Answer::Status(Code::Aborted, "try again"),
+        Answer::Welcome,
+    ];
+    let (world, pending, start) = (World::answering_in_turn(busy).await, keys(), Instant::now());
+    let enrolled = until(start + LONG, || world.enrol(&world.token, &pending)).await;
+    assert_eq!(enrolled.expect("enrols").1.as_str(), "prod");
+    assert_eq!(world.calls(), 5);
+    assert!(start.elapsed() >= hint);
+}
+
+#[tokio::test]
+async fn a_service_that_stays_busy_is_given_up_at_the_deadline_and_the_keys_are_kept() {
+    let world = World::answering(Answer::Status(Code::ResourceExhausted, "too many enrolments")).await;
+    let (pending, deadline) = (keys(), Instant::now() + Duration::from_millis(400));
+    let error = until(deadline, || world.enrol(&world.token, &pending)).await.expect_err("busy");
+    assert!(error.is_uncertain() && world.calls() >= 1);
+    let failure = Failure::from(error);
+    assert_eq!(failure.kind, Kind::Unreachable);
+    assert!(failure.message.contains("too many enrolments; run the same command again"), "{failure}");
+}
+
+#[tokio::test]
+async fn a_refusal_and_an_address_where_nobody_is_are_told_at_once() {
+    let world = World::answering(Answer::Status(Code::Unauthenticated, "the join token is not valid")).await;
+    let (pending, deadline) = (keys(), Instant::now() + LONG);
+    let refused = until(deadline, || world.enrol(&world.token, &pending)).await;
+    assert!(matches!(refused, Err(EnrolError::Refused(_))) && world.calls() == 1);
+
+    let nobody: ServiceUrl = "https://127.0.0.1:1".parse().expect("URL");
+    let asked = AtomicUsize::new(0);
+    let ask = || {
+        asked.fetch_add(1, Ordering::Relaxed);
+        let services = std::slice::from_ref(&nobody);
+        enrol(services, &world.token, &pending, "machine-1", wire::HostFacts::default)
+    };
+    assert!(matches!(until(deadline, ask).await, Err(EnrolError::Connect(_))));
+    assert_eq!(asked.load(Ordering::Relaxed), 1);
 }
