@@ -1,12 +1,16 @@
 //! Why a call is refused, and how gRPC says it. Whoever is at fault is told what would be right.
 
-use std::fmt::Display;
+use std::{fmt::Display, time::Duration};
 
 use cladnet_model::InvalidInput;
 use cladnet_proto::convert::{FIELD, FieldError};
 use cladnet_store::StoreError;
 use tonic::{Code, Status};
+use tonic_types::{ErrorDetails, StatusExt as _};
 use tracing::{error, warn};
+
+/// When a caller may come back who asked too much, or at a bad moment.
+pub(crate) const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 /// A refusal of any call of either interface.
 #[derive(Debug, thiserror::Error)]
@@ -122,7 +126,13 @@ impl From<CallError> for Status {
             (CallError::Internal(reason), _) => error!(reason, "call failed"),
             _ => {}
         }
-        let mut status = Status::new(code, error.message());
+        let mut status = match code {
+            Code::ResourceExhausted => {
+                let hint = ErrorDetails::with_retry_info(Some(RETRY_AFTER));
+                Status::with_error_details(code, error.message(), hint)
+            }
+            _ => Status::new(code, error.message()),
+        };
         for field in error.fields().iter().filter_map(|error| error.field.parse().ok()) {
             status.metadata_mut().append(FIELD, field);
         }
@@ -149,6 +159,13 @@ mod tests {
         let status = Status::from(CallError::exists("network_id", "is taken"));
         assert_eq!((status.code(), status.message()), (Code::AlreadyExists, "network_id: is taken"));
         assert_eq!(status.metadata().get(FIELD).map(|field| field.as_bytes()), Some(&b"network_id"[..]));
+    }
+
+    #[test]
+    fn whoever_asks_too_much_is_told_when_to_come_back() {
+        let status = Status::from(CallError::TooMany("wait a moment".to_owned()));
+        let hint = status.get_details_retry_info().and_then(|hint| hint.retry_delay);
+        assert_eq!((status.code(), hint), (Code::ResourceExhausted, Some(RETRY_AFTER)));
     }
 
     #[test]

@@ -10,9 +10,7 @@ use serde_json::{Map, Value, json};
 use tonic::{Code, Status};
 
 use super::binding::Dialect;
-
-/// How long a caller of an unavailable service should wait before it tries again.
-const RETRY_AFTER: HeaderValue = HeaderValue::from_static("1");
+use crate::error::RETRY_AFTER;
 
 /// What is wrong, as REST says it.
 #[derive(Debug, Clone)]
@@ -74,7 +72,7 @@ impl Problem {
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
         if matches!(self.status, StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS) {
-            headers.insert(header::RETRY_AFTER, RETRY_AFTER);
+            headers.insert(header::RETRY_AFTER, HeaderValue::from(RETRY_AFTER.as_secs()));
         }
         if self.status == StatusCode::UNAUTHORIZED {
             headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
