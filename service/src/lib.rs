@@ -38,6 +38,6 @@ mod tls;
 pub use bootstrap::BootstrapError;
 pub use config::{CertificateFiles, Config};
 pub use connection::Connection;
-pub use server::{Server, StartError, run};
+pub use server::{Ports, Server, StartError, run};
 pub use state::{Clock, Service};
 pub use tls::TlsError;

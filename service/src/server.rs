@@ -50,33 +50,52 @@ pub enum StartError {
     Deaf,
 }
 
+/// The ports of a replica, opened before its store so that a start that is refused leaves nothing behind.
+pub struct Ports {
+    listener: TcpListener,
+    insecure: Option<TcpListener>,
+    stun: Option<UdpSocket>,
+}
+
+impl Ports {
+    /// Reads the files of `config` first: a wrong one is told before a port opens.
+    pub fn open(config: &Config) -> Result<Self, StartError> {
+        cladnet_pki::install_crypto_provider();
+        if let Some(address) = config.insecure_http.filter(|address| !address.ip().is_loopback()) {
+            return Err(StartError::NotLoopback { address, option: "--insecure-http" });
+        }
+        tls::check(config)?;
+        Ok(Self {
+            listener: tcp(config.listen_addr, "--listen")?,
+            insecure: config.insecure_http.map(|address| tcp(address, "--insecure-http")).transpose()?,
+            stun: config.stun_addr.map(|address| udp(address, "--stun-listen")).transpose()?,
+        })
+    }
+}
+
 /// A replica that is ready to serve.
 pub struct Server {
     service: Arc<Service>,
     tls: Arc<ServerTls>,
-    listener: TcpListener,
-    insecure: Option<TcpListener>,
-    stun: Option<UdpSocket>,
+    ports: Ports,
     first_key: Option<ApiKeyText>,
 }
 
 impl Server {
-    /// Reads files and opens ports first, so that a wrong or busy one changes nothing; then finds the installation in the store, or makes it.
+    /// Opens the ports, and is a replica on them.
     pub async fn bind(config: Config, store: Store) -> Result<Self, StartError> {
         Self::bind_with_clock(config, store, Clock::default()).await
     }
 
     /// As [`Server::bind`], at another time.
     pub async fn bind_with_clock(config: Config, store: Store, clock: Clock) -> Result<Self, StartError> {
-        cladnet_pki::install_crypto_provider();
+        let ports = Ports::open(&config)?;
+        Self::on(ports, config, store, clock).await
+    }
+
+    /// Finds the installation in the store, or makes it. The ports are those of this `config`.
+    pub async fn on(ports: Ports, config: Config, store: Store, clock: Clock) -> Result<Self, StartError> {
         raise_file_limit();
-        if let Some(address) = config.insecure_http.filter(|address| !address.ip().is_loopback()) {
-            return Err(StartError::NotLoopback { address, option: "--insecure-http" });
-        }
-        tls::check(&config)?;
-        let listener = tcp(config.listen_addr, "--listen")?;
-        let insecure = config.insecure_http.map(|address| tcp(address, "--insecure-http")).transpose()?;
-        let stun = config.stun_addr.map(|address| udp(address, "--stun-listen")).transpose()?;
         let installation = bootstrap::installation(&store, config.admin_key_file.as_deref(), clock.now()).await?;
         let (authority, shutdown) = (Arc::new(installation.authority), CancellationToken::new());
         let replica = format!("replica-{:016x}", rand::random::<u64>());
@@ -100,12 +119,12 @@ impl Server {
             shutdown,
         });
         let tls = Arc::new(ServerTls::new(&service)?);
-        Ok(Self { service, tls, listener, insecure, stun, first_key: installation.first_key })
+        Ok(Self { service, tls, ports, first_key: installation.first_key })
     }
 
     /// Where gRPC and REST are served.
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.listener.local_addr()
+        self.ports.listener.local_addr()
     }
 
     /// The agents' side of this replica.
@@ -116,12 +135,12 @@ impl Server {
 
     /// Where `cbnet.v1` is served without TLS, if it is.
     pub fn insecure_addr(&self) -> Option<SocketAddr> {
-        self.insecure.as_ref().and_then(|listener| listener.local_addr().ok())
+        self.ports.insecure.as_ref().and_then(|listener| listener.local_addr().ok())
     }
 
     /// Where STUN is answered, if it is.
     pub fn stun_addr(&self) -> Option<SocketAddr> {
-        self.stun.as_ref().and_then(|socket| socket.local_addr().ok())
+        self.ports.stun.as_ref().and_then(|socket| socket.local_addr().ok())
     }
 
     #[cfg(test)]
@@ -141,7 +160,7 @@ impl Server {
 
     /// Serves until `shutdown`; then streams end, and requests in flight get a moment to finish.
     pub async fn run(self, shutdown: CancellationToken) -> Result<(), StartError> {
-        let Self { service, tls, listener, insecure, stun, first_key: _ } = self;
+        let Self { service, tls, ports: Ports { listener, insecure, stun }, first_key: _ } = self;
         let stop = service.shutdown.clone();
         let _stop_on_drop = stop.clone().drop_guard();
         if let Ok(address) = listener.local_addr() {

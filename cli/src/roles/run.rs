@@ -8,7 +8,7 @@ use std::{
 };
 
 use cladnet_controller::Controller;
-use cladnet_service::{Config, Server};
+use cladnet_service::{Clock, Config, Ports, Server};
 use cladnet_store::Store;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -28,6 +28,7 @@ pub(super) fn run(plan: Plan) -> Result<ExitCode, Failure> {
 async fn serve(plan: Plan) -> Result<ExitCode, Failure> {
     let shutdown = CancellationToken::new();
     stop_on_signals(shutdown.clone())?;
+    let service = plan.service.map(|config| Ports::open(&config).map(|ports| (config, ports))).transpose()?;
     let store = match plan.store {
         StorePlan::Embedded(options) => Store::open_embedded(options).await?,
         StorePlan::Etcd(options) => Store::connect_etcd(options).await?,
@@ -42,8 +43,8 @@ async fn serve(plan: Plan) -> Result<ExitCode, Failure> {
         if stopped { Ok(()) } else { Err(Failure::failed("the controller ended: the store was closed")) }
     };
     let service = async {
-        let served = match plan.service {
-            Some(config) => serve_api(config, plan.ca_file, store.clone(), shutdown.clone()).await,
+        let served = match service {
+            Some((config, ports)) => serve_api(config, ports, plan.ca_file, store.clone(), shutdown.clone()).await,
             None => {
                 shutdown.cancelled().await;
                 Ok(())
@@ -60,12 +61,13 @@ async fn serve(plan: Plan) -> Result<ExitCode, Failure> {
 
 async fn serve_api(
     config: Config,
+    ports: Ports,
     ca_file: Option<PathBuf>,
     store: Store,
     shutdown: CancellationToken,
 ) -> Result<(), Failure> {
     let announcement = Announcement { ca_file, key_is_in_a_file: config.admin_key_file.is_some() };
-    let server = Server::bind(config, store).await?;
+    let server = Server::on(ports, config, store, Clock::default()).await?;
     announce(&server, &announcement)?;
     Ok(server.run(shutdown).await?)
 }

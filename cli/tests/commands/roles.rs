@@ -32,8 +32,10 @@ fn a_busy_port_is_told_with_its_flag() {
     let server = Server::start();
     let address = server.url.strip_prefix("https://").unwrap();
     let other = TempDir::new().unwrap();
-    let second = Outcome::of(cladnet().args(["server", "--listen", address, "--data-dir"]).arg(other.path()));
+    let data = other.path().join("data");
+    let second = Outcome::of(cladnet().args(["server", "--listen", address, "--data-dir"]).arg(&data));
     second.refused(4, &[address, "in use", "--listen"]);
+    assert!(!data.exists(), "a refused start changes nothing");
 }
 
 #[test]
