@@ -12,7 +12,8 @@ use cladnet_sandbox::{BlockedPath, Direction, PublicAddress, Sandbox, SecurityGr
 
 pub(crate) use arguments::Arguments;
 use arguments::{
-    Block, CaptureAction, Command, Create, Link, PathChoice, Process, ProcessRole, SecurityGroupChange, ServiceAction,
+    Block, CaptureAction, Command, Create, DiskAction, Link, PathChoice, Process, ProcessRole, SecurityGroupChange,
+    ServiceAction,
 };
 
 /// Does what was asked and returns the exit code.
@@ -49,6 +50,11 @@ pub(crate) fn run(arguments: Arguments) -> Result<u8> {
         Command::Capture { id, action } => capture(&Sandbox::open(&id)?, action)?,
         Command::SecurityGroup(change) => security_group(change)?,
         Command::Service { id, vm, action } => service(&Sandbox::open(&id)?, &vm, action)?,
+        Command::TcpFault { id, vm, port, fault } => {
+            Sandbox::open(&id)?.vm(&vm)?.set_tcp_fault(port, fault.into())?;
+        }
+        Command::Disk { id, vm, action: DiskAction::Fill } => Sandbox::open(&id)?.vm(&vm)?.fill_disk()?,
+        Command::Disk { id, vm, action: DiskAction::Free } => Sandbox::open(&id)?.vm(&vm)?.free_disk()?,
         Command::SshHostKey { id, vm, replace } => {
             let sandbox = Sandbox::open(&id)?;
             let vm = sandbox.vm(&vm)?;

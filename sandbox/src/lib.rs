@@ -41,7 +41,7 @@ pub mod internal;
 pub use error::{Error, Result};
 pub use guest::protocol::{ServiceSpec, ServiceState, ServiceStatus};
 pub use sandbox::{Direction, Sandbox, TemporarySandbox};
-pub use state::{Block, BlockedPath, Link, Machine, Place, Router, State};
+pub use state::{Block, BlockedPath, Link, Machine, Place, Router, State, TcpFault};
 pub use topology::{
     InternetVm, LinkQuality, MetadataService, NatKind, Peering, Provider, SecurityGroup, Ssh, SshChoice, Subnet,
     Topology, VmSpec, Vpc, Wan, WanLink,

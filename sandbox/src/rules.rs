@@ -5,6 +5,8 @@
 //! drops what a machine sends into a black hole, before bridging and translation. A suspended machine is cut off by the
 //! latter and, the other way, by `bridge sandbox_port`.
 
+pub(crate) mod tcp_faults;
+
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::net::IpAddr;

@@ -280,6 +280,12 @@ impl Sandbox {
                 namespace::apply_rules(&self.router(vpc)?, &ruleset)?;
             }
         }
+        for (name, vm) in &after.vms {
+            let faults = rules::tcp_faults::ruleset(vm);
+            if before.vms.get(name).is_some_and(|vm| rules::tcp_faults::ruleset(vm) != faults) {
+                namespace::apply_rules(&self.init(name)?.namespace("net")?, &faults)?;
+            }
+        }
         if let Err(error) = self.configure_wan(after) {
             self.directory.save(before)?;
             return Err(error);

@@ -57,7 +57,20 @@ pub struct Machine {
     pub suspended: bool,
     pub ipv6_address: Option<Ipv6Addr>,
     pub ssh: Option<Ssh>,
+    /// What happens to its TCP connections, by its own port.
+    #[serde(default)]
+    pub tcp_faults: BTreeMap<u16, TcpFault>,
     pub place: Place,
+}
+
+/// What happens to the connections to a port of a machine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum TcpFault {
+    /// Nothing passes either way, and nobody is told.
+    BlackHole,
+    /// Whatever the other side sends is answered with a reset.
+    Reset,
 }
 
 /// Where a machine stands.
@@ -167,7 +180,9 @@ impl State {
         };
         let VmSpec { disk_mib, tun, .. } = *vm;
         let ssh = self.topology.ssh(vm.ssh.as_ref()).cloned();
-        let machine = Machine { index, machine_id, disk_mib, tun, suspended: false, ipv6_address, ssh, place };
+        let tcp_faults = BTreeMap::new();
+        let machine =
+            Machine { index, machine_id, disk_mib, tun, suspended: false, ipv6_address, ssh, tcp_faults, place };
         self.vms.insert(vm.name.clone(), machine);
         Ok(())
     }
@@ -180,7 +195,9 @@ impl State {
         let place = Place::Internet { site: vm.site(), public_address, host_access: None };
         let InternetVm { disk_mib, tun, .. } = *vm;
         let ssh = self.topology.ssh(vm.ssh.as_ref()).cloned();
-        let machine = Machine { index, machine_id, disk_mib, tun, suspended: false, ipv6_address, ssh, place };
+        let tcp_faults = BTreeMap::new();
+        let machine =
+            Machine { index, machine_id, disk_mib, tun, suspended: false, ipv6_address, ssh, tcp_faults, place };
         self.vms.insert(vm.name.clone(), machine);
         Ok(())
     }

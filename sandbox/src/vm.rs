@@ -1,5 +1,6 @@
 //! One machine of a sandbox, from the outside: run programs in it, keep services in it, suspend it, move its address.
 
+mod faults;
 mod ssh;
 
 use std::collections::BTreeMap;

@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-use cladnet_sandbox::NatKind;
+use cladnet_sandbox::{NatKind, TcpFault};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 /// A cloud on one Linux machine: VMs, VPCs and an internet made of namespaces.
@@ -86,6 +86,21 @@ pub(crate) enum Command {
         #[command(subcommand)]
         action: ServiceAction,
     },
+    /// Break all TCP connections to a port of a VM, until the fault is `none`
+    TcpFault {
+        id: String,
+        vm: String,
+        port: u16,
+        #[arg(value_enum)]
+        fault: Fault,
+    },
+    /// Fill the disk of a VM, or free what was filled
+    Disk {
+        id: String,
+        vm: String,
+        #[arg(value_enum)]
+        action: DiskAction,
+    },
     /// Print the public host key of a VM's SSH server
     SshHostKey {
         id: String,
@@ -134,6 +149,31 @@ impl From<Nat> for NatKind {
             Nat::None => Self::None,
         }
     }
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(crate) enum Fault {
+    /// Nothing passes, and nobody is told
+    BlackHole,
+    /// Whatever the other side sends is answered with a reset
+    Reset,
+    None,
+}
+
+impl From<Fault> for Option<TcpFault> {
+    fn from(fault: Fault) -> Self {
+        match fault {
+            Fault::BlackHole => Some(TcpFault::BlackHole),
+            Fault::Reset => Some(TcpFault::Reset),
+            Fault::None => None,
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(crate) enum DiskAction {
+    Fill,
+    Free,
 }
 
 #[derive(Debug, Args)]

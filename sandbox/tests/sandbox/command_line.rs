@@ -43,6 +43,37 @@ fn every_change_can_be_made_from_the_command_line() {
 }
 
 #[test]
+fn ssh_and_its_faults_can_be_steered_from_the_command_line() {
+    let text = "
+internet: [{ name: a, region: seoul, disk_mib: 8 }, { name: b, region: seoul, ssh: off }]
+ssh: { user: debian, authorized_keys: [] }
+";
+    let sandbox = crate::support::sandbox(text);
+    let id = sandbox.id();
+    let old = ok(&["ssh-host-key", id, "a"]);
+    assert!(ok(&["show", id]).contains(old.trim()));
+    let new = ok(&["ssh-host-key", id, "a", "--replace"]);
+    assert_ne!(new, old);
+    let json: serde_json::Value = serde_json::from_str(&ok(&["show", id, "--output", "json"])).expect("JSON");
+    assert_eq!(json["vms"]["a"]["ssh"]["host_key"], new.trim());
+    assert!(json["vms"]["b"]["ssh"].is_null());
+    assert_eq!(run(&["ssh-host-key", id, "b"]).status.code(), Some(4));
+    let write = || run(&["exec", id, "a", "--", "sh", "-c", "head -c 100000 /dev/zero > /root/big"]).status.success();
+    ok(&["disk", id, "a", "fill"]);
+    assert!(!write());
+    ok(&["disk", id, "a", "free"]);
+    assert!(write());
+    let rules = || ok(&["exec", id, "a", "--", "nft", "list", "ruleset"]);
+    for fault in ["black-hole", "reset"] {
+        ok(&["tcp-fault", id, "a", "22", fault]);
+        assert!(rules().contains("22"), "{fault}");
+    }
+    ok(&["tcp-fault", id, "a", "22", "none"]);
+    assert_eq!(rules(), "");
+    ok(&["service", id, "a", "restart", "sshd"]);
+}
+
+#[test]
 fn exit_codes_tell_what_kind_of_failure_it_was() {
     let sandbox = demo();
     let id = sandbox.id();

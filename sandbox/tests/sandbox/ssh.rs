@@ -18,7 +18,7 @@ impl Key {
         Self(path)
     }
 
-    fn public(&self) -> String {
+    pub(crate) fn public(&self) -> String {
         let line = std::fs::read_to_string(self.0.with_extension("pub")).expect("it was made");
         line.trim().to_owned()
     }
@@ -53,7 +53,6 @@ pub(crate) fn prepare_client(client: &Vm<'_>, key: &Key, known: &[&Vm<'_>]) {
         UserKnownHostsFile /root/client/known_hosts
         GlobalKnownHostsFile /dev/null
         ConnectTimeout 10
-        LogLevel ERROR
     ";
     let lines = known.iter().map(|vm| {
         let addresses = [vm.public_address(), vm.private_address()].into_iter().flatten();
