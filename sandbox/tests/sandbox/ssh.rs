@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use cladnet_sandbox::{TemporarySandbox, Vm};
+use cladnet_sandbox::{TemporarySandbox, Vm, VmSpec};
 
 use crate::support::{eventually, one_vpc, sandbox};
 
@@ -201,6 +201,16 @@ fn a_rebuilt_vm_has_another_host_key() {
     assert!(ssh_refused(&out, &[&address, "true"]).contains("REMOTE HOST IDENTIFICATION HAS CHANGED"));
     prepare_client(&out, &key, &[&vm]);
     ssh_ok(&out, &[&address, "true"]);
+}
+
+#[test]
+fn a_vm_that_comes_later_has_the_server_of_its_topology() {
+    let key = Key::make();
+    let sandbox = ssh_sandbox(&key, "  - { name: vm, vpc: home, subnet: one, ssh: off }");
+    let late = sandbox.add_vm(&VmSpec::new("late", "home", "one")).expect("it can be added");
+    let out = sandbox.vm("out-1").expect("it exists");
+    prepare_client(&out, &key, &[&late]);
+    assert_eq!(ssh_ok(&out, &[&public_address(&late), "hostname"]), "late\n");
 }
 
 #[test]
