@@ -2,10 +2,15 @@
 //! each machine is ([`DeploymentProgress`]); who connects, and how, is the provisioner's business.
 
 mod address;
+mod draft;
 mod host_key;
+mod private_key;
 mod progress;
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -13,7 +18,9 @@ use serde::{Deserialize, Serialize};
 use crate::{CloudLocation, DeploymentId, KeyId, Labels, MachineName, NetworkId, word::words};
 
 pub use address::{AddressPolicy, AddressRefused, Via};
+pub use draft::{DeploymentDraft, DeploymentSettings, Holder, MachineDraft, PrivateKeyText, Surroundings};
 pub use host_key::{Fingerprint, FingerprintError, HostKeyError, HostKeyPin, PinnedHostKey};
+pub use private_key::{MAX_PRIVATE_KEY, PrivateKeyError, check_private_key};
 pub use progress::{
     DeploymentFailure, DeploymentProgress, DeploymentState, FailureReason, TRANSCRIPT_BYTES, Transcript,
 };
@@ -65,6 +72,23 @@ pub struct Deployment {
     pub created_by: KeyId,
     #[serde(default)]
     pub cancelled_at: Option<Timestamp>,
+    /// When it was seen that every machine is done with; a little later than that.
+    #[serde(default)]
+    pub finished_at: Option<Timestamp>,
+}
+
+impl Deployment {
+    /// Whether nothing more will happen to any of its machines.
+    pub fn is_finished(&self, progress: &BTreeMap<MachineName, DeploymentProgress>) -> bool {
+        let is_final = |name| progress.get(name).is_some_and(|progress| progress.state.is_final());
+        self.finished_at.is_some() || self.hosts.iter().all(is_final)
+    }
+}
+
+/// What every transaction writes that makes a deployment, so that no two meet at one machine.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeploymentTurn {
+    pub turns: u64,
 }
 
 /// That a replica of the provisioner works on a deployment; it ends with the replica's lease.
@@ -89,10 +113,25 @@ pub struct SshTarget {
 impl SshTarget {
     /// `address:port` in one spelling: under this a host key is pinned.
     pub fn place(&self) -> String {
-        match self.address.parse::<IpAddr>() {
-            Ok(address) => SocketAddr::new(address, self.port).to_string(),
-            Err(_) => format!("{}:{}", self.address.to_ascii_lowercase(), self.port),
-        }
+        place(&self.address, self.port)
+    }
+}
+
+/// As [`SshTarget::place`], of a place as people write it: `192.0.2.10:22`, `[2001:db8::1]:22`, `vm-1.example.org:22`.
+pub fn parse_place(text: &str) -> Option<String> {
+    let (address, port) = text.rsplit_once(':')?;
+    let bare = address.strip_prefix('[').and_then(|address| address.strip_suffix(']'));
+    let address = match bare {
+        Some(bare) => bare.parse::<IpAddr>().ok().filter(IpAddr::is_ipv6)?.to_string(),
+        None => Some(address).filter(|address| !address.is_empty() && !address.contains([':', '/']))?.to_owned(),
+    };
+    Some(place(&address, port.parse().ok()?))
+}
+
+fn place(address: &str, port: u16) -> String {
+    match address.parse::<IpAddr>() {
+        Ok(address) => SocketAddr::new(address.to_canonical(), port).to_string(),
+        Err(_) => format!("{}:{port}", address.to_ascii_lowercase()),
     }
 }
 
@@ -117,4 +156,24 @@ pub struct DeploymentHost {
     /// The key that a person has compared and confirmed.
     #[serde(default)]
     pub confirmed: Option<Fingerprint>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_place_has_one_spelling() {
+        for (text, place) in [
+            ("192.0.2.10:22", "192.0.2.10:22"),
+            ("[::ffff:192.0.2.10]:22", "192.0.2.10:22"),
+            ("[2001:DB8:0::1]:2222", "[2001:db8::1]:2222"),
+            ("VM-1.example.org:22", "vm-1.example.org:22"),
+        ] {
+            assert_eq!(parse_place(text).as_deref(), Some(place), "{text}");
+        }
+        for text in ["", "192.0.2.10", "2001:db8::1:22", "[192.0.2.10]:22", "a/b:22", ":22", "a:70000"] {
+            assert_eq!(parse_place(text), None, "{text}");
+        }
+    }
 }

@@ -105,7 +105,7 @@ ids! {
     KeyId = "key";
     /// A command to an agent.
     CommandId = "command";
-    /// A deployment of agents.
+    /// A deployment of agents; sorts by time, see [`DeploymentId::at`].
     DeploymentId = "deployment";
     /// What a deployment calls one of its machines, which has no host's identity before it has joined.
     MachineName = "machine";
@@ -117,6 +117,13 @@ impl EventId {
     /// An id that sorts by `at`, with random bytes to tell events of one microsecond apart.
     pub fn at(at: jiff::Timestamp, random: [u8; RANDOM_BYTES]) -> Self {
         Self(format!("event-{:016x}-{}", at.as_microsecond(), base32(&random)))
+    }
+}
+
+impl DeploymentId {
+    /// An id that sorts by `at`.
+    pub fn at(at: jiff::Timestamp, random: [u8; RANDOM_BYTES]) -> Self {
+        Self(format!("deployment-{:016x}-{}", at.as_microsecond(), base32(&random)))
     }
 }
 

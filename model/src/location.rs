@@ -2,7 +2,13 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::word::words;
+use crate::{
+    validate::{TextError, check_text},
+    word::words,
+};
+
+/// Longest value of a field: ids of clouds are shorter.
+pub const MAX_VALUE: usize = 256;
 
 /// Who said it. Ordered by trust: an operator's file wins over what was injected, which wins over metadata.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -101,6 +107,13 @@ impl CloudLocation {
         }
         merged
     }
+}
+
+/// What the API says of a field; nothing if it is empty. Providers are known in lower case.
+pub fn injected(field: &str, value: &str) -> Result<Option<Located>, TextError> {
+    check_text(value, MAX_VALUE)?;
+    let value = if field == "provider" { value.to_ascii_lowercase() } else { value.to_owned() };
+    Ok((!value.is_empty()).then_some(Located { value, source: LocationSource::Injected }))
 }
 
 #[cfg(test)]

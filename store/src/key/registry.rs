@@ -6,7 +6,7 @@ use cladnet_model::{
     Allocation, ApiKey, Cluster, CommandId, CommandRecord, Deployment, DeploymentHost, DeploymentId,
     DeploymentProgress, Event, EventId, Host, HostId, KeyId, MachineName, Membership, MembershipStatus, Network,
     NetworkId, Peer, Presence, PublicKey, PublicKeyOwner, Token, TokenId,
-    deployment::{DeploymentClaim, PinnedHostKey, Transcript},
+    deployment::{DeploymentClaim, DeploymentTurn, PinnedHostKey, Transcript},
     network::AddressPlan,
 };
 
@@ -168,6 +168,11 @@ pub fn deployment_host(deployment: &DeploymentId, machine: &MachineName) -> Key<
     Key::at(format!("{ROOT}deployment-host/{deployment}/{machine}"))
 }
 
+/// The machines of all deployments.
+pub fn all_deployment_hosts() -> Prefix<DeploymentHost> {
+    Prefix::at(format!("{ROOT}deployment-host/"))
+}
+
 /// The machines of a deployment.
 pub fn deployment_hosts(deployment: &DeploymentId) -> Prefix<DeploymentHost> {
     Prefix::at(format!("{ROOT}deployment-host/{deployment}/"))
@@ -176,6 +181,11 @@ pub fn deployment_hosts(deployment: &DeploymentId) -> Prefix<DeploymentHost> {
 /// How far a machine of a deployment is.
 pub fn deployment_progress(deployment: &DeploymentId, machine: &MachineName) -> Key<DeploymentProgress> {
     Key::at(format!("{ROOT}deployment-progress/{deployment}/{machine}"))
+}
+
+/// How far the machines of all deployments are.
+pub fn all_deployment_progresses() -> Prefix<DeploymentProgress> {
+    Prefix::at(format!("{ROOT}deployment-progress/"))
 }
 
 /// How far the machines of a deployment are.
@@ -211,6 +221,11 @@ pub fn deployment_claim(deployment: &DeploymentId) -> Key<DeploymentClaim> {
 /// The claims on all deployments.
 pub fn deployment_claims() -> Prefix<DeploymentClaim> {
     Prefix::at(format!("{ROOT}deployment-claim/"))
+}
+
+/// What every transaction writes that makes a deployment. Watches take it for unknown: it only excludes.
+pub fn deployment_turn() -> Key<DeploymentTurn> {
+    Key::at(format!("{ROOT}deployment-turn"))
 }
 
 /// The pinned key of whatever answers SSH at `address:port`; names are lower case, IPv6 addresses in brackets.
