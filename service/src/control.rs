@@ -5,15 +5,14 @@ use std::{
     time::Duration,
 };
 
-use cladnet_model::{DesiredState, HostId, MembershipStatus, NetworkId, PeerState};
+use cladnet_model::{DesiredState, HostId, Membership, MembershipStatus, NetworkId, PeerState};
 use cladnet_store::{AnyKey, Change, Revision, StoreError, Versioned, key};
 use tokio::time::{Instant, timeout_at};
 
-use crate::{
-    Service,
-    error::CallError,
-    peers::{PeerRow, PeerUpdate},
-};
+use crate::{Service, error::CallError, networks::TRIES, peers::PeerRow};
+
+/// Peers told in one transaction: each takes two changes.
+const CHUNK: usize = 60;
 
 /// What became of a command at one peer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -60,29 +59,61 @@ impl Service {
         wait: Duration,
         actor: &str,
     ) -> Result<Vec<PeerOutcome>, CallError> {
+        let steered = peers.iter().filter(|peer| !peer.membership.plain).map(PeerRow::id).collect();
+        let told = self.desire(network, steered, desired, actor).await?;
         let mut reports = Reports::new(desired);
         for peer in peers {
-            if peer.membership.plain {
-                reports.tell(&peer, Outcome::Failed, "runs plain WireGuard, which nobody steers from here");
-                continue;
-            }
-            let update = PeerUpdate { desired_state: Some(desired), ..PeerUpdate::default() };
-            match self.update_peer(network, peer.id(), &update, actor).await {
-                Err(CallError::NotFound(reason)) => reports.tell(&peer, Outcome::Failed, &reason),
-                Err(error) => return Err(error),
-                Ok(_) if !peer.online => {
+            match told.get(peer.id()) {
+                _ if peer.membership.plain => {
+                    reports.tell(&peer, Outcome::Failed, "runs plain WireGuard, which nobody steers from here");
+                }
+                None => reports.tell(&peer, Outcome::Failed, "left the network at the same moment"),
+                Some(_) if !peer.online => {
                     reports.tell(&peer, Outcome::Offline, "is not connected; carried out when it returns");
                 }
-                Ok(_) if peer.membership.desired_state == desired => reports.expect(peer, None),
-                Ok(_) => {
-                    let since = self.membership(network, peer.id()).await?.modified;
-                    reports.expect(peer, Some(since));
-                }
+                Some(since) => reports.expect(peer, *since),
             }
         }
         // The agents' time begins when the last of them has been told.
         self.await_reports(network, Instant::now() + wait, &mut reports).await?;
         Ok(reports.conclude(&self.online().await?))
+    }
+
+    /// Writes what is wished for the members among `hosts`, many in one transaction; says at which revision, none if it
+    /// was wished for already.
+    async fn desire(
+        &self,
+        network: &NetworkId,
+        hosts: BTreeSet<&HostId>,
+        desired: DesiredState,
+        actor: &str,
+    ) -> Result<BTreeMap<HostId, Option<Revision>>, CallError> {
+        let mut told = BTreeMap::new();
+        for _ in 0..TRIES {
+            let members = self.store.list(&key::memberships(network)).await?.items;
+            let members: Vec<_> = members.into_iter().filter(|member| hosts.contains(&member.value.host)).collect();
+            for member in members.iter().filter(|member| member.value.desired_state == desired) {
+                told.entry(member.value.host.clone()).or_insert(None);
+            }
+            let others: Vec<_> = members.iter().filter(|member| member.value.desired_state != desired).collect();
+            if others.is_empty() {
+                return Ok(told);
+            }
+            for chunk in others.chunks(CHUNK) {
+                let wish = |transaction, member: &&Versioned<Membership>| {
+                    let changed = Membership { desired_state: desired, ..member.value.clone() };
+                    self.change_peer(transaction, member, &changed, actor)
+                };
+                match chunk.iter().fold(self.store.transaction(), wish).commit().await {
+                    Ok(at) => told.extend(chunk.iter().map(|member| (member.value.host.clone(), Some(at)))),
+                    Err(StoreError::Conflict { .. }) => {} // somebody changed one of them; all are looked at again
+                    Err(error) => return Err(error.into()),
+                }
+            }
+        }
+        Err(CallError::Conflict(format!(
+            "peers of network {network} keep changing at the same moment; repeat the call"
+        )))
     }
 
     /// Hears reports until all that are expected have come, or until the deadline.

@@ -3,14 +3,13 @@
 use std::{collections::BTreeMap, net::Ipv4Addr};
 
 use cladnet_model::{
-    CloudLocation, DesiredState, Hold, Host, HostId, Labels, Membership, MembershipStatus, Network, NetworkId, Peer,
-    space,
+    CloudLocation, Hold, Host, HostId, Labels, Membership, MembershipStatus, Network, NetworkId, Peer, space,
 };
 use cladnet_proto::{
     cladnet::v1,
     convert::{self, PeerRecords},
 };
-use cladnet_store::{AnyKey, StoreError, Versioned, key};
+use cladnet_store::{AnyKey, StoreError, Transaction, Versioned, key};
 
 use crate::{Service, error::CallError, events::Note, networks::TRIES};
 
@@ -81,7 +80,6 @@ pub(crate) struct PeerUpdate {
     pub(crate) labels: Option<Labels>,
     /// The address to ask for; `Some(None)` asks for no certain one any more.
     pub(crate) static_address: Option<Option<Ipv4Addr>>,
-    pub(crate) desired_state: Option<DesiredState>,
 }
 
 impl Service {
@@ -165,22 +163,30 @@ impl Service {
                 }
                 changed.static_address = address;
             }
-            if let Some(desired) = update.desired_state {
-                changed.desired_state = desired;
-            }
             if changed == current.value {
                 return Ok(changed);
             }
-            let transaction = self.store.transaction().unchanged(&current.key, current.modified);
-            let message = differences(&current.value, &changed);
-            let note = Note { kind: "peer.updated", network: Some(network), host: Some(host), actor, message };
-            match self.note(transaction.put(&current.key, &changed), note).commit().await {
+            match self.change_peer(self.store.transaction(), &current, &changed, actor).commit().await {
                 Ok(_) => return Ok(changed),
                 Err(StoreError::Conflict { .. }) => {}
                 Err(error) => return Err(error.into()),
             }
         }
         Err(CallError::Conflict(format!("peer {host} keeps changing at the same moment; repeat the call")))
+    }
+
+    /// Adds the change of a membership, if nobody else changes it, and its event.
+    pub(crate) fn change_peer(
+        &self,
+        transaction: Transaction,
+        current: &Versioned<Membership>,
+        changed: &Membership,
+        actor: &str,
+    ) -> Transaction {
+        let (network, host) = (Some(&changed.network), Some(&changed.host));
+        let message = differences(&current.value, changed);
+        let transaction = transaction.unchanged(&current.key, current.modified).put(&current.key, changed);
+        self.note(transaction, Note { kind: "peer.updated", network, host, actor, message })
     }
 
     /// Whether a host can have this address: inside the network, and nobody else's.

@@ -61,7 +61,7 @@ impl PeerService for Admin {
         };
         let address = |text: &str| optional::<Ipv4Addr>("ipv4_address", text);
         let static_address = request.ipv4_address.as_deref().map(address).transpose()?;
-        let update = PeerUpdate { labels, static_address, desired_state: None };
+        let update = PeerUpdate { labels, static_address };
         self.0.update_peer(&network, &host, &update, caller.key.as_str()).await?;
         Ok(Response::new(self.0.peer(&network, &host).await?.wire()))
     }

@@ -1,6 +1,8 @@
 //! Peers, plain ones and hosts over REST: shown, changed, steered, removed, and every wrong field refused by name.
 
-use cladnet_model::PeerState;
+use std::collections::BTreeSet;
+
+use cladnet_model::{DesiredState, PeerState};
 use cladnet_store::key;
 use http::{Method, StatusCode};
 use serde_json::{Value, json};
@@ -160,6 +162,22 @@ async fn a_command_tells_what_became_of_it_at_each_peer() {
         let refused = harness.post("/api/v1/networks/prod/control", body.clone()).await;
         assert_eq!((refused.status.as_u16(), &refused.body["field"]), (status, &field), "{body}: {refused:?}");
     }
+}
+
+#[tokio::test]
+async fn a_thousand_peers_are_told_in_a_few_transactions() {
+    let harness = with_network("prod", "10.0.0.0/16").await;
+    for _ in 0..1_000 {
+        enrolled(&harness.store, "prod", "vm").await;
+    }
+    let answer = harness.post("/api/v1/networks/prod/control", json!({"command": "COMMAND_DOWN"})).await;
+    assert_eq!(answer.body["results"].as_array().map(Vec::len), Some(1_000), "{}", answer.status);
+    let members = harness.store.list(&key::memberships(&"prod".parse().expect("an id"))).await.expect("lists").items;
+    assert!(members.iter().all(|member| member.value.desired_state == DesiredState::Down));
+    let transactions: BTreeSet<_> = members.iter().map(|member| member.modified).collect();
+    assert!(transactions.len() <= 20, "{} transactions", transactions.len());
+    let told = harness.store.list(&key::events()).await.expect("lists").items;
+    assert_eq!(told.iter().filter(|event| event.value.kind == "peer.updated").count(), 1_000);
 }
 
 #[tokio::test]
