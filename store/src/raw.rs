@@ -29,16 +29,21 @@ pub(crate) enum Expectation {
     Present,
     Modified(Revision),
     Created(Revision),
+    /// The key is a prefix, and nothing under it was modified after this revision.
+    NoneAfter(Revision),
 }
 
 impl Expectation {
-    /// Whether a key that was created and modified so, or is absent, is as expected.
+    /// Whether a key that was created and modified so, or is absent, is as expected. Of a prefix it is the key that was
+    /// modified last.
     pub(crate) fn holds(self, found: Option<(Revision, Revision)>) -> bool {
         match (self, found) {
             (Self::Absent, found) => found.is_none(),
             (Self::Present, found) => found.is_some(),
             (Self::Modified(expected), Some((_, modified))) => modified == expected,
             (Self::Created(expected), Some((created, _))) => created == expected,
+            (Self::NoneAfter(expected), Some((_, modified))) => modified <= expected,
+            (Self::NoneAfter(_), None) => true,
             (Self::Modified(_) | Self::Created(_), None) => false,
         }
     }

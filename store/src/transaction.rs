@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, sync::Arc};
 use serde::Serialize;
 
 use crate::{
-    Fence, Key, Lease, Revision, Sealed, SealingKey, StoreError,
+    Fence, Key, Lease, Prefix, Revision, Sealed, SealingKey, StoreError,
     codec::{self, WriteId},
     engine::Engine,
     raw::{Expectation, Outcome, RawCompare, RawOperation, RawTransaction},
@@ -54,6 +54,12 @@ impl Transaction {
     /// Only if the record was last modified at `revision`.
     pub fn unchanged<T>(self, key: &Key<T>, revision: Revision) -> Self {
         self.expect(key.path(), Expectation::Modified(revision))
+    }
+
+    /// Only if no record under the prefix was made or changed after `revision`, that of the listing that was decided by.
+    /// Deletions do not count.
+    pub fn none_after<T>(self, prefix: &Prefix<T>, revision: Revision) -> Self {
+        self.expect(prefix.path(), Expectation::NoneAfter(revision))
     }
 
     /// Only while the leadership lasts that the fence stands for.

@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     Revision, StoreError,
-    raw::{LeaseId, Outcome, RawOperation, RawTransaction},
+    raw::{Expectation, LeaseId, Outcome, RawOperation, RawTransaction},
 };
 
 /// History is cut when so much more than wanted is there, so that not every round has to.
@@ -65,7 +65,11 @@ impl<'txn> Round<'txn> {
         leases: &Leases,
     ) -> Result<Result<Outcome, StoreError>, redb::Error> {
         for (index, compare) in transaction.compares.iter().enumerate() {
-            let found = self.find(&compare.key)?.map(|(created, modified, _)| (Revision(created), Revision(modified)));
+            let found = match compare.expectation {
+                Expectation::NoneAfter(_) => self.newest(&compare.key)?,
+                _ => self.find(&compare.key)?,
+            };
+            let found = found.map(|(created, modified, _)| (Revision(created), Revision(modified)));
             if !compare.expectation.holds(found) {
                 return Ok(Ok(Outcome::Failed(index)));
             }
@@ -166,6 +170,20 @@ impl<'txn> Round<'txn> {
             self.revision = self.revision.next();
         }
         self.revision
+    }
+
+    /// Created, modified and lease of the key under a prefix that was modified last.
+    fn newest(&self, prefix: &str) -> Result<Option<(i64, i64, i64)>, redb::Error> {
+        let mut newest = None;
+        for row in self.records.range(prefix..)? {
+            let (key, value) = row?;
+            if !key.value().starts_with(prefix) {
+                break;
+            }
+            let (created, modified, lease, _) = value.value();
+            newest = newest.max(Some((modified, created, lease)));
+        }
+        Ok(newest.map(|(modified, created, lease)| (created, modified, lease)))
     }
 
     /// Created, modified and lease of a key.

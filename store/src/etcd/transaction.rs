@@ -61,9 +61,7 @@ async fn settle(
 fn request(transaction: &RawTransaction) -> Txn {
     let compares: Vec<_> = transaction.compares.iter().map(compare).collect();
     let operations: Vec<_> = transaction.operations.iter().map(operation).collect();
-    let keys_only = || Some(GetOptions::new().with_keys_only());
-    let look: Vec<_> =
-        transaction.compares.iter().map(|compare| TxnOp::get(compare.key.as_str(), keys_only())).collect();
+    let look: Vec<_> = transaction.compares.iter().map(look).collect();
     Txn::new().when(compares).and_then(operations).or_else(look)
 }
 
@@ -74,7 +72,23 @@ fn compare(compare: &RawCompare) -> Compare {
         Expectation::Present => Compare::create_revision(key, CompareOp::NotEqual, 0),
         Expectation::Modified(revision) => Compare::mod_revision(key, CompareOp::Equal, of_a_record(revision)),
         Expectation::Created(revision) => Compare::create_revision(key, CompareOp::Equal, of_a_record(revision)),
+        // Over a range etcd asks it of every key, and an empty range has revision 0.
+        Expectation::NoneAfter(revision) => {
+            Compare::mod_revision(key, CompareOp::Less, revision.next().get()).with_prefix()
+        }
     }
+}
+
+/// Reads what a compare was about, without values; of a prefix only a key that must not be there.
+fn look(compare: &RawCompare) -> TxnOp {
+    let options = GetOptions::new().with_keys_only();
+    let options = match compare.expectation {
+        Expectation::NoneAfter(revision) => {
+            options.with_prefix().with_min_mod_revision(revision.next().get()).with_limit(1)
+        }
+        _ => options,
+    };
+    TxnOp::get(compare.key.as_str(), Some(options))
 }
 
 /// To etcd an absent key has revision 0; to us, nothing has it.

@@ -37,6 +37,7 @@ on_both_engines! {
     a_long_listing_is_complete
     a_transaction_happens_at_one_revision_or_not_at_all
     a_conflict_names_the_first_compare_that_failed
+    a_change_under_a_prefix_is_noticed_and_its_neighbours_are_not
     a_transaction_without_effect_leaves_the_revision
     a_key_changed_twice_is_refused
     too_many_parts_are_refused
@@ -159,6 +160,24 @@ async fn a_conflict_names_the_first_compare_that_failed(store: &Store) {
     assert!(is_conflict(outcome, b.path()));
     let outcome = store.transaction().unchanged(&a, Revision::from(77)).exists(&c).delete(&a).commit().await;
     assert!(is_conflict(outcome, a.path()));
+}
+
+async fn a_change_under_a_prefix_is_noticed_and_its_neighbours_are_not(store: &Store) {
+    let (peers, seen) = (key::peers(&id("prod")), store.list(&key::peers(&id("prod"))).await.unwrap().revision);
+    let decided = |after| store.transaction().none_after(&peers, after).put(&prod(), &network("prod", "one")).commit();
+    decided(seen).await.expect("an empty prefix has nothing new");
+    let (one, neighbour) = (peer("prod"), peer("prod-2"));
+    store.put(&key::peer(&neighbour.network, &neighbour.host), &neighbour).await.unwrap();
+    decided(seen).await.expect("prod-2 is another network");
+
+    let written = store.put(&key::peer(&one.network, &one.host), &one).await.unwrap();
+    assert!(is_conflict(decided(seen).await, peers.path()));
+    decided(written).await.expect("nothing is newer than what was seen");
+    let again = store.put(&key::peer(&one.network, &one.host), &one).await.unwrap();
+    let both = store.transaction().exists(&prod()).none_after(&peers, written).delete(&prod()).commit().await;
+    assert!(is_conflict(both, peers.path()));
+    store.delete(&key::peer(&one.network, &one.host), again).await.unwrap();
+    decided(seen).await.expect("what is deleted is no longer new");
 }
 
 async fn a_transaction_without_effect_leaves_the_revision(store: &Store) {
