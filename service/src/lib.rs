@@ -26,6 +26,8 @@ mod page;
 mod paths;
 mod peers;
 mod plain;
+#[cfg(test)]
+mod races;
 mod rate;
 mod request_id;
 mod rest;

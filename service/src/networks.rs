@@ -1,10 +1,13 @@
 //! Networks: what both interfaces do to them. Every check and every change is one transaction with the records it was
 //! decided by.
 
-use std::collections::BTreeMap;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::Ipv4Addr,
+};
 
 use cladnet_model::{
-    Membership, Network, NetworkId, NetworkSettings, NetworkUpdate,
+    HostId, Membership, Network, NetworkId, NetworkSettings, NetworkUpdate,
     advise::DEFAULT_HOSTS,
     network::{AddressPlan, check_fit, check_room},
     space,
@@ -123,8 +126,12 @@ impl Service {
             let mut transaction =
                 self.store.transaction().unchanged(&current.key, current.modified).put(&current.key, &changed);
             if changed.address_space != current.value.address_space {
-                self.check_new_space(&changed).await?;
+                let given = self.check_new_space(&changed).await?;
                 transaction = with_plan(transaction, plan.as_ref());
+                if !changed.address_space.contains(&current.value.address_space) {
+                    // Nor may the controller give an address meanwhile that is left out.
+                    transaction = transaction.none_after(&key::peers(id), given);
+                }
             }
             let message = format!("network {id} changed: {}", differences(&current.value, &changed));
             let note = Note { kind: "network.updated", network: Some(id), host: None, actor, message };
@@ -137,15 +144,20 @@ impl Service {
         Err(busy())
     }
 
-    /// A changed address space must keep every peer's address, overlap no other network and no route of a member.
-    async fn check_new_space(&self, network: &Network) -> Result<(), CallError> {
+    /// A changed address space must keep every address that a peer has or asks for, overlap no other network and no route
+    /// of a member. Says up to which revision it knows of addresses given; whoever asks for one rewrites the network.
+    async fn check_new_space(&self, network: &Network) -> Result<Revision, CallError> {
         let misfit = |misfit: &dyn std::fmt::Display| CallError::invalid("ipv4_address_space", misfit);
         let hosts = self.every_host_of(&network.id).await?;
-        let peers = self.store.list(&key::peers(&network.id)).await?.complete()?;
-        let named = peers.iter().filter_map(|peer| {
-            let name = hosts.get(&peer.value.host).map_or(peer.value.host.as_str(), |host| host.facts.name.as_str());
-            Some((name, peer.value.address?))
-        });
+        let members = self.store.list(&key::memberships(&network.id)).await?.complete()?;
+        let peers = self.store.list(&key::peers(&network.id)).await?;
+        let known = peers.revision;
+        let given = peers.complete()?.into_iter().filter_map(|peer| Some((peer.value.host, peer.value.address?)));
+        let wished = members.into_iter().filter_map(|member| Some((member.value.host, member.value.static_address?)));
+        let addresses: BTreeSet<(HostId, Ipv4Addr)> = given.chain(wished).collect();
+        let named = addresses
+            .iter()
+            .map(|(host, address)| (hosts.get(host).map_or(host.as_str(), |host| host.facts.name.as_str()), *address));
         check_fit(network, named, &self.every_network().await?).map_err(|error| misfit(&error))?;
         for host in hosts.values() {
             if let Some(route) = space::conflicting_route(network.address_space, &host.facts.routes) {
@@ -153,7 +165,7 @@ impl Service {
                 return Err(misfit(&format_args!("is {space}, which overlaps the route {route} of host {name}")));
             }
         }
-        Ok(())
+        Ok(known)
     }
 
     /// Deletes a network with its tokens and, if that is asked for, ends its memberships; says how many. Agents take their interfaces

@@ -2,9 +2,7 @@
 
 use std::{collections::BTreeMap, net::Ipv4Addr};
 
-use cladnet_model::{
-    CloudLocation, Hold, Host, HostId, Labels, Membership, MembershipStatus, Network, NetworkId, Peer, space,
-};
+use cladnet_model::{CloudLocation, Hold, Host, HostId, Labels, Membership, MembershipStatus, NetworkId, Peer, space};
 use cladnet_proto::{
     cladnet::v1,
     convert::{self, PeerRecords},
@@ -153,20 +151,20 @@ impl Service {
         for _ in 0..TRIES {
             let current = self.membership(network, host).await?;
             let mut changed = current.value.clone();
+            let mut transaction = self.store.transaction();
             if let Some(labels) = &update.labels {
                 changed.labels.clone_from(labels);
             }
             if let Some(address) = update.static_address {
                 if let Some(address) = address.filter(|address| changed.static_address != Some(*address)) {
-                    let record = self.network(network).await?.value;
-                    self.check_address(&record, host, address).await?;
+                    transaction = self.claim_address(transaction, network, host, address).await?;
                 }
                 changed.static_address = address;
             }
             if changed == current.value {
                 return Ok(changed);
             }
-            match self.change_peer(self.store.transaction(), &current, &changed, actor).commit().await {
+            match self.change_peer(transaction, &current, &changed, actor).commit().await {
                 Ok(_) => return Ok(changed),
                 Err(StoreError::Conflict { .. }) => {}
                 Err(error) => return Err(error.into()),
@@ -189,31 +187,40 @@ impl Service {
         self.note(transaction, Note { kind: "peer.updated", network, host, actor, message })
     }
 
-    /// Whether a host can have this address: inside the network, and nobody else's.
-    async fn check_address(&self, network: &Network, host: &HostId, address: Ipv4Addr) -> Result<(), CallError> {
-        let wrong = |reason: String| Err(CallError::invalid("ipv4_address", reason));
-        if !space::is_usable(network.address_space, address) {
-            let space = network.address_space;
-            return wrong(format!(
-                "is {address}, which no host of {space} can have; choose one inside, not its first or last"
+    /// Adds a host's claim to an address that is inside the network and nobody else's. It rewrites the network's record: of
+    /// two claims the second is looked at again, a new address space counts the first, and what the controller has planned
+    /// without it is refused.
+    async fn claim_address(
+        &self,
+        transaction: Transaction,
+        network: &NetworkId,
+        host: &HostId,
+        address: Ipv4Addr,
+    ) -> Result<Transaction, CallError> {
+        let Versioned { key: record_key, value: record, modified, .. } = self.network(network).await?;
+        if !space::is_usable(record.address_space, address) {
+            let space = record.address_space;
+            return Err(CallError::invalid(
+                "ipv4_address",
+                format!("is {address}, which no host of {space} can have; choose one inside, not its first or last"),
             ));
         }
-        if let Some(taken) = self.store.get(&key::allocation(&network.id, address)).await?
-            && taken.value.host != *host
-        {
-            let why = match taken.value.hold {
-                Hold::Held => "belongs to",
-                Hold::Quarantined { .. } => "was left a moment ago by",
-            };
-            return wrong(format!("is {address}, which {why} {}; choose another", taken.value.host));
+        let taken = |why: &str, by: &HostId| {
+            Err(CallError::exists("ipv4_address", format!("is {address}, which {why} {by}; choose another")))
+        };
+        let allocation_key = key::allocation(network, address);
+        let transaction = match self.store.get(&allocation_key).await? {
+            None => transaction.absent(&allocation_key),
+            Some(own) if own.value.host == *host => transaction.unchanged(&allocation_key, own.modified),
+            Some(held) if held.value.hold == Hold::Held => return taken("belongs to", &held.value.host),
+            Some(left) => return taken("was left a moment ago by", &left.value.host),
+        };
+        let members = self.store.list(&key::memberships(network)).await?.complete()?;
+        let mut others = members.iter().map(|member| &member.value).filter(|member| member.host != *host);
+        if let Some(other) = others.find(|member| member.static_address == Some(address)) {
+            return taken("was asked for already by", &other.host);
         }
-        let members = self.store.list(&key::memberships(&network.id)).await?.complete()?;
-        let wanted_by =
-            members.iter().find(|member| member.value.static_address == Some(address) && member.value.host != *host);
-        match wanted_by {
-            Some(other) => wrong(format!("is {address}, which {} asked for already; choose another", other.value.host)),
-            None => Ok(()),
-        }
+        Ok(transaction.unchanged(&record_key, modified).put(&record_key, &record))
     }
 
     /// Ends a membership, and a plain machine's record with it: it stood for this membership only.

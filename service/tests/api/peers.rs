@@ -53,8 +53,10 @@ async fn labels_and_the_wanted_address_of_a_peer_change() {
     assert_eq!(change(json!({"ipv4Address": "10.0.0.77"})).await.status, StatusCode::OK);
 
     let other = format!("/api/v1/networks/prod/peers/{two}");
+    let taken = harness.rest(Method::PATCH, &other, Some(json!({"ipv4Address": "10.0.0.77"}))).await;
+    assert_eq!((taken.status, &taken.body["field"]), (StatusCode::CONFLICT, &json!("ipv4Address")), "{taken:?}");
+    assert!(taken.body["detail"].as_str().expect("a detail").contains("asked for already"), "{taken:?}");
     for (body, field, right) in [
-        (json!({"ipv4Address": "10.0.0.77"}), "ipv4Address", "asked for already"),
         (json!({"ipv4Address": "10.0.1.1"}), "ipv4Address", "10.0.0.0/24"),
         (json!({"ipv4Address": "10.0.0.255"}), "ipv4Address", "10.0.0.0/24"),
         (json!({"ipv4Address": "ten"}), "ipv4Address", "IPv4"),

@@ -1,0 +1,182 @@
+//! What happens between a look at the store and the write that was decided by it: the clock, which is asked in between for
+//! the time of the event, lets somebody else write there.
+
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    sync::{Arc, Mutex},
+};
+
+use cladnet_model::{
+    Allocation, CloudLocation, Hold, Host, HostFacts, HostId, Membership, NetworkDraft, NetworkId, NetworkUpdate, Peer,
+    PublicKey,
+};
+use cladnet_store::{EmbeddedOptions, Revision, Store, Transaction, key};
+use jiff::Timestamp;
+use tempfile::TempDir;
+
+use crate::{Clock, Config, Server, Service, error::CallError, peers::PeerUpdate};
+
+const SPACE: &str = "10.0.0.0/24";
+
+/// A service with a network of two members, and what is to be written in between.
+struct House {
+    service: Arc<Service>,
+    network: NetworkId,
+    between: Arc<Mutex<Option<Transaction>>>,
+    _directory: TempDir,
+}
+
+impl House {
+    async fn new() -> Self {
+        let directory = tempfile::tempdir().expect("a directory");
+        let store = Store::open_embedded(EmbeddedOptions::new(directory.path())).await.expect("a store");
+        let between: Arc<Mutex<Option<Transaction>>> = Arc::default();
+        let clock = {
+            let (between, runtime) = (between.clone(), tokio::runtime::Handle::current());
+            Clock::new(move || {
+                let transaction = between.lock().expect("nobody panics with it").take();
+                if let Some(transaction) = transaction {
+                    let runtime = runtime.clone();
+                    let written = std::thread::spawn(move || runtime.block_on(transaction.commit())).join();
+                    written.expect("no panic").expect("nobody is in its way");
+                }
+                Timestamp::now()
+            })
+        };
+        let loopback = SocketAddr::from(([127, 0, 0, 1], 0));
+        let config = Config { listen_addr: loopback, stun_addr: None, ..Config::default() };
+        let server = Server::bind_with_clock(config, store, clock).await.expect("a replica");
+        let service = server.service().clone();
+        let draft = NetworkDraft { id: Some("prod"), address_space: Some(SPACE), ..NetworkDraft::default() };
+        let settings = draft.check().expect("is right");
+        let network = service.create_network(settings, 0, "test").await.expect("a network").id;
+        let house = Self { service, network, between, _directory: directory };
+        for number in 1..=2 {
+            house.join(number).await;
+        }
+        house
+    }
+
+    async fn join(&self, number: u8) {
+        let host = Host {
+            id: host(number),
+            facts: HostFacts { name: format!("vm-{number}"), ..HostFacts::default() },
+            injected: CloudLocation::default(),
+            identity: String::new(),
+            enrolled_at: Timestamp::UNIX_EPOCH,
+        };
+        let joined = self.service.store.transaction().put(&key::host(&host.id), &host);
+        let joined = joined.put(&key::membership(&self.network, &host.id), &self.membership(number, None));
+        joined.commit().await.expect("joins");
+    }
+
+    fn membership(&self, number: u8, static_address: Option<Ipv4Addr>) -> Membership {
+        Membership {
+            network: self.network.clone(),
+            host: host(number),
+            public_key: PublicKey([number; 32]),
+            labels: Default::default(),
+            desired_state: Default::default(),
+            static_address,
+            plain: false,
+            joined_at: Timestamp::UNIX_EPOCH,
+        }
+    }
+
+    /// What the controller writes when it gives an address, planned by the network's record as it is now.
+    async fn giving(&self, number: u8, address: Ipv4Addr) -> Transaction {
+        let planned_by = self.network_written().await;
+        let (network, host) = (self.network.clone(), host(number));
+        let held = Allocation { network: network.clone(), address, host: host.clone(), hold: Hold::Held };
+        let peer =
+            Peer { network: network.clone(), host: host.clone(), address: Some(address), problem: String::new() };
+        let free = key::allocation(&network, address);
+        let transaction = self.service.store.transaction().unchanged(&key::network(&network), planned_by);
+        transaction.absent(&free).put(&free, &held).put(&key::peer(&network, &host), &peer)
+    }
+
+    async fn network_written(&self) -> Revision {
+        self.service.network(&self.network).await.expect("a network").modified
+    }
+
+    fn meanwhile(&self, transaction: Transaction) {
+        *self.between.lock().expect("nobody panics with it") = Some(transaction);
+    }
+
+    async fn ask_for(&self, number: u8, address: Ipv4Addr) -> Result<Membership, CallError> {
+        let update = PeerUpdate { static_address: Some(Some(address)), ..PeerUpdate::default() };
+        self.service.update_peer(&self.network, &host(number), &update, "test").await
+    }
+
+    async fn shrink(&self) -> Result<(), CallError> {
+        let update = NetworkUpdate { address_space: Some("10.0.0.0/25"), ..NetworkUpdate::default() };
+        self.service.update_network(&self.network, &update, None, "test").await.map(drop)
+    }
+}
+
+fn host(number: u8) -> HostId {
+    format!("host-{number}").parse().expect("an id")
+}
+
+fn address(last: u8) -> Ipv4Addr {
+    Ipv4Addr::new(10, 0, 0, last)
+}
+
+fn refused<T: std::fmt::Debug>(outcome: Result<T, CallError>, field: &str, why: &str) {
+    let mut error = outcome.expect_err("is refused");
+    let told = error.to_string();
+    assert_eq!(error.fields().first().map(|error| error.field.as_str()), Some(field), "{told}");
+    assert!(told.contains(why), "{told}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_two_who_ask_for_one_address_the_second_is_refused() {
+    let house = House::new().await;
+    let other = key::membership(&house.network, &host(2));
+    let record = house.service.network(&house.network).await.expect("a network");
+    // As another replica writes it.
+    let claim = house.service.store.transaction().put(&other, &house.membership(2, Some(address(77))));
+    house.meanwhile(claim.put(&record.key, &record.value));
+    refused(house.ask_for(1, address(77)).await, "ipv4_address", "was asked for already by host-2");
+    house.ask_for(1, address(78)).await.expect("another one is free");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_address_that_is_given_while_it_is_asked_for_is_refused() {
+    let house = House::new().await;
+    house.meanwhile(house.giving(2, address(77)).await);
+    refused(house.ask_for(1, address(77)).await, "ipv4_address", "belongs to host-2");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_planned_before_an_address_was_asked_for_is_not_written() {
+    let house = House::new().await;
+    let planned = house.giving(2, address(77)).await;
+    house.ask_for(1, address(77)).await.expect("is free");
+    planned.commit().await.expect_err("is to be planned again");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_space_does_not_shrink_below_an_address_that_is_given_meanwhile() {
+    let house = House::new().await;
+    house.meanwhile(house.giving(2, address(200)).await);
+    refused(house.shrink().await, "ipv4_address_space", "vm-2 (10.0.0.200)");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_space_does_not_shrink_below_an_address_that_is_asked_for() {
+    let house = House::new().await;
+    house.ask_for(1, address(200)).await.expect("is free");
+    refused(house.shrink().await, "ipv4_address_space", "vm-1 (10.0.0.200)");
+    house.ask_for(1, address(20)).await.expect("is free");
+    house.shrink().await.expect("everybody has room");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_address_outside_a_space_that_shrinks_meanwhile_is_refused() {
+    let house = House::new().await;
+    let record = house.service.network(&house.network).await.expect("a network");
+    let smaller = cladnet_model::Network { address_space: "10.0.0.0/25".parse().expect("a CIDR"), ..record.value };
+    house.meanwhile(house.service.store.transaction().put(&record.key, &smaller));
+    refused(house.ask_for(1, address(200)).await, "ipv4_address", "no host of 10.0.0.0/25");
+}
