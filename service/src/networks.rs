@@ -74,12 +74,16 @@ impl Service {
             check_room(space, expected_hosts).map_err(|misfit| CallError::invalid("ipv4_address_space", misfit))?;
         }
         for _ in 0..TRIES {
-            if self.store.get(&key::network(&id)).await?.is_some() {
+            let plan = self.store.get(&key::address_plan()).await?;
+            let networks = self.store.list(&key::networks()).await?;
+            let seen = networks.revision;
+            let others: Vec<Network> = networks.complete()?.into_iter().map(|network| network.value).collect();
+            if others.iter().any(|network| network.id == id) {
                 let reason = format!("is {id}, and there is such a network already; choose another id");
                 return Err(CallError::exists("network_id", reason));
             }
-            let plan = self.store.get(&key::address_plan()).await?;
-            let others = self.every_network().await?;
+            // While there is no such network nothing new can belong to it.
+            self.clear_remains(&id, seen, actor).await?;
             let space = match settings.address_space {
                 Some(space) => space,
                 None => self.recommended_space(expected_hosts).await?,
@@ -177,21 +181,17 @@ impl Service {
         actor: &str,
     ) -> Result<(Network, usize), CallError> {
         let current = self.network(id).await?;
-        let mut removed = 0;
-        // Whoever joins while this goes on is removed as well, before the network is gone or right after.
-        loop {
-            let members = self.store.list(&key::memberships(id)).await?.complete()?;
-            if members.is_empty() {
-                break;
-            }
-            if deletion == Deletion::OfEmpty {
-                return Err(CallError::Precondition(format!(
-                    "network {id} still has {} peers; remove them first, or force its deletion",
-                    members.len()
-                )));
-            }
-            removed += self.remove_members(&members, actor).await?;
-        }
+        let mut removed = match deletion {
+            Deletion::WithPeers => self.remove_members(id, None, actor).await?,
+            Deletion::OfEmpty => match self.store.list(&key::memberships(id)).await?.complete()?.len() {
+                0 => 0,
+                members => {
+                    return Err(CallError::Precondition(format!(
+                        "network {id} still has {members} peers; remove them first, or force its deletion"
+                    )));
+                }
+            },
+        };
         self.delete_tokens(id, None).await?;
         let message = format!("network {id} deleted with {removed} peers");
         let note = Note { kind: "network.deleted", network: Some(id), host: None, actor, message };
@@ -203,19 +203,24 @@ impl Service {
             }
             Err(error) => return Err(error.into()),
         };
-        // What is younger belongs to a new network of this id.
-        let mut late = self.store.list(&key::memberships(id)).await?.items;
-        late.retain(|membership| membership.created < deleted);
-        removed += self.remove_members(&late, actor).await?;
-        self.delete_tokens(id, Some(deleted)).await?;
+        // Whoever joined while this went on; what is younger belongs to a new network of this id.
+        removed += self.clear_remains(id, deleted, actor).await?;
         Ok((current.value, removed))
     }
 
+    /// Removes what is left of a network that was gone at revision `until`: a deletion may have been cut short. What is
+    /// younger is not touched. No membership may come to life again in a network that is made under the same id.
+    async fn clear_remains(&self, id: &NetworkId, until: Revision, actor: &str) -> Result<usize, CallError> {
+        let removed = self.remove_members(id, Some(until), actor).await?;
+        self.delete_tokens(id, Some(until)).await?;
+        Ok(removed)
+    }
+
     /// A network that is made later under the same id must not admit who holds an old token.
-    /// With `before` only those made earlier go.
-    async fn delete_tokens(&self, network: &NetworkId, before: Option<Revision>) -> Result<(), CallError> {
+    /// With `until` only those made up to then go.
+    async fn delete_tokens(&self, network: &NetworkId, until: Option<Revision>) -> Result<(), CallError> {
         let mut tokens = self.store.list(&key::tokens()).await?.complete()?;
-        tokens.retain(|token| token.value.network == *network && before.is_none_or(|before| token.created < before));
+        tokens.retain(|token| token.value.network == *network && until.is_none_or(|until| token.created <= until));
         for batch in tokens.chunks(DELETIONS) {
             let deletions =
                 batch.iter().fold(self.store.transaction(), |deletions, token| deletions.delete(&token.key));
@@ -224,20 +229,38 @@ impl Service {
         Ok(())
     }
 
-    async fn remove_members(&self, members: &[Versioned<Membership>], actor: &str) -> Result<usize, CallError> {
+    /// Ends the memberships of a network, with `until` only those made up to then; says how many.
+    async fn remove_members(
+        &self,
+        network: &NetworkId,
+        until: Option<Revision>,
+        actor: &str,
+    ) -> Result<usize, CallError> {
         let mut removed = 0;
-        for batch in members.chunks(REMOVALS) {
-            let mut transaction = self.store.transaction();
-            for Versioned { value: member, .. } in batch {
-                transaction = self.agents.end_membership(transaction, member, actor);
-                if member.plain {
-                    transaction = transaction.delete(&key::host(&member.host)); // it stood for this membership only
+        loop {
+            let mut members = self.store.list(&key::memberships(network)).await?.complete()?;
+            members.retain(|member| until.is_none_or(|until| member.created <= until));
+            if members.is_empty() {
+                return Ok(removed);
+            }
+            for batch in members.chunks(REMOVALS) {
+                let removal = |transaction, member| self.removal(transaction, member, actor);
+                match batch.iter().fold(self.store.transaction(), removal).commit().await {
+                    Ok(_) => removed += batch.len(),
+                    Err(StoreError::Conflict { .. }) => {} // one of them changed or went; all are looked at again
+                    Err(error) => return Err(error.into()),
                 }
             }
-            transaction.commit().await?;
-            removed += batch.len();
         }
-        Ok(removed)
+    }
+
+    fn removal(&self, transaction: Transaction, member: &Versioned<Membership>, actor: &str) -> Transaction {
+        let transaction = transaction.unchanged(&member.key, member.modified);
+        let transaction = self.agents.end_membership(transaction, &member.value, actor);
+        match member.value.plain {
+            true => transaction.delete(&key::host(&member.value.host)), // it stood for this membership only
+            false => transaction,
+        }
     }
 
     async fn recommended_space(&self, hosts: u32) -> Result<Ipv4Net, CallError> {

@@ -207,6 +207,26 @@ async fn a_network_with_peers_is_deleted_only_by_force_and_then_as_a_whole() {
 }
 
 #[tokio::test]
+async fn nothing_of_a_network_whose_deletion_was_cut_short_comes_to_life_in_its_namesake() {
+    let harness = with_network("prod", "10.0.0.0/24").await;
+    add_network(&harness, "prod-2", "10.2.0.0/24").await;
+    let host = enrolled(&harness.store, "prod", "vm-1").await;
+    enrolled(&harness.store, "prod-2", "vm-2").await;
+    for network in ["prod", "prod-2"] {
+        assert_eq!(harness.post("/api/v1/tokens", json!({"networkId": network})).await.status, StatusCode::OK);
+    }
+    let network = key::network(&"prod".parse().expect("an id"));
+    harness.store.transaction().delete(&network).commit().await.expect("deletes");
+
+    add_network(&harness, "prod", "10.0.0.0/24").await;
+    assert_eq!(harness.get("/api/v1/networks/prod/peers").await.body["peers"], json!([]));
+    assert_eq!(harness.get("/api/v1/tokens?networkId=prod").await.body["tokens"], json!([]));
+    assert_eq!(harness.get(&format!("/api/v1/hosts/{host}")).await.body["networkIds"], json!([]), "the host stays");
+    assert_eq!(harness.get("/api/v1/networks/prod-2").await.body["peerCount"], 1);
+    assert_eq!(harness.get("/api/v1/tokens").await.body["tokens"].as_array().map(Vec::len), Some(1));
+}
+
+#[tokio::test]
 async fn a_space_is_kept_from_stranding_peers_and_from_the_routes_of_hosts() {
     let harness = with_network("prod", "10.0.0.0/16").await;
     let _controller = controller(&harness.store);
