@@ -104,6 +104,8 @@ pub(crate) struct Status {
 pub(crate) struct HostStatus {
     pub id: HostId,
     pub services: Vec<String>,
+    /// SHA-256 of the public key of the services' authority, hex; by it an installation knows its own agents.
+    pub authority: String,
     pub certificate_expires_at: Option<Timestamp>,
 }
 

@@ -142,6 +142,7 @@ fn host(identity: &Identity) -> HostStatus {
     HostStatus {
         id: identity.host.clone(),
         services: identity.services.clone(),
+        authority: identity.authority_hash.clone(),
         certificate_expires_at: credentials(identity).ok().and_then(|(_, credentials)| expires(credentials)),
     }
 }
