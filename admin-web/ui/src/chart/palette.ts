@@ -1,0 +1,29 @@
+/** The page's colours, for what is drawn on a canvas. */
+
+export interface Palette {
+  ink: string;
+  quiet: string;
+  line: string;
+  surface: string;
+  bad: string;
+  /** From quick to slow. */
+  ramp: string[];
+  font: string;
+}
+
+const LIGHT = ['#e3f3ee', '#a9dccd', '#5cb8a0', '#1f8a72', '#e0a13c', '#c2442d'];
+const DARK = ['#15332b', '#1d5647', '#2b8069', '#57c9ac', '#d9a441', '#ec7463'];
+
+export function palette(isDark: boolean): Palette {
+  const style = window.getComputedStyle(document.documentElement);
+  const of = (name: string) => style.getPropertyValue(name).trim();
+  return {
+    ink: of('--ink'),
+    quiet: of('--quiet'),
+    line: of('--line'),
+    surface: of('--surface'),
+    bad: of('--bad'),
+    ramp: isDark ? DARK : LIGHT,
+    font: of('--sans'),
+  };
+}

@@ -1,0 +1,79 @@
+/** Numbers and times as people of the chosen language write them. */
+
+import { i18n } from './i18n.svelte';
+import type { Instant } from './types';
+
+const cache = new Map<string, unknown>();
+
+/** Making an `Intl` object is slow, and tables need thousands. */
+function cached<F>(name: string, make: (language: string) => F): F {
+  const key = `${i18n.language}/${name}`;
+  if (!cache.has(key)) cache.set(key, make(i18n.language));
+  return cache.get(key) as F;
+}
+
+export function number(value: number, digits = 0): string {
+  const make = (language: string) =>
+    new Intl.NumberFormat(language, { minimumFractionDigits: digits, maximumFractionDigits: digits });
+  return cached(`number${digits}`, make).format(value);
+}
+
+/** Microseconds as milliseconds, with as many digits as mean something. */
+export function rtt(us: number): string {
+  if (us <= 0) return '–';
+  const ms = us / 1000;
+  return `${number(ms, ms < 1 ? 2 : ms < 100 ? 1 : 0)} ms`;
+}
+
+export function percent(value: number): string {
+  return `${number(value, value > 0 && value < 10 ? 1 : 0)} %`;
+}
+
+/** A count of bytes, which the API writes as a string. */
+export function bytes(text: string): string {
+  let value = Number(text);
+  for (const unit of ['B', 'kB', 'MB', 'GB']) {
+    if (value < 1000) return `${number(value, unit === 'B' || value >= 100 ? 0 : 1)} ${unit}`;
+    value /= 1000;
+  }
+  return `${number(value, 1)} TB`;
+}
+
+export function dateTime(at: Instant): string {
+  if (!at) return '–';
+  const make = (language: string) => new Intl.DateTimeFormat(language, { dateStyle: 'medium', timeStyle: 'medium' });
+  return cached('dateTime', make).format(new Date(at));
+}
+
+/** Seconds; our clock ticks more slowly than that, and the service's may differ. */
+const JUST_NOW = 15;
+
+const STEPS: [Intl.RelativeTimeFormatUnit, number][] = [
+  ['second', 60],
+  ['minute', 60],
+  ['hour', 24],
+  ['day', 30],
+  ['month', 12],
+];
+
+/** How far away an instant is, such as "5 minutes ago". */
+export function ago(at: Instant, now: number): string {
+  if (!at) return '–';
+  const make = (language: string) => new Intl.RelativeTimeFormat(language, { numeric: 'auto' });
+  const format = cached('ago', make);
+  let distance = (new Date(at).getTime() - now) / 1000;
+  if (Math.abs(distance) < JUST_NOW) return format.format(0, 'second');
+  for (const [unit, count] of STEPS) {
+    if (Math.abs(distance) < count) return format.format(Math.round(distance), unit);
+    distance /= count;
+  }
+  return format.format(Math.round(distance), 'year');
+}
+
+/** Time between two instants in seconds or minutes. */
+export function lasted(from: Instant, until: Instant, now: number): string {
+  if (!from) return '–';
+  const total = Math.max(0, ((until ? new Date(until).getTime() : now) - new Date(from).getTime()) / 1000);
+  const minutes = Math.floor(total / 60);
+  return minutes > 0 ? `${minutes} min ${Math.floor(total % 60)} s` : `${number(total)} s`;
+}

@@ -1,0 +1,224 @@
+/** The messages of `cladnet.v1` as REST writes them: proto3 JSON, every field present, 64-bit integers as strings. */
+
+/** An instant as RFC 3339, or null where there is none. */
+export type Instant = string | null;
+
+export interface Session {
+  keyId: string;
+  name: string;
+  role: string;
+  actions: string[];
+  expiresAt: string;
+}
+
+export interface Network {
+  networkId: string;
+  name: string;
+  ipv4AddressSpace: string;
+  description: string;
+  ruleType: string;
+  encryptionPolicy: string;
+  generation: string;
+  createdAt: Instant;
+  peerCount: number;
+}
+
+export interface AddressSpace {
+  cidr: string;
+  capacity: number;
+  reason: string;
+  softConflicts: string[];
+}
+
+export interface Recommendation {
+  addressSpaces: AddressSpace[];
+  message: string;
+}
+
+export interface LocationField {
+  value: string;
+  source: string;
+}
+
+export const LOCATION_FIELDS = ['provider', 'account', 'region', 'zone', 'vpc', 'subnet', 'instance'] as const;
+export type LocationName = (typeof LOCATION_FIELDS)[number];
+export type CloudLocation = Partial<Record<LocationName, LocationField | null>>;
+
+export interface Endpoint {
+  address: string;
+  scope: string;
+  source: string;
+}
+
+export interface Peer {
+  networkId: string;
+  hostId: string;
+  hostName: string;
+  ipv4Address: string;
+  publicKey: string;
+  state: string;
+  stateReason: string;
+  desiredState: string;
+  online: boolean;
+  endpoints: Endpoint[];
+  location: CloudLocation | null;
+  labels: Record<string, string>;
+  plain: boolean;
+  joinedAt: Instant;
+  agentVersion: string;
+}
+
+export interface ControlResult {
+  hostId: string;
+  outcome: string;
+  detail: string;
+}
+
+export interface Path {
+  source: string;
+  destination: string;
+  scope: string;
+  endpoint: string;
+  rttUs: number;
+  lastHandshakeAt: Instant;
+  sentBytes: string;
+  receivedBytes: string;
+  detail: string;
+}
+
+export interface Paths {
+  paths: Path[];
+  unreachable: string[];
+}
+
+export interface PathCandidate {
+  endpoint: string;
+  scope: string;
+  state: string;
+  rank: number;
+  rttUs: number;
+  reason: string;
+}
+
+export interface Explanation {
+  source: string;
+  destination: string;
+  ruleType: string;
+  encryption: string;
+  candidates: PathCandidate[];
+  summary: string;
+}
+
+export interface Token {
+  tokenId: string;
+  networkId: string;
+  usesLeft: number;
+  expiresAt: Instant;
+  labels: Record<string, string>;
+  createdAt: Instant;
+  state: string;
+  createdBy: string;
+}
+
+export interface PairResult {
+  source: string;
+  destination: string;
+  sourceName: string;
+  destinationName: string;
+  sent: number;
+  received: number;
+  lossPercent: number;
+  minUs: number;
+  avgUs: number;
+  maxUs: number;
+  stddevUs: number;
+  p50Us: number;
+  p90Us: number;
+  p99Us: number;
+  error: string;
+}
+
+export interface ConnectivityRun {
+  runId: string;
+  networkId: string;
+  startedAt: Instant;
+  deadlineAt: Instant;
+  asked: number;
+  answered: number;
+  done: boolean;
+  results: PairResult[];
+  missing: ControlResult[];
+  lossPercent: number;
+  p50Us: number;
+}
+
+export interface Event {
+  eventId: string;
+  at: Instant;
+  kind: string;
+  networkId: string;
+  hostId: string;
+  actor: string;
+  message: string;
+}
+
+export interface EventPage {
+  events: Event[];
+  nextPageToken: string;
+}
+
+export interface DeploymentFailure {
+  reason: string;
+  detail: string;
+  during: string;
+}
+
+export interface DeploymentHost {
+  name: string;
+  address: string;
+  port: number;
+  user: string;
+  bastion: string;
+  state: string;
+  step: string;
+  failure: DeploymentFailure | null;
+  offeredFingerprint: string;
+  hostId: string;
+  agentVersion: string;
+  system: string;
+  startedAt: Instant;
+  finishedAt: Instant;
+}
+
+export interface Deployment {
+  deploymentId: string;
+  networkId: string;
+  action: string;
+  createdAt: Instant;
+  createdBy: string;
+  cancelledAt: Instant;
+  concurrency: number;
+  keepCredentials: boolean;
+  acceptNewHostKeys: boolean;
+  hosts: DeploymentHost[];
+}
+
+export interface DeploymentHostRequest {
+  name: string;
+  address: string;
+  port?: number;
+  user: string;
+  privateKey: string;
+  hostKey?: string;
+  bastion?: string;
+  labels?: Record<string, string>;
+  overlayAddress?: string;
+}
+
+export interface HostKey {
+  address: string;
+  fingerprint: string;
+  algorithm: string;
+  pinnedAt: Instant;
+  pinnedBy: string;
+}
