@@ -1,6 +1,7 @@
 //! Who answers, and as whom the caller is known.
 
 use cladnet_proto::cladnet::v1::{Info, system_service_server::SystemService};
+use data_encoding::HEXLOWER;
 use tonic::{Request, Response, Status, async_trait};
 
 use super::Admin;
@@ -12,14 +13,10 @@ impl SystemService for Admin {
         let caller = Caller::of(&request)?;
         Ok(Response::new(Info {
             version: env!("CARGO_PKG_VERSION").to_owned(),
-            ca_fingerprint: hex(&self.0.authority.spki_sha256()),
+            ca_fingerprint: HEXLOWER.encode(&self.0.authority.spki_sha256()),
             role: caller.role.to_string(),
             key_id: caller.key.to_string(),
             epoch: self.0.epoch.clone(),
         }))
     }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
