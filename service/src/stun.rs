@@ -11,6 +11,9 @@ use crate::rate::{Limiter, RateLimit};
 /// What an address behind one NAT may ask; a source may be forged, so that nobody can be flooded through us.
 const ANSWERS: RateLimit = RateLimit { burst: 256, every: Duration::from_millis(10) };
 
+/// Pause after the socket itself failed: what it lacks, memory most likely, may come back, and the log is not flooded.
+const SOCKET_PAUSE: Duration = Duration::from_millis(100);
+
 /// Answers for ever.
 pub(crate) async fn serve(socket: UdpSocket) {
     let limiter: Limiter<IpAddr> = ANSWERS.limiter();
@@ -21,7 +24,7 @@ pub(crate) async fn serve(socket: UdpSocket) {
             debug!(%error, "STUN");
             if error.kind() == io::ErrorKind::Other {
                 warn!(%error, "STUN socket");
-                tokio::time::sleep(Duration::from_millis(100)).await;
+                tokio::time::sleep(SOCKET_PAUSE).await;
             }
         }
     }
