@@ -167,6 +167,13 @@ impl Shared {
         read(&snapshot).map_err(|error| self.directory.explain(error))
     }
 
+    /// Closes the file for good and frees the directory.
+    fn shut(&self) {
+        self.closed.cancel();
+        *self.database.write().unwrap_or_else(PoisonError::into_inner) = None;
+        self.directory.unlock();
+    }
+
     /// Why there is no database.
     fn absence(&self) -> StoreError {
         match self.closed.is_cancelled() {
@@ -227,5 +234,24 @@ async fn blocking<T: Send + 'static>(
             Err(StoreError::Unavailable { operation: "read", reason: "the database panicked; see the log".to_owned() })
         }
         Err(_) => Err(StoreError::Closed),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_writer_that_ends_closes_the_store_for_its_readers_too() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let options = EmbeddedOptions::new(directory.path());
+        let (Embedded { shared, commands }, _) = Embedded::open(options).await.expect("a store");
+        let (unheard, _) = mpsc::channel();
+        let store = Embedded { shared, commands: unheard };
+        let mut watch = store.watch("/", Start::Now).await.expect("a watch");
+        drop(commands); // the thread's one reason to return untold
+        let end = tokio::time::timeout(Duration::from_secs(30), watch.next()).await.expect("the watch goes on");
+        assert!(matches!(end, Err(StoreError::Closed)), "{end:?}");
+        assert!(matches!(store.get("/").await, Err(StoreError::Closed)));
     }
 }

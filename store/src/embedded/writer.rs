@@ -48,6 +48,19 @@ pub(super) struct Writer {
     rest_until: Option<Instant>,
 }
 
+/// Shuts the store when its writer ends, however it does: whoever reads or follows learns at once that nothing will be
+/// written any more, and the process can end instead of refusing every change for ever.
+struct End(Arc<Shared>);
+
+impl Drop for End {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            error!("the store's writer has died; the process must be started again");
+        }
+        self.0.shut();
+    }
+}
+
 /// Why a round failed.
 struct Failure {
     error: redb::Error,
@@ -85,6 +98,7 @@ impl Writer {
     }
 
     fn run(mut self, queue: &Receiver<Command>) {
+        let _end = End(self.shared.clone());
         loop {
             let mut commands = Vec::new();
             match queue.recv_timeout(self.idle_time()) {
@@ -96,7 +110,10 @@ impl Writer {
             // A panic in the database must not leave the store without a writer.
             match catch_unwind(AssertUnwindSafe(|| self.serve(commands))) {
                 Ok(None) => {}
-                Ok(Some(reply)) => return self.close(reply),
+                Ok(Some(reply)) => {
+                    self.shared.shut();
+                    return drop(reply.send(Ok(())));
+                }
                 Err(_) => {
                     error!("the writer panicked; opening the file again");
                     self.reopen();
@@ -231,13 +248,6 @@ impl Writer {
                 None
             }
         }
-    }
-
-    fn close(&self, reply: Reply<()>) {
-        self.shared.closed.cancel();
-        *self.shared.database.write().unwrap_or_else(PoisonError::into_inner) = None;
-        self.shared.directory.unlock();
-        let _ = reply.send(Ok(()));
     }
 }
 
