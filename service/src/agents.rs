@@ -20,7 +20,7 @@ mod streams;
 #[cfg(test)]
 mod swarm;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 mod turns;
 mod view;
 

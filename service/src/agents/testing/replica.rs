@@ -159,7 +159,7 @@ pub(crate) struct Replica {
 }
 
 impl Replica {
-    pub(crate) fn shared(&self) -> &Shared {
+    pub(in crate::agents) fn shared(&self) -> &Shared {
         &self.agents.shared
     }
 
