@@ -2,18 +2,25 @@
 //! replicas that start together agree and only one of them tells the key.
 
 use std::{
+    error::Error,
     fs::OpenOptions,
     io::Write as _,
     os::unix::fs::OpenOptionsExt as _,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
-use cladnet_model::{ApiKey, ApiKeyText, Cluster, Role, Secret};
+use cladnet_model::{ApiKey, ApiKeyText, Cluster, KeyId, Role, Secret};
 use cladnet_pki::Authority;
 use cladnet_store::{Key, Sealed, Store, StoreError, key};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use tokio::time::sleep;
+use tracing::warn;
 use zeroize::Zeroizing;
+
+/// Before a store that does not answer is asked again.
+const PAUSE: Duration = Duration::from_secs(1);
 
 /// What an installation is known by.
 pub(crate) struct Installation {
@@ -91,31 +98,93 @@ async fn make(store: &Store, key_file: Option<&Path>, now: Timestamp) -> Result<
     if let Some(path) = key_file {
         write_key(path, &text).map_err(|source| BootstrapError::KeyFile { path: path.to_owned(), source })?;
     }
-    let made = store
-        .transaction()
-        .absent(&key::cluster())
-        .absent(&authority_key())
-        .put(&key::cluster(), &cluster)
-        .put_sealed(&authority_key(), &pem)
-        .put(&key::api_key(text.id()), &record)
-        .commit()
-        .await;
-    if let (Err(error), Some(path)) = (&made, key_file)
-        && !matches!(error, StoreError::OutcomeUnknown { .. })
-    {
+    let made = loop {
+        let made = store
+            .transaction()
+            .absent(&key::cluster())
+            .absent(&authority_key())
+            .put(&key::cluster(), &cluster)
+            .put_sealed(&authority_key(), &pem)
+            .put(&key::api_key(text.id()), &record)
+            .commit()
+            .await;
+        match made {
+            // The same transaction once more: it makes nothing twice, and its answer says what became of the first.
+            Err(StoreError::OutcomeUnknown { reason }) => match settle(store, text.id(), &reason).await? {
+                Settled::Made => break Ok(()),
+                Settled::ByAnother => break Err(StoreError::Conflict { key: key::cluster().to_string() }),
+                Settled::NotYet => {}
+            },
+            made => break made.map(drop),
+        }
+    };
+    if let (Err(_), Some(path)) = (&made, key_file) {
         // The key in it opens nothing. A file that cannot be removed does no harm either.
         let _ = std::fs::remove_file(path);
     }
     match made {
-        Ok(_) => Ok(Installation { authority, epoch: cluster.epoch, first_key: Some(text) }),
+        Ok(()) => Ok(Installation { authority, epoch: cluster.epoch, first_key: Some(text) }),
         // Another replica was faster.
         Err(StoreError::Conflict { .. }) => find(store).await?.ok_or(BootstrapError::NoAuthority),
         Err(error) => Err(error.into()),
     }
 }
 
+/// What became of a first start whose answer was lost.
+enum Settled {
+    /// The installation is ours, and so is its first key.
+    Made,
+    ByAnother,
+    /// There is none.
+    NotYet,
+}
+
+/// Reads back whether our key is there. Asks for as long as it takes: the key is nowhere else, so giving up might lose the
+/// only one of an installation, and telling it might tell one that opens nothing.
+async fn settle(store: &Store, key: &KeyId, reason: &str) -> Result<Settled, StoreError> {
+    warn!(reason, "no answer to the first start's write; finding out whether it happened");
+    loop {
+        match read_back(store, key).await {
+            Err(error) if error.is_transient() => {
+                warn!(error = &error as &dyn Error, "whether this start made the installation is still unknown");
+                sleep(PAUSE).await;
+            }
+            settled => return settled,
+        }
+    }
+}
+
+async fn read_back(store: &Store, key: &KeyId) -> Result<Settled, StoreError> {
+    if store.get(&key::api_key(key)).await?.is_some() {
+        return Ok(Settled::Made);
+    }
+    Ok(if store.get(&key::cluster()).await?.is_some() { Settled::ByAnother } else { Settled::NotYet })
+}
+
 fn write_key(path: &Path, key: &ApiKeyText) -> std::io::Result<()> {
     let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
     writeln!(file, "{key}")?;
     file.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::agents::testing::Etcd;
+
+    #[tokio::test]
+    async fn a_first_key_is_told_although_the_answer_to_its_write_was_lost() {
+        let etcd = Etcd::start().await;
+        let proxy = etcd.proxy().await;
+        let house = proxy.house().await;
+        // Of all that is asked here, only the transaction names it.
+        proxy.lose_answers_to(key::secret("certificate-authority").path());
+        let made = installation(&house.store, None, Timestamp::now()).await.expect("an installation");
+        let told = made.first_key.expect("this start made it");
+        let straight = etcd.house().await.store;
+        let record = straight.get(&key::api_key(told.id())).await.expect("reads").expect("the key is there").value;
+        assert!(record.admits(&told, Timestamp::now()));
+        let found = installation(&straight, None, Timestamp::now()).await.expect("is found");
+        assert_eq!((found.epoch, found.first_key.is_some()), (made.epoch, false));
+    }
 }

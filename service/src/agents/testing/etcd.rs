@@ -3,12 +3,13 @@
 use std::{
     net::{Ipv4Addr, SocketAddr, TcpListener as StdListener},
     process::{Child, Command, Stdio},
+    sync::{Arc, OnceLock},
 };
 
 use cladnet_store::{EtcdOptions, SealingKey, Store};
 use tempfile::TempDir;
 use tokio::{
-    io::copy_bidirectional,
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpListener, TcpStream},
     sync::watch,
 };
@@ -57,8 +58,9 @@ impl Etcd {
     pub(crate) async fn proxy(&self) -> Proxy<'_> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         let (address, open) = (listener.local_addr().unwrap(), watch::Sender::new(true));
-        let task = AbortOnDropHandle::new(tokio::spawn(forward(listener, self.client, open.clone())));
-        Proxy { etcd: self, address, open, _task: task }
+        let lossy = Arc::<OnceLock<String>>::default();
+        let task = AbortOnDropHandle::new(tokio::spawn(forward(listener, self.client, open.clone(), lossy.clone())));
+        Proxy { etcd: self, address, open, lossy, _task: task }
     }
 
     async fn connect(&self, address: SocketAddr) -> Store {
@@ -83,10 +85,16 @@ pub(crate) struct Proxy<'a> {
     etcd: &'a Etcd,
     address: SocketAddr,
     open: watch::Sender<bool>,
+    lossy: Arc<OnceLock<String>>,
     _task: AbortOnDropHandle<()>,
 }
 
 impl Proxy<'_> {
+    /// From now on a request that holds `text` gets through, but its connection ends with the answer.
+    pub(crate) fn lose_answers_to(&self, text: &str) {
+        self.lossy.set(text.to_owned()).expect("once");
+    }
+
     /// A store through it.
     pub(crate) async fn house(&self) -> House {
         House::over(self.etcd.connect(self.address).await)
@@ -102,18 +110,43 @@ impl Proxy<'_> {
     }
 }
 
-async fn forward(listener: TcpListener, target: SocketAddr, open: watch::Sender<bool>) {
+async fn forward(listener: TcpListener, target: SocketAddr, open: watch::Sender<bool>, lossy: Arc<OnceLock<String>>) {
     while let Ok((mut client, _)) = listener.accept().await {
         let mut open = open.subscribe();
         if !*open.borrow() {
             continue;
         }
+        let lossy = lossy.clone();
         tokio::spawn(async move {
             let Ok(mut server) = TcpStream::connect(target).await else { return };
             tokio::select! {
-                _ = copy_bidirectional(&mut client, &mut server) => {}
+                () = carry(&mut client, &mut server, &lossy) => {}
                 _ = open.wait_for(|open| !open) => {}
             }
         });
+    }
+}
+
+/// Carries bytes both ways until one end closes, or until the answer comes to a request that is to have none.
+async fn carry(client: &mut TcpStream, server: &mut TcpStream, lossy: &OnceLock<String>) {
+    let ((mut from_client, mut to_client), (mut from_server, mut to_server)) = (client.split(), server.split());
+    let (mut asked, mut answered) = (vec![0; 1 << 16], vec![0; 1 << 16]);
+    let mut lost = false;
+    loop {
+        let carried = tokio::select! {
+            asking = from_client.read(&mut asked) => {
+                let request = &asked[..asking.unwrap_or(0)];
+                let matches = |text: &String| request.windows(text.len()).any(|part| part == text.as_bytes());
+                lost |= lossy.get().is_some_and(matches);
+                to_server.write_all(request).await.map(|()| request.len())
+            }
+            answering = from_server.read(&mut answered) => match answering {
+                Ok(length) if !lost => to_client.write_all(&answered[..length]).await.map(|()| length),
+                _ => return,
+            },
+        };
+        if matches!(carried, Ok(0) | Err(_)) {
+            return;
+        }
     }
 }
