@@ -114,6 +114,12 @@ impl Agents {
         }
         self.shared.streams.end_all(&Status::unavailable("the service is stopping; try another replica"));
     }
+
+    /// Whether the view has seen the store.
+    #[cfg(test)]
+    pub(crate) fn has_view(&self) -> bool {
+        self.shared.view().revision().is_some()
+    }
 }
 
 impl Shared {

@@ -3,11 +3,13 @@
 use std::{
     io,
     net::{SocketAddr, TcpListener as StdListener},
+    panic::AssertUnwindSafe,
     sync::Arc,
 };
 
 use cladnet_model::ApiKeyText;
 use cladnet_store::Store;
+use futures_util::FutureExt as _;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::{TcpListener, UdpSocket};
@@ -19,7 +21,7 @@ use crate::{
     agents::{self, Agents},
     auth::Gates,
     bootstrap::{self, BootstrapError},
-    events,
+    envelope, events,
     listener::{self, Security},
     router,
     tls::{self, ServerTls, TlsError},
@@ -46,8 +48,11 @@ pub enum StartError {
     },
     #[error("{address} is no loopback address; {option} sends keys in clear and so serves this machine only")]
     NotLoopback { address: SocketAddr, option: &'static str },
-    #[error("the store's changes are no longer heard; start the service again")]
-    Deaf,
+    /// A part without which the others had better not go on.
+    #[error("{part} ended; start the service again")]
+    Ended { part: &'static str },
+    #[error("{part} panicked ({message}); start the service again")]
+    Panicked { part: &'static str, message: String },
 }
 
 /// The ports of a replica, opened before its store so that a start that is refused leaves nothing behind.
@@ -158,7 +163,9 @@ impl Server {
         self.first_key.as_ref()
     }
 
-    /// Serves until `shutdown`; then streams end, and requests in flight get a moment to finish.
+    /// Serves until `shutdown`; then streams end, and requests in flight get a moment to finish. Everything that runs here is
+    /// vital: when one part ends untold or panics, all end, and whoever started the process starts it again. What belongs to
+    /// one connection, request or stream has a task of its own and ends alone.
     pub async fn run(self, shutdown: CancellationToken) -> Result<(), StartError> {
         let Self { service, tls, ports: Ports { listener, insecure, stun }, first_key: _ } = self;
         let stop = service.shutdown.clone();
@@ -168,37 +175,47 @@ impl Server {
         }
         let secure = listener::serve(listener, Security::Tls(tls.clone()), router::full(&service), stop.clone());
         let plain = async {
-            if let Some(listener) = insecure {
-                listener::serve(listener, Security::Plain, router::cbnet_only(&service), stop.clone()).await;
+            match insecure {
+                Some(listener) => {
+                    listener::serve(listener, Security::Plain, router::cbnet_only(&service), stop.clone()).await;
+                }
+                None => stop.cancelled().await,
             }
         };
-        let served = async { tokio::join!(secure, plain) };
-        let background = async {
-            let stun = async {
-                match stun {
-                    Some(socket) => crate::stun::serve(socket).await,
-                    None => std::future::pending().await,
-                }
-            };
-            tokio::join!(tls.renew(&service), stun, events::trim_for_ever(&service.store))
-        };
-        let agents = async {
-            service.agents.run().await;
-            if stop.is_cancelled() {
-                std::future::pending::<()>().await; // requests in flight have their moment
+        let stun = async {
+            match stun {
+                Some(socket) => crate::stun::serve(socket).await,
+                None => stop.cancelled().await,
             }
         };
         let stopping = async {
             shutdown.cancelled().await;
             stop.cancel();
-            std::future::pending::<()>().await;
+            Ok(())
         };
-        tokio::select! {
-            _ = served => Ok(()),
-            _ = background => Ok(()),
-            () = agents => Err(StartError::Deaf),
-            () = stopping => Ok(()),
-        }
+        tokio::try_join!(
+            stopping,
+            vital("the listener", &stop, secure),
+            vital("the listener without TLS", &stop, plain),
+            vital("the replica's view of the store", &stop, service.agents.run()),
+            vital("the STUN server", &stop, stop.run_until_cancelled(stun)),
+            vital("the certificate's renewal", &stop, stop.run_until_cancelled(tls.renew(&service))),
+            vital("the removal of old events", &stop, stop.run_until_cancelled(events::trim_for_ever(&service.store))),
+        )?;
+        Ok(())
+    }
+}
+
+/// Runs a part that may end only when the replica stops.
+async fn vital<T>(
+    part: &'static str,
+    stop: &CancellationToken,
+    work: impl Future<Output = T>,
+) -> Result<(), StartError> {
+    match AssertUnwindSafe(work).catch_unwind().await {
+        Ok(_) if stop.is_cancelled() => Ok(()),
+        Ok(_) => Err(StartError::Ended { part }),
+        Err(panic) => Err(StartError::Panicked { part, message: envelope::message(&*panic).to_owned() }),
     }
 }
 
@@ -267,3 +284,6 @@ fn lacks_ipv6(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::AddrNotAvailable
         || error.raw_os_error() == Some(nix::errno::Errno::EAFNOSUPPORT as i32)
 }
+
+#[cfg(test)]
+mod tests;

@@ -25,7 +25,7 @@ const ATTEMPTS: usize = 8;
 #[derive(Debug)]
 pub(super) struct Reports {
     desk: Arc<Desk>,
-    _writer: AbortOnDropHandle<()>,
+    writer: AbortOnDropHandle<()>,
 }
 
 #[derive(Debug)]
@@ -46,7 +46,12 @@ impl Reports {
     pub(super) fn start(shared: Arc<Shared>, host: HostId) -> Self {
         let desk = Arc::new(Desk { host, reported: Mutex::default(), changed: Notify::new() });
         let writer = tokio::spawn(write(shared, desk.clone()));
-        Self { desk, _writer: AbortOnDropHandle::new(writer) }
+        Self { desk, writer: AbortOnDropHandle::new(writer) }
+    }
+
+    /// Waits until nothing is written any more, which no stream may outlive: only a panic ends the writer early.
+    pub(super) async fn ended(&mut self) {
+        let _ = (&mut self.writer).await;
     }
 
     pub(super) fn facts(&self, facts: HostFacts) {

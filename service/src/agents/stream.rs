@@ -2,7 +2,7 @@
 //! is never a queue of messages: see [`super::session`]. A message is made when the network takes one, so a slow agent
 //! costs what the network holds for it and nothing more.
 
-use std::{net::IpAddr, sync::Arc, time::Duration};
+use std::{net::IpAddr, panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
 use cladnet_model::{NetworkId, Presence};
 use cladnet_proto::{
@@ -12,13 +12,13 @@ use cladnet_proto::{
     },
     convert,
 };
-use futures_util::{Stream, StreamExt as _};
+use futures_util::{FutureExt as _, Stream, StreamExt as _};
 use tokio::{
     sync::mpsc,
     time::{Instant, sleep_until, timeout},
 };
 use tonic::Status;
-use tracing::{Instrument as _, debug, info, info_span, warn};
+use tracing::{Instrument as _, debug, error, info, info_span, warn};
 
 use super::{
     Shared,
@@ -28,6 +28,7 @@ use super::{
     session::Session,
     streams::Handle,
 };
+use crate::envelope;
 
 /// How long an agent may keep a stream waiting.
 #[derive(Debug, Clone, Copy)]
@@ -75,15 +76,21 @@ pub(super) fn start(
     let (outbound, outgoing) = rendezvous::channel();
     let span = info_span!("stream", host = %caller.host.id);
     let task = async move {
-        let reason = match Conversation::open(&shared, caller, from, heard, patience, &outbound).await {
-            Ok(mut conversation) => {
-                info!(from = ?from, "agent connected");
-                let reason = conversation.run(&outbound).await;
-                info!(reason = reason.message(), "agent disconnected");
-                reason
+        let conversation = async {
+            match Conversation::open(&shared, caller, from, heard, patience, &outbound).await {
+                Ok(mut conversation) => {
+                    info!(from = ?from, "agent connected");
+                    let reason = conversation.run(&outbound).await;
+                    info!(reason = reason.message(), "agent disconnected");
+                    reason
+                }
+                Err(reason) => reason,
             }
-            Err(reason) => reason,
         };
+        let reason = AssertUnwindSafe(conversation).catch_unwind().await.unwrap_or_else(|panic| {
+            error!(panic = envelope::message(&*panic), "a stream panicked");
+            broken()
+        });
         // An agent that does not read is not told.
         if let Ok(Some(wanted)) = timeout(FAREWELL, outbound.wanted()).await {
             wanted.send(Err(reason));
@@ -213,6 +220,7 @@ where
                     self.reports.compare(&self.shared.view());
                     self.stale = true;
                 }
+                () = self.reports.ended() => return Err(broken()),
                 Some(command) = self.commands.recv(), if self.command.is_none() => self.command = Some(command),
                 wanted = outbound.wanted(), if ready => {
                     let wanted = wanted.ok_or_else(gone)?;
@@ -318,6 +326,10 @@ where
         Ok(None) => Err(gone()),
         Err(_) => Err(Status::deadline_exceeded("no hello came in time")),
     }
+}
+
+fn broken() -> Status {
+    Status::internal("something went wrong inside the service; connect again")
 }
 
 fn gone() -> Status {

@@ -374,3 +374,23 @@ async fn a_late_write_of_an_earlier_report_is_put_right() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn a_stream_that_panics_tells_its_agent_and_ends_alone() {
+    let (house, replica, agents) = house_with(2).await;
+    let record = house.store.get(&key::host(&agents[0].host)).await.unwrap().unwrap();
+    let caller = Caller { host: record.value, revision: record.modified, valid_for: Duration::from_secs(3_600) };
+    let hello = AgentMessage { message: Some(Heard::Hello(Hello::default())) };
+    let heard = futures_util::stream::iter([true, false])
+        .map(move |first| if first { Ok(hello.clone()) } else { panic!("a bug") });
+    let mut told = start(replica.agents.shared.clone(), caller, None, heard, Patience::default());
+    let end = loop {
+        let next = timeout(DEADLINE, told.next()).await.expect("the stream goes on");
+        if let Err(status) = next.expect("a reason") {
+            break status;
+        }
+    };
+    assert_eq!(end.code(), Code::Internal, "{end}");
+    let mut wire = agents[1].sync(&replica).await.unwrap();
+    assert!(matches!(wire.next("welcome").await, Ok(Told::Welcome(_))));
+}
