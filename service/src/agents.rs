@@ -26,14 +26,17 @@ mod view;
 
 use std::{
     net::IpAddr,
-    sync::{Arc, RwLock, RwLockReadGuard},
+    sync::{Arc, OnceLock, RwLock, RwLockReadGuard},
     time::Duration,
 };
 
 use cladnet_model::TokenId;
 use cladnet_pki::Authority;
 use cladnet_store::{Store, Transaction};
-use tokio::{sync::watch, time::timeout};
+use tokio::{
+    sync::watch,
+    time::{Instant, timeout},
+};
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
 
@@ -58,7 +61,7 @@ const WRONG_SECRETS: RateLimit = RateLimit { burst: 5, every: Duration::from_sec
 const WRONG_TOKENS: RateLimit = RateLimit { burst: 30, every: Duration::from_secs(2) };
 
 /// A replica whose view is further behind the store than this has lost it: the caller should try another one.
-const PATIENCE: Duration = Duration::from_secs(10);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 
 /// The agents' side of one replica. Cheap to clone.
 #[derive(Clone)]
@@ -82,6 +85,10 @@ struct Shared {
     view: RwLock<View>,
     /// Revision of the view; [`i64::MIN`] before it has seen the store.
     revision: watch::Sender<i64>,
+    /// Since when the view may be out of date; absent before it is followed.
+    stale: OnceLock<watch::Receiver<Option<Instant>>>,
+    /// The store answered just before.
+    made_at: Instant,
     streams: Streams,
     answers: commands::Answers,
     turns: Turns<TokenId>,
@@ -96,6 +103,8 @@ impl Agents {
             parts,
             view: RwLock::default(),
             revision: watch::Sender::new(i64::MIN),
+            stale: OnceLock::new(),
+            made_at: Instant::now(),
             streams: Streams::default(),
             answers: commands::Answers::default(),
             turns: Turns::default(),
@@ -113,6 +122,12 @@ impl Agents {
             () = presence::run(&self.shared) => {}
         }
         self.shared.streams.end_all(&Status::unavailable("the service is stopping; try another replica"));
+    }
+
+    /// Whether this replica hears of the store, or did a moment ago: costs no read.
+    pub(crate) fn is_current(&self) -> bool {
+        let stale = self.shared.stale.get().map_or(Some(self.shared.made_at), |stale| *stale.borrow());
+        stale.is_none_or(|since| since.elapsed() < PATIENCE)
     }
 
     /// Whether the view has seen the store.

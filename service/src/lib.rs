@@ -18,6 +18,7 @@ mod envelope;
 mod error;
 mod events;
 mod grpc;
+mod health;
 mod hosts;
 mod listener;
 mod networks;

@@ -15,7 +15,7 @@ use tonic::Status;
 use tower::ServiceExt as _;
 
 use crate::{
-    Service, auth, docs, envelope, grpc,
+    Service, auth, docs, envelope, grpc, health,
     request_id::RequestId,
     rest::{self, binding::Dialect, problem::Problem},
 };
@@ -26,7 +26,7 @@ pub(crate) fn full(service: &Arc<Service>) -> Router {
     let grpc = guarded(service, grpc::all(service));
     let rest = rest::router(service, &pool, &grpc, |_| true);
     let pages = docs::cladnet(&pool).merge(docs::cbnet(&pool)).route("/", get(|| async { Redirect::to("/docs/") }));
-    compose(rest.merge(pages), grpc).layer(from_fn(envelope::wrap))
+    compose(rest.merge(pages).merge(health::router(service)), grpc).layer(from_fn(envelope::wrap))
 }
 
 /// `cbnet.v1` alone, for the listener without TLS.

@@ -15,6 +15,7 @@ use super::{
 /// Follows the store until the replica stops, or until no more can be heard of the store.
 pub(super) async fn run(shared: &Arc<Shared>) {
     let mut updates = shared.parts.store.follow(&key::everything());
+    let _ = shared.stale.set(updates.stale_since()); // runs once
     loop {
         let update = tokio::select! {
             update = updates.next() => update,

@@ -10,7 +10,6 @@ use cladnet_proto::{
     },
     convert::{FieldError, required},
 };
-use cladnet_store::key;
 use tonic::{Request, Response, Status, async_trait};
 
 use super::{
@@ -29,8 +28,9 @@ const WAIT: Duration = Duration::from_secs(10);
 
 #[async_trait]
 impl SystemManagementService for Cbnet {
+    /// Readiness, by the name that this interface has for it.
     async fn health(&self, _request: Request<()>) -> Result<Response<String>, Status> {
-        self.0.store.get(&key::cluster()).await.map_err(CallError::from)?;
+        self.0.ready()?;
         Ok(Response::new("healthy".to_owned()))
     }
 
