@@ -6,6 +6,7 @@ mod key;
 mod network;
 mod path;
 mod peer;
+mod stream;
 mod system;
 mod test;
 mod token;

@@ -30,9 +30,9 @@ use std::{
     time::Duration,
 };
 
-use cladnet_model::TokenId;
+use cladnet_model::{KeyId, TokenId};
 use cladnet_pki::Authority;
-use cladnet_store::{Store, Transaction};
+use cladnet_store::{Revision, Store, Transaction};
 use tokio::{
     sync::watch,
     time::{Instant, timeout},
@@ -134,6 +134,12 @@ impl Agents {
     #[cfg(test)]
     pub(crate) fn has_view(&self) -> bool {
         self.shared.view().revision().is_some()
+    }
+
+    /// Whether an API key that was there at `since` still is, by what this replica has heard of the store: costs no read.
+    pub(crate) fn admits(&self, key: &KeyId, since: Revision) -> bool {
+        let view = self.shared.view();
+        view.revision() < Some(since.get()) || view.admits(key, self.shared.parts.clock.now())
     }
 }
 

@@ -1,25 +1,25 @@
 //! Events, as `cladnet.v1` shows them: the kept ones, and new ones as they happen.
 
-use std::pin::Pin;
-
 use cladnet_proto::cladnet::v1::{
     Event, ListEventsRequest, ListEventsResponse, WatchEventsRequest, event_service_server::EventService,
 };
 use cladnet_store::{Change, StoreError, key};
-use futures_util::{Stream, stream};
+use futures_util::{StreamExt as _, stream};
 use tonic::{Request, Response, Status, async_trait};
 
-use super::{Admin, optional_network};
+use super::{
+    Admin, optional_network,
+    stream::{Messages, bounded},
+};
 use crate::{
+    auth::Caller,
     error::CallError,
     page::{Order, Page},
 };
 
-type Events = Pin<Box<dyn Stream<Item = Result<Event, Status>> + Send>>;
-
 #[async_trait]
 impl EventService for Admin {
-    type WatchEventsStream = Events;
+    type WatchEventsStream = Messages<Event>;
 
     async fn list_events(&self, request: Request<ListEventsRequest>) -> Result<Response<ListEventsResponse>, Status> {
         let request = request.into_inner();
@@ -30,25 +30,19 @@ impl EventService for Admin {
         Ok(Response::new(ListEventsResponse { events: events.iter().map(Event::from).collect(), next_page_token }))
     }
 
-    async fn watch_events(&self, request: Request<WatchEventsRequest>) -> Result<Response<Events>, Status> {
+    async fn watch_events(&self, request: Request<WatchEventsRequest>) -> Result<Response<Messages<Event>>, Status> {
+        let caller = Caller::of(&request)?;
         let network = optional_network(&request.into_inner().network_id)?;
         let now = self.0.store.list(&key::events()).await.map_err(CallError::from)?.revision;
         let watch = self.0.store.watch(&key::events(), now).await.map_err(CallError::from)?;
-        let shutdown = self.0.shutdown.clone();
-        let batches = stream::unfold(Some(watch), move |watch| {
-            let shutdown = shutdown.clone();
-            async move {
-                let mut watch = watch?;
-                tokio::select! {
-                    batch = watch.next() => match batch {
-                        Ok(batch) => Some((Ok(batch.changes), Some(watch))),
-                        Err(error) => Some((Err(ended(error)), None)),
-                    },
-                    () = shutdown.cancelled() => None,
-                }
+        let batches = stream::unfold(Some(watch), async |watch| {
+            let mut watch = watch?;
+            match watch.next().await {
+                Ok(batch) => Some((Ok(batch.changes), Some(watch))),
+                Err(error) => Some((Err(ended(error)), None)),
             }
         });
-        let events = futures_util::StreamExt::flat_map(batches, move |batch| {
+        let events = batches.flat_map(move |batch| {
             let wanted = |event: &cladnet_model::Event| network.is_none() || event.network == network;
             let events: Vec<Result<Event, Status>> = match batch {
                 Err(status) => vec![Err(status)],
@@ -62,7 +56,7 @@ impl EventService for Admin {
             };
             stream::iter(events)
         });
-        Ok(Response::new(Box::pin(events)))
+        Ok(Response::new(bounded(&self.0, caller, now, events)))
     }
 }
 

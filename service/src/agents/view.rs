@@ -6,9 +6,10 @@ mod network;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use cladnet_model::{CommandRecord, Host, HostId, Membership, MembershipStatus, NetworkId, Presence};
+use cladnet_model::{CommandRecord, Host, HostId, KeyId, Membership, MembershipStatus, NetworkId, Presence};
 use cladnet_store::{AnyKey, AnyRecord, Batch, Change, Key, Listing, Revision, Undecodable, Update, Versioned};
 use ipnet::Ipv4Net;
+use jiff::Timestamp;
 use tracing::{error, warn};
 
 pub(crate) use network::{NetworkState, fingerprint};
@@ -24,6 +25,8 @@ pub(crate) struct View {
     networks_of: BTreeMap<HostId, BTreeSet<NetworkId>>,
     statuses: BTreeMap<(NetworkId, HostId), MembershipStatus>,
     presences: BTreeMap<HostId, (Presence, Revision)>,
+    /// When each API key expires, if it does.
+    api_keys: BTreeMap<KeyId, Option<Timestamp>>,
     /// Keys with a value that was never readable.
     unreadable: BTreeMap<String, AnyKey>,
 }
@@ -67,6 +70,11 @@ impl View {
     /// Where a host's stream is, and when that was written.
     pub(crate) fn presence(&self, host: &HostId) -> Option<&(Presence, Revision)> {
         self.presences.get(host)
+    }
+
+    /// Whether there is such an API key, and it has not expired.
+    pub(crate) fn admits(&self, key: &KeyId, now: Timestamp) -> bool {
+        self.api_keys.get(key).is_some_and(|expires_at| expires_at.is_none_or(|expires_at| now < expires_at))
     }
 
     /// What the agent last reported of a membership.
@@ -209,6 +217,7 @@ impl View {
                 self.presences.insert(host.clone(), (presence, item.modified));
                 changes.presences.insert(host);
             }
+            (AnyKey::ApiKey(id), AnyRecord::ApiKey(key)) => drop(self.api_keys.insert(id, key.expires_at)),
             (_, AnyRecord::Command(command)) => changes.commands.push(CommandChange::Put(command, item.modified)),
             _ => {}
         }
@@ -245,6 +254,7 @@ impl View {
                 self.presences.remove(&host);
                 changes.presences.insert(host);
             }
+            AnyKey::ApiKey(id) => drop(self.api_keys.remove(&id)),
             AnyKey::Command(..) => changes.commands.push(CommandChange::Deleted(key)),
             _ => {}
         }

@@ -1,9 +1,15 @@
 //! Join tokens, API keys and events over REST.
 
+use std::time::Duration;
+
+use cladnet_proto::cladnet::v1::{WatchEventsRequest, event_service_client::EventServiceClient};
 use http::{Method, StatusCode};
 use serde_json::{Value, json};
 
-use crate::harness::Harness;
+use crate::harness::{Harness, bearing};
+
+/// Longer than anything here takes on a busy machine.
+const DEADLINE: Duration = Duration::from_secs(30);
 
 #[tokio::test]
 async fn a_token_is_told_once_listed_without_its_secret_and_revoked() {
@@ -88,4 +94,30 @@ async fn events_are_watched_as_server_sent_events() {
     let event = text.lines().find_map(|line| line.strip_prefix("data: ")).expect("an event");
     let event: Value = serde_json::from_str(event).expect("is JSON");
     assert_eq!((&event["kind"], &event["networkId"]), (&json!("network.created"), &json!("prod")));
+}
+
+#[tokio::test]
+async fn a_watch_of_events_ends_with_the_key_that_opened_it() {
+    let harness = Harness::start().await;
+    let viewer = harness.key("viewer").await;
+    let mut client = EventServiceClient::new(harness.channel().await);
+    let request = bearing(&viewer, WatchEventsRequest::default());
+    let mut events = client.watch_events(request).await.expect("a stream").into_inner();
+    let watch = harness.request(Method::GET, "/api/v1/events/watch").bearer_auth(&viewer);
+    let watch = watch.send().await.expect("a stream");
+    let keys = harness.get("/api/v1/keys").await.body;
+    let key = keys["keys"].as_array().expect("keys").iter().find(|key| key["role"] == "viewer").expect("the viewer's");
+    let path = format!("/api/v1/keys/{}", key["keyId"].as_str().expect("an id"));
+    assert_eq!(harness.rest(Method::DELETE, &path, None).await.status, StatusCode::OK);
+    let end = async {
+        loop {
+            if let Err(status) = events.message().await {
+                return status;
+            }
+        }
+    };
+    let (end, text) = tokio::time::timeout(DEADLINE, async { tokio::join!(end, watch.text()) }).await.expect("go on");
+    assert_eq!(end.code(), tonic::Code::Unauthenticated, "{end}");
+    let text = text.expect("ends in order");
+    assert!(text.contains("event: error") && text.contains("401"), "{text}");
 }

@@ -1,6 +1,6 @@
 //! Replicas over one store in this process, reached over real TLS, and agents that speak to them.
 
-use std::{collections::BTreeSet, net::SocketAddr, time::Duration};
+use std::{collections::BTreeSet, net::SocketAddr, sync::Arc, time::Duration};
 
 use cladnet_model::{HostId, JoinToken, Labels, NetworkId, Peer, Secret, Token, TokenId};
 use cladnet_pki::{
@@ -27,7 +27,7 @@ use tonic::{Status, Streaming, transport::Channel};
 
 use super::{Copy, facts, network};
 use crate::{
-    Clock, Config, Server,
+    Clock, Config, Server, Service,
     agents::{Agents, Shared},
 };
 
@@ -90,6 +90,7 @@ impl House {
             ca_pem: server.ca_pem().to_owned(),
             ca: server.agents().shared.parts.authority.spki_sha256(),
             agents: server.agents().clone(),
+            service: server.service().clone(),
             task: tokio::spawn(server.run(shutdown.clone()).map(|served| served.expect("nothing but a stop ends it"))),
             shutdown,
         }
@@ -154,6 +155,7 @@ pub(crate) struct Replica {
     pub(crate) ca_pem: String,
     pub(crate) ca: [u8; 32],
     pub(crate) agents: Agents,
+    pub(crate) service: Arc<Service>,
     shutdown: CancellationToken,
     task: JoinHandle<()>,
 }
