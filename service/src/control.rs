@@ -14,6 +14,9 @@ use crate::{Service, error::CallError, networks::TRIES, peers::PeerRow};
 /// Peers told in one transaction: each takes two changes.
 const CHUNK: usize = 60;
 
+/// What is said of those who have not carried it out.
+const STORED: &str = "the wish is stored and takes effect when it returns";
+
 /// What became of a command at one peer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Outcome {
@@ -61,7 +64,7 @@ impl Service {
     ) -> Result<Vec<PeerOutcome>, CallError> {
         let steered = peers.iter().filter(|peer| !peer.membership.plain).map(PeerRow::id).collect();
         let told = self.desire(network, steered, desired, actor).await?;
-        let mut reports = Reports::new(desired);
+        let (mut reports, mut connected) = (Reports::new(desired), Vec::new());
         for peer in peers {
             match told.get(peer.id()) {
                 _ if peer.membership.plain => {
@@ -69,13 +72,23 @@ impl Service {
                 }
                 None => reports.tell(&peer, Outcome::Failed, "left the network at the same moment"),
                 Some(_) if !peer.online => {
-                    reports.tell(&peer, Outcome::Offline, "is not connected; carried out when it returns");
+                    reports.tell(&peer, Outcome::Offline, &format!("is offline; {STORED}"));
                 }
-                Some(since) => reports.expect(peer, *since),
+                Some(since) => connected.push((peer, *since)),
             }
         }
         // The agents' time begins when the last of them has been told.
-        self.await_reports(network, Instant::now() + wait, &mut reports).await?;
+        let deadline = Instant::now() + wait;
+        // A stream may outlive its machine for a while, and so may what was reported on it.
+        let ids: Vec<HostId> = connected.iter().map(|(peer, _)| peer.id().clone()).collect();
+        let asked = self.agents.ask_all(&ids, |host| self.agents.answers(network, host, deadline)).await;
+        for ((peer, since), (_, answers)) in connected.into_iter().zip(asked) {
+            match (since, answers) {
+                (None, false) => reports.tell(&peer, Outcome::Offline, &format!("does not answer; {STORED}")),
+                _ => reports.expect(peer, since, answers),
+            }
+        }
+        self.await_reports(network, deadline, &mut reports).await?;
         Ok(reports.conclude(&self.online().await?))
     }
 
@@ -156,8 +169,10 @@ struct Reports {
 /// A report that is to come.
 struct Expected {
     peer: PeerRow,
-    /// Only a report of this revision or a later one counts; any does when nothing was changed.
+    /// Only a report of this revision or a later one counts; any does when nothing was changed and the agent answers.
     since: Option<Revision>,
+    /// Whether the agent answered after the wish was written.
+    answers: bool,
     /// The last one, whether it counts or not.
     last: Option<PeerState>,
 }
@@ -167,8 +182,8 @@ impl Reports {
         Self { desired, expected: BTreeMap::new(), outcomes: Vec::new() }
     }
 
-    fn expect(&mut self, peer: PeerRow, since: Option<Revision>) {
-        self.expected.insert(peer.id().clone(), Expected { peer, since, last: None });
+    fn expect(&mut self, peer: PeerRow, since: Option<Revision>, answers: bool) {
+        self.expected.insert(peer.id().clone(), Expected { peer, since, answers, last: None });
     }
 
     fn are_complete(&self) -> bool {
@@ -208,13 +223,12 @@ impl Reports {
 
     /// No more reports: what is missing is told by the last one and by whether the agent is still `online`.
     fn conclude(mut self, online: &BTreeSet<HostId>) -> Vec<PeerOutcome> {
-        for (host, Expected { peer, last, .. }) in std::mem::take(&mut self.expected) {
+        for (host, Expected { peer, last, answers, .. }) in std::mem::take(&mut self.expected) {
             match last {
+                _ if !online.contains(&host) => self.tell(&peer, Outcome::Offline, &format!("went away; {STORED}")),
+                Some(_) if !answers => self.tell(&peer, Outcome::TimedOut, &format!("does not answer; {STORED}")),
                 // An agent that is where it should be already may have nothing new to say.
                 Some(state) if state == self.wanted() => self.tell(&peer, Outcome::Acknowledged, state.as_str()),
-                _ if !online.contains(&host) => {
-                    self.tell(&peer, Outcome::Offline, "went away; carried out when it returns");
-                }
                 Some(state) => self.tell(&peer, Outcome::TimedOut, &format!("is still {state}")),
                 None => self.tell(&peer, Outcome::TimedOut, "has not reported yet"),
             }

@@ -6,8 +6,8 @@ mod relay;
 
 use std::{future::Future, time::Duration};
 
-use cladnet_model::{CommandId, HostId};
-use cladnet_proto::cladnet::v1::{AgentCommand, CommandResult, agent_command::Command};
+use cladnet_model::{CommandId, HostId, NetworkId};
+use cladnet_proto::cladnet::v1::{AgentCommand, CommandResult, PathsCommand, agent_command::Command};
 use futures_util::{StreamExt as _, stream};
 use prost::Message as _;
 use tokio::time::{Instant, timeout_at};
@@ -65,6 +65,14 @@ impl Agents {
             }
         };
         timeout_at(deadline, asked).await.unwrap_or(Err(CommandError::TimedOut)).and_then(carried_out)
+    }
+
+    /// Whether the agent of a host answers by `deadline`: its stream may outlive it for a while. It is asked for its path
+    /// to itself, of which there is none.
+    pub(crate) async fn answers(&self, network: &NetworkId, host: &HostId, deadline: Instant) -> bool {
+        let question = PathsCommand { network_id: network.to_string(), host_ids: vec![host.to_string()] };
+        let answer = self.command(host, Command::Paths(question), deadline).await;
+        matches!(answer, Ok(_) | Err(CommandError::Failed(_)))
     }
 
     /// Asks many hosts, not all at a time; the answers come as they come.

@@ -2,13 +2,13 @@
 
 use std::collections::BTreeSet;
 
-use cladnet_model::{DesiredState, PeerState};
+use cladnet_model::{DesiredState, NetworkId, PeerState};
 use cladnet_store::key;
 use http::{Method, StatusCode};
 use serde_json::{Value, json};
 
 use crate::{
-    cast::{agent, connected, controller, enrolled},
+    cast::{agent, connected, controller, enrolled, report},
     harness::Harness,
 };
 
@@ -180,6 +180,22 @@ async fn a_thousand_peers_are_told_in_a_few_transactions() {
     assert!(transactions.len() <= 20, "{} transactions", transactions.len());
     let told = harness.store.list(&key::events()).await.expect("lists").items;
     assert_eq!(told.iter().filter(|event| event.value.kind == "peer.updated").count(), 1_000);
+}
+
+#[tokio::test]
+async fn an_old_status_of_a_machine_that_sleeps_acknowledges_nothing() {
+    let harness = with_network("prod", "10.0.0.0/24").await;
+    let network: NetworkId = "prod".parse().expect("an id");
+    let asleep = enrolled(&harness.store, "prod", "asleep").await;
+    connected(&harness.store, &asleep).await; // its stream is not yet known to be dead
+    for (command, old) in [("COMMAND_UP", PeerState::Tunneling), ("COMMAND_DOWN", PeerState::Released)] {
+        report(&harness.store, &network, &asleep, old, 1).await;
+        let answer = harness.post("/api/v1/networks/prod/control", json!({"command": command, "timeout": "1s"})).await;
+        let result = &answer.body["results"][0];
+        assert_ne!(result["outcome"], "acknowledged", "{command}: {answer:?}");
+        let detail = result["detail"].as_str().expect("text");
+        assert!(detail.contains("does not answer; the wish is stored and takes effect when it returns"), "{detail}");
+    }
 }
 
 #[tokio::test]

@@ -227,3 +227,18 @@ async fn paths_are_reported_and_explained_from_what_the_agent_uses() {
     assert_eq!(tonic::Status::from(nobody.unwrap_err()).code(), Code::NotFound);
     task.abort();
 }
+
+#[tokio::test]
+async fn only_an_agent_that_is_there_answers() {
+    let house = House::with_network("n").await;
+    let replica = house.replica().await;
+    let (there, asleep) = two_agents(&house, &replica).await;
+    let tasks = [
+        answering(&there, &replica, |_| Some(CommandResult::default())).await,
+        answering(&asleep, &replica, |_| None).await,
+    ];
+    assert!(replica.agents.answers(&network_id("n"), &there.host, soon()).await);
+    let shortly = Instant::now() + Duration::from_millis(200);
+    assert!(!replica.agents.answers(&network_id("n"), &asleep.host, shortly).await);
+    tasks.iter().for_each(JoinHandle::abort);
+}
