@@ -16,6 +16,8 @@ pub(crate) struct Known<'a> {
     /// From the provider's metadata.
     pub metadata: Option<IpAddr>,
     pub observed: &'a Observed,
+    /// Where we were seen until the last change.
+    pub left: &'a [IpAddr],
     /// From the configuration.
     pub extra: &'a [SocketAddr],
 }
@@ -37,7 +39,7 @@ pub(crate) fn endpoints(known: Known<'_>) -> Vec<Endpoint> {
     for address in known.observed.addresses() {
         add(address, observed_scope(address.ip(), &known), EndpointSource::Stun);
     }
-    if let Some(address) = known.metadata {
+    if let Some(address) = known.metadata.filter(|address| !known.left.contains(address)) {
         add(SocketAddr::new(address, known.port), scope_of(address), EndpointSource::Metadata);
     }
     for address in known.interface {
@@ -85,7 +87,7 @@ mod tests {
     use super::*;
 
     fn known<'a>(interface: &'a [IpAddr], observed: &'a Observed) -> Known<'a> {
-        Known { interface, port: 8055, metadata: None, observed, extra: &[] }
+        Known { interface, port: 8055, metadata: None, observed, left: &[], extra: &[] }
     }
 
     fn text(endpoints: &[Endpoint]) -> Vec<String> {
@@ -118,6 +120,15 @@ mod tests {
         let metadata = Some("198.51.100.7".parse().expect("address"));
         let found = endpoints(Known { metadata, ..known(&interface, &observed) });
         assert_eq!(text(&found), ["198.51.100.7:8055 public metadata", "10.0.1.4:8055 private interface"]);
+    }
+
+    #[test]
+    fn a_metadata_address_that_we_were_seen_at_and_are_no_more_is_not_told() {
+        let interface = ["10.0.1.4".parse().expect("address")];
+        let observed = seen("203.0.113.9:8055");
+        let former: IpAddr = "203.0.113.1".parse().expect("address");
+        let found = endpoints(Known { metadata: Some(former), left: &[former], ..known(&interface, &observed) });
+        assert_eq!(text(&found), ["203.0.113.9:8055 public stun", "10.0.1.4:8055 private interface"]);
     }
 
     #[test]

@@ -67,6 +67,8 @@ pub(crate) struct Observer {
     survey: Survey,
     current: Facts,
     metadata_failures: usize,
+    /// Addresses that we were seen at until the last change.
+    left: Vec<IpAddr>,
     /// Rounds since the last change.
     round: usize,
 }
@@ -106,6 +108,7 @@ impl Observer {
             survey: Survey::default(),
             current,
             metadata_failures: 0,
+            left: Vec::new(),
             round: 0,
         };
         observer.look().await;
@@ -163,7 +166,7 @@ impl Observer {
                 reply = replies.recv() => if let Ok(reply) = reply
                     && self.survey.answer(std::time::Instant::now(), reply.from, &reply.message)
                 {
-                    self.observed();
+                    self.observed(&mut metadata_at);
                 },
                 Some(news) = news.recv() => match news {
                     News::Metadata(answer) => metadata_at = Some(self.learn(answer)),
@@ -187,11 +190,18 @@ impl Observer {
         *metadata_at = Some(Instant::now());
     }
 
-    fn observed(&mut self) {
+    fn observed(&mut self, metadata_at: &mut Option<Instant>) {
         let before = std::mem::replace(&mut self.current.observed, self.survey.observed().clone());
         info!(observed = ?self.current.observed.addresses(), "this host is seen from outside");
         if !before.addresses().is_empty() && before.addresses() != self.current.observed.addresses() {
             self.device.kick_all();
+        }
+        let left = self.current.observed.left_since(&before);
+        if !left.is_empty() {
+            // What the metadata service said is of the former address, and it may go on saying it for a while.
+            self.left = left;
+            self.metadata_failures = 0;
+            *metadata_at = Some(Instant::now());
         }
         self.publish();
     }
@@ -299,6 +309,7 @@ impl Observer {
                 port: self.current.port,
                 metadata: self.current.metadata.public_address(),
                 observed: &self.current.observed,
+                left: &self.left,
                 extra: &self.config.extra_endpoints,
             }),
             routes: std::mem::take(&mut self.current.host.routes),

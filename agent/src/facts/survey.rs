@@ -46,6 +46,18 @@ impl Observed {
         addresses
     }
 
+    /// The addresses that we had when `before` was seen, and have no more: the same server sees another one.
+    pub(crate) fn left_since(&self, before: &Self) -> Vec<IpAddr> {
+        let now = |server: &SocketAddr| self.by_server.get(server).map(SocketAddr::ip);
+        let moved = before.by_server.iter().filter(|(server, was)| now(server).is_some_and(|is| is != was.ip()));
+        moved.map(|(_, was)| was.ip()).collect()
+    }
+
+    /// How many servers see our IPv4 address.
+    pub(crate) fn ipv4_servers(&self) -> usize {
+        self.by_server.values().filter(|address| address.is_ipv4()).count()
+    }
+
     /// What stands between `local` addresses (with the tunnel's port `port`) and the world, for IPv4: IPv6 is not
     /// translated.
     pub(crate) fn nat(&self, local: &[IpAddr], port: u16) -> Nat {
@@ -61,7 +73,14 @@ impl Observed {
 
     #[cfg(test)]
     pub(crate) fn only(address: SocketAddr) -> Self {
-        Self { by_server: BTreeMap::from([(SocketAddr::new(IpAddr::from([192, 0, 2, 1]), 8053), address)]) }
+        Self::by_servers([address])
+    }
+
+    /// One server after the other saw these.
+    #[cfg(test)]
+    pub(crate) fn by_servers(seen: impl IntoIterator<Item = SocketAddr>) -> Self {
+        let server = |number| SocketAddr::new(IpAddr::from([192, 0, 2, number]), 8053);
+        Self { by_server: (1..).map(server).zip(seen).collect() }
     }
 }
 
@@ -189,6 +208,19 @@ mod tests {
         ask_at(&mut survey, start, "192.0.2.2:8053", 2, "203.0.113.1:8055");
         ask_at(&mut survey, start + Duration::from_secs(60), "192.0.2.1:8053", 3, "203.0.113.9:8055");
         assert_eq!(survey.observed().addresses(), [address("203.0.113.9:8055")]);
+    }
+
+    #[test]
+    fn an_address_is_left_when_the_server_that_saw_it_sees_another() {
+        let (mut survey, start) = (survey(), Instant::now());
+        ask_at(&mut survey, start, "192.0.2.1:8053", 1, "203.0.113.1:8055");
+        ask_at(&mut survey, start, "192.0.2.2:8053", 2, "10.0.0.4:8055");
+        let before = survey.observed().clone();
+        assert_eq!(before.left_since(&Observed::default()), <[IpAddr; 0]>::default());
+        let later = start + Duration::from_secs(20);
+        ask_at(&mut survey, later, "192.0.2.1:8053", 3, "203.0.113.9:8055");
+        assert_eq!(survey.observed().addresses(), [address("203.0.113.9:8055")], "the other one is silent");
+        assert_eq!(survey.observed().left_since(&before), [address("203.0.113.1:1").ip()]);
     }
 
     #[test]
