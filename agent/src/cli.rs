@@ -76,7 +76,7 @@ enum Command {
     },
     /// Ping a peer over the overlay, by name, host id or address
     Ping(Ping),
-    /// Check what this host needs: service, NAT, metadata, MTU, /dev/net/tun, privilege, port
+    /// Check what this host needs: privilege, /dev/net/tun, port, interface, public addresses, NAT, metadata, service
     Netcheck,
     /// Run the tunnel of a file without any service
     Static {

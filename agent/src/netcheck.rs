@@ -1,15 +1,22 @@
-//! What this host needs, checked one by one: privilege, /dev/net/tun, the port, the way out, the service, NAT,
-//! metadata.
+//! What this host needs, checked one by one: privilege, /dev/net/tun, the port, the interface, the addresses seen from
+//! outside, NAT, metadata, the service. What fails says what would be right.
 
 use std::{
     fs::{self, OpenOptions},
     io,
-    net::UdpSocket,
+    net::{SocketAddr, UdpSocket},
     time::{Duration, Instant},
 };
 
-use cladnet_pki::{channel::connect, client_config};
-use tokio::time::timeout;
+use cladnet_pki::{
+    channel::{ServiceUrl, connect},
+    client_config,
+};
+use futures_util::future::select_ok;
+use tokio::{
+    net::{TcpStream, lookup_host},
+    time::timeout,
+};
 
 use crate::{
     config::Config,
@@ -53,7 +60,7 @@ pub(crate) async fn within_daemon(config: &Config, facts: &Facts, identity: Opti
         tun_check(),
         Check::new("port", Outcome::Good, format!("UDP {} is ours", config.listen_port)),
     ];
-    checks.extend(host(facts));
+    checks.extend(host(facts, identity.is_some()));
     checks.push(service(identity).await);
     checks
 }
@@ -76,43 +83,86 @@ pub(crate) async fn without_daemon(config: &Config, failure: &Failure) -> Vec<Ch
     checks
 }
 
-fn host(facts: &Facts) -> [Check; 3] {
-    let seen: Vec<_> = facts.observed.addresses().iter().map(ToString::to_string).collect();
-    let seen = seen.join(", ");
-    let nat = match facts.nat() {
-        Nat::Unknown => Check::new(
-            "public address",
-            Outcome::Unknown,
-            "no STUN answer yet; UDP to the service's port may be blocked",
-        ),
-        Nat::None => Check::new("public address", Outcome::Good, format!("{seen}, no NAT")),
-        Nat::PortPreserving => {
-            Check::new("public address", Outcome::Good, format!("{seen}, NAT that keeps the port (1:1)"))
-        }
-        Nat::PortTranslating => Check::new(
-            "public address",
-            Outcome::Good,
-            format!("{seen}, NAT that changes the port; kept open by sending"),
-        ),
-        Nat::Symmetric => Check::new(
-            "public address",
-            Outcome::Bad,
-            format!("{seen}: every server sees another port; only peers with an open address can be reached"),
-        ),
-    };
-    [way_out(facts), nat, metadata_check(facts)]
+fn host(facts: &Facts, enrolled: bool) -> [Check; 5] {
+    let has_ipv6 = facts.underlay.iter().flat_map(|underlay| &underlay.addresses).any(|net| net.addr().is_ipv6());
+    [
+        way_out(facts),
+        public_ipv4(facts, enrolled),
+        public_ipv6(facts, has_ipv6, enrolled),
+        nat(facts.nat(), facts.observed.ipv4_servers()),
+        metadata_check(facts),
+    ]
 }
 
 fn way_out(facts: &Facts) -> Check {
     match &facts.underlay {
-        None => Check::new("way out", Outcome::Bad, "no default route"),
+        None => Check::new(
+            "interface",
+            Outcome::Bad,
+            "no default route, so no way out; see `ip route` and the network's configuration",
+        ),
         Some(underlay) => {
-            let addresses: Vec<_> = underlay.addresses.iter().map(ToString::to_string).collect();
+            let addresses = list(&underlay.addresses);
+            let gateway = underlay.gateway.map(|gateway| format!(" via {gateway}")).unwrap_or_default();
             let note = if underlay.mtu < USUAL_MTU { "; the tunnel's MTU is lowered" } else { "" };
-            let detail = format!("{} with {}, MTU {}{note}", underlay.name, addresses.join(", "), underlay.mtu);
-            Check::new("way out", Outcome::Good, detail)
+            let detail = format!("{}{gateway} with {addresses}, MTU {}{note}", underlay.name, underlay.mtu);
+            Check::new("interface", Outcome::Good, detail)
         }
     }
+}
+
+fn public_ipv4(facts: &Facts, enrolled: bool) -> Check {
+    match seen(facts, SocketAddr::is_ipv4) {
+        Some(addresses) => Check::new("public IPv4", Outcome::Good, format!("seen as {addresses}")),
+        None => Check::new("public IPv4", Outcome::Unknown, unseen(enrolled)),
+    }
+}
+
+fn public_ipv6(facts: &Facts, has_ipv6: bool, enrolled: bool) -> Check {
+    match (seen(facts, SocketAddr::is_ipv6), has_ipv6) {
+        (Some(addresses), _) => Check::new("public IPv6", Outcome::Good, format!("seen as {addresses}")),
+        (None, false) => Check::new("public IPv6", Outcome::Good, "none: the interface has no global IPv6 address"),
+        (None, true) => Check::new("public IPv6", Outcome::Unknown, format!("by IPv6 {}", unseen(enrolled))),
+    }
+}
+
+fn seen(facts: &Facts, family: impl Fn(&SocketAddr) -> bool) -> Option<String> {
+    let addresses: Vec<_> = facts.observed.addresses().into_iter().filter(family).collect();
+    (!addresses.is_empty()).then(|| list(&addresses))
+}
+
+fn unseen(enrolled: bool) -> &'static str {
+    match enrolled {
+        true => "no STUN answer; let UDP to the service's port 8053 out, and answers to our port in",
+        false => "nobody to ask: this host is not enrolled, so it knows no service",
+    }
+}
+
+/// Two servers are needed to see whether a mapping depends on the destination (RFC 4787 §4.1).
+fn nat(nat: Nat, servers: usize) -> Check {
+    let independent = match servers {
+        0 | 1 => "only one server answered, so whether the mapping depends on the destination is not known",
+        _ => "the same for every destination (endpoint-independent mapping)",
+    };
+    let (outcome, detail) = match nat {
+        Nat::Unknown => (Outcome::Unknown, "not known without a STUN answer by IPv4".to_owned()),
+        Nat::None => (Outcome::Good, "none: the address seen from outside is the interface's".to_owned()),
+        Nat::PortPreserving => (Outcome::Good, format!("keeps the port, as a 1:1 NAT does; {independent}")),
+        Nat::PortTranslating => {
+            (Outcome::Good, format!("changes the port, which is kept open by sending; {independent}"))
+        }
+        Nat::Symmetric => (
+            Outcome::Bad,
+            "another port for every destination (endpoint-dependent mapping): only peers with an open address can be \
+             reached; forward a UDP port to this host and write it to extra_endpoints"
+                .to_owned(),
+        ),
+    };
+    Check::new("NAT", outcome, detail)
+}
+
+fn list(items: &[impl ToString]) -> String {
+    items.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }
 
 fn metadata_check(facts: &Facts) -> Check {
@@ -136,20 +186,39 @@ async fn service(identity: Option<&Identity>) -> Check {
     let Some(identity) = identity else {
         return Check::new("service", Outcome::Unknown, "this host is not enrolled, so it knows none");
     };
-    let started = Instant::now();
     let attempt = async {
         let (services, credentials) = credentials(identity).map_err(|error| chain(&error))?;
         let tls = client_config(&identity.authority, Some(&credentials)).map_err(|error| chain(&error))?;
-        connect(&services, tls).await.map_err(|error| chain(&error))
+        let started = Instant::now();
+        connect(&services, tls).await.map_err(|error| chain(&error))?;
+        Ok::<_, String>((started.elapsed(), round_trip(&services).await))
     };
-    match timeout(PATIENCE, attempt).await {
-        Ok(Ok(_)) => {
-            let detail = format!("{} reached in {} ms", identity.services.join(", "), started.elapsed().as_millis());
+    let silent = || Err(format!("no answer within {} s", PATIENCE.as_secs()));
+    match timeout(PATIENCE, attempt).await.unwrap_or_else(|_| silent()) {
+        Ok((tls, rtt)) => {
+            let rtt = rtt.map(|rtt| format!(", round trip {:.1} ms", milliseconds(rtt))).unwrap_or_default();
+            let services = identity.services.join(", ");
+            let detail = format!("{services} reached: TLS in {:.1} ms{rtt}", milliseconds(tls));
             Check::new("service", Outcome::Good, detail)
         }
-        Ok(Err(error)) => Check::new("service", Outcome::Bad, error),
-        Err(_) => Check::new("service", Outcome::Bad, format!("no answer within {} s", PATIENCE.as_secs())),
+        Err(error) => Check::new("service", Outcome::Bad, error),
     }
+}
+
+/// Of the fastest service: what TCP takes to connect, its name looked up before.
+async fn round_trip(services: &[ServiceUrl]) -> Option<Duration> {
+    let one = |service: ServiceUrl| {
+        Box::pin(async move {
+            let addresses = Vec::from_iter(lookup_host((service.host(), service.port())).await?);
+            let started = Instant::now();
+            TcpStream::connect(&addresses[..]).await.map(|_| started.elapsed())
+        })
+    };
+    select_ok(services.iter().cloned().map(one)).await.ok().map(|(rtt, _)| rtt)
+}
+
+fn milliseconds(duration: Duration) -> f64 {
+    duration.as_secs_f64() * 1e3
 }
 
 fn privilege() -> Check {
@@ -191,4 +260,55 @@ fn capable(bit: u32) -> bool {
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
     let effective = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
     effective.and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok()).is_some_and(|set| set >> bit & 1 == 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{facts::Observed, netlink::DefaultInterface};
+
+    fn facts(seen: &[&str]) -> Facts {
+        let underlay = DefaultInterface {
+            name: "ens5".into(),
+            index: 2,
+            mtu: 1500,
+            gateway: "10.0.1.1".parse().ok(),
+            addresses: vec!["10.0.1.4/24".parse().expect("address"), "2001:db8::4/64".parse().expect("address")],
+        };
+        let seen = seen.iter().map(|address| address.parse().expect("address"));
+        Facts { port: 8055, underlay: Some(underlay), observed: Observed::by_servers(seen), ..Facts::default() }
+    }
+
+    fn told(facts: &Facts, enrolled: bool) -> Vec<String> {
+        host(facts, enrolled).map(|check| format!("{}: {:?}, {}", check.name, check.outcome, check.detail)).into()
+    }
+
+    fn says(told: &[String], line: usize, words: &[&str]) {
+        words.iter().for_each(|word| assert!(told[line].contains(word), "{word:?} is missing: {told:#?}"));
+    }
+
+    #[test]
+    fn a_host_that_is_seen_by_both_families_is_told_its_addresses_and_its_nat() {
+        let told = told(&facts(&["203.0.113.9:8055", "203.0.113.9:8055", "[2001:db8::4]:8055"]), true);
+        says(&told, 0, &["interface: Good", "ens5 via 10.0.1.1 with 10.0.1.4/24, 2001:db8::4/64"]);
+        says(&told, 1, &["public IPv4: Good, seen as 203.0.113.9:8055"]);
+        says(&told, 2, &["public IPv6: Good, seen as [2001:db8::4]:8055"]);
+        says(&told, 3, &["NAT: Good", "1:1", "endpoint-independent"]);
+    }
+
+    #[test]
+    fn a_mapping_that_depends_on_the_destination_is_bad_and_one_server_cannot_tell() {
+        says(&told(&facts(&["203.0.113.9:4000"]), true), 3, &["NAT: Good", "changes the port", "not known"]);
+        let told = told(&facts(&["203.0.113.9:4000", "203.0.113.9:4001"]), true);
+        says(&told, 3, &["NAT: Bad", "endpoint-dependent", "extra_endpoints"]);
+    }
+
+    #[test]
+    fn silence_and_a_host_that_is_not_enrolled_are_told_apart() {
+        let silent = told(&facts(&[]), true);
+        says(&silent, 1, &["public IPv4: Unknown", "no STUN answer", "UDP"]);
+        says(&silent, 2, &["public IPv6: Unknown", "no STUN answer"]);
+        says(&told(&facts(&[]), false), 1, &["not enrolled"]);
+        says(&told(&Facts::default(), false), 0, &["interface: Bad", "no default route"]);
+    }
 }
