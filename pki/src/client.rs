@@ -4,18 +4,19 @@
 use std::sync::Arc;
 
 use rustls::{
-    CertificateError, ClientConfig, DigitallySignedStruct, Error as TlsError, OtherError, RootCertStore,
-    SignatureScheme,
+    CertificateError, ClientConfig, Error as TlsError, OtherError,
     client::{
         WebPkiServerVerifier,
-        danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
+        danger::{ServerCertVerified, ServerCertVerifier},
     },
-    crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature},
     pki_types::{CertificateDer, ServerName, UnixTime},
 };
 
 use crate::{
-    Credentials, Error, PinMismatch, SERVICE_NAME, certificate_spki_sha256, credentials::certificates, crypto_provider,
+    Credentials, Error, PinMismatch, SERVICE_NAME, certificate_spki_sha256,
+    credentials::certificates,
+    crypto_provider,
+    verify::{handshake_signatures, roots},
 };
 
 /// What every client of ours asks for, whatever address it dials.
@@ -25,13 +26,9 @@ pub fn service_name() -> ServerName<'static> {
 
 /// For those who know the authority: the chain must end in it. `host` is shown if the service asks who we are.
 pub fn client_config(authority_pem: &str, host: Option<&Credentials>) -> Result<ClientConfig, Error> {
-    let mut roots = RootCertStore::empty();
-    for certificate in certificates(authority_pem)? {
-        roots.add(certificate)?;
-    }
     let builder = ClientConfig::builder_with_provider(crypto_provider())
         .with_safe_default_protocol_versions()?
-        .with_root_certificates(roots);
+        .with_root_certificates(roots(certificates(authority_pem)?)?);
     Ok(with_alpn(match host {
         Some(host) => builder.with_client_auth_cert(host.chain.clone(), host.key.clone_key())?,
         None => builder.with_no_client_auth(),
@@ -41,12 +38,11 @@ pub fn client_config(authority_pem: &str, host: Option<&Credentials>) -> Result<
 /// For the first contact: trusts the authority whose public key has this hash (out of the join token) and no other.
 /// The service presents that authority's certificate in its chain.
 pub fn client_config_pinned(spki_sha256: [u8; 32]) -> Result<ClientConfig, Error> {
-    let provider = crypto_provider();
     Ok(with_alpn(
-        ClientConfig::builder_with_provider(provider.clone())
+        ClientConfig::builder_with_provider(crypto_provider())
             .with_safe_default_protocol_versions()?
             .dangerous()
-            .with_custom_certificate_verifier(Arc::new(PinnedAuthority { spki_sha256, provider }))
+            .with_custom_certificate_verifier(Arc::new(PinnedAuthority { spki_sha256 }))
             .with_no_client_auth(),
     ))
 }
@@ -60,7 +56,6 @@ fn with_alpn(mut config: ClientConfig) -> ClientConfig {
 #[derive(Debug)]
 struct PinnedAuthority {
     spki_sha256: [u8; 32],
-    provider: Arc<CryptoProvider>,
 }
 
 impl ServerCertVerifier for PinnedAuthority {
@@ -76,33 +71,12 @@ impl ServerCertVerifier for PinnedAuthority {
             .iter()
             .find(|shown| certificate_spki_sha256(shown).is_ok_and(|found| found == self.spki_sha256))
             .ok_or_else(|| TlsError::InvalidCertificate(CertificateError::Other(OtherError(Arc::new(PinMismatch)))))?;
-        let mut roots = RootCertStore::empty();
-        roots.add(authority.clone().into_owned())?;
-        WebPkiServerVerifier::builder_with_provider(Arc::new(roots), self.provider.clone())
+        let roots = roots([authority.clone().into_owned()])?;
+        WebPkiServerVerifier::builder_with_provider(Arc::new(roots), crypto_provider())
             .build()
             .map_err(|error| TlsError::General(error.to_string()))?
             .verify_server_cert(leaf, intermediates, name, ocsp_response, now)
     }
 
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        leaf: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, TlsError> {
-        verify_tls12_signature(message, leaf, signature, &self.provider.signature_verification_algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        leaf: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, TlsError> {
-        verify_tls13_signature(message, leaf, signature, &self.provider.signature_verification_algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.provider.signature_verification_algorithms.supported_schemes()
-    }
+    handshake_signatures!();
 }

@@ -2,6 +2,10 @@
 //! the TLS configurations of both ends, and the gRPC channel over them.
 //! Keeps nothing and reads no clock but rustls' own: who stores the authority and when to renew is decided elsewhere.
 
+use std::sync::{Arc, LazyLock};
+
+use rustls::crypto::{CryptoProvider, ring};
+
 mod authority;
 pub mod channel;
 mod client;
@@ -11,6 +15,7 @@ mod host_key;
 mod identity;
 mod server;
 mod spki;
+mod verify;
 
 pub use authority::Authority;
 pub use client::{client_config, client_config_pinned, service_name};
@@ -28,10 +33,11 @@ pub const SERVICE_NAME: &str = "service.cladnet.internal";
 /// Makes ring the cryptography of every rustls configuration in this process. Safe to call again.
 pub fn install_crypto_provider() {
     // An error only says that a provider is installed already, and no other one is linked.
-    let _ = rustls::crypto::ring::default_provider().install_default();
+    let _ = ring::default_provider().install_default();
 }
 
 /// The one provider, for builders that take it as a value and so need no installation.
-fn crypto_provider() -> std::sync::Arc<rustls::crypto::CryptoProvider> {
-    std::sync::Arc::new(rustls::crypto::ring::default_provider())
+fn crypto_provider() -> Arc<CryptoProvider> {
+    static PROVIDER: LazyLock<Arc<CryptoProvider>> = LazyLock::new(|| Arc::new(ring::default_provider()));
+    PROVIDER.clone()
 }

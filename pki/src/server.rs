@@ -4,9 +4,7 @@
 use std::sync::Arc;
 
 use rustls::{
-    CertificateError, DigitallySignedStruct, DistinguishedName, Error as TlsError, RootCertStore, ServerConfig,
-    SignatureScheme,
-    client::danger::HandshakeSignatureValid,
+    CertificateError, DistinguishedName, Error as TlsError, ServerConfig,
     pki_types::{CertificateDer, UnixTime},
     server::{
         ClientHello, ResolvesServerCert, WebPkiClientVerifier,
@@ -15,7 +13,10 @@ use rustls::{
     sign::CertifiedKey,
 };
 
-use crate::{Credentials, Error, SERVICE_NAME, crypto_provider};
+use crate::{
+    Credentials, Error, SERVICE_NAME, crypto_provider,
+    verify::{handshake_signatures, roots},
+};
 
 /// TLS 1.2 and 1.3, HTTP/2 and HTTP/1.1. `own` answers those who ask for [`SERVICE_NAME`]; `given`, if there is one,
 /// answers everybody else, which is how browsers meet a certificate of a public authority while agents keep theirs.
@@ -60,8 +61,7 @@ struct HostCertificates(Arc<dyn ClientCertVerifier>);
 
 impl HostCertificates {
     fn of(authority: &CertificateDer<'static>) -> Result<Self, Error> {
-        let mut roots = RootCertStore::empty();
-        roots.add(authority.clone())?;
+        let roots = roots([authority.clone()])?;
         let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), crypto_provider())
             .allow_unauthenticated()
             .build()?;
@@ -93,27 +93,7 @@ impl ClientCertVerifier for HostCertificates {
         }
     }
 
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        leaf: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, TlsError> {
-        self.0.verify_tls12_signature(message, leaf, signature)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        leaf: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, TlsError> {
-        self.0.verify_tls13_signature(message, leaf, signature)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.supported_verify_schemes()
-    }
+    handshake_signatures!();
 }
 
 fn end_of_life(leaf: &CertificateDer<'_>) -> Result<UnixTime, TlsError> {
