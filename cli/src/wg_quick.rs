@@ -31,13 +31,14 @@ pub(crate) struct Tunnel<'a> {
 
 impl fmt::Display for Tunnel<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (name, network) = (one_line(&self.peer.host_name), self.network);
+        writeln!(f, "# {name} in cladnet network {network} ({})", self.address_space)?;
         writeln!(
             f,
-            "# {} in cladnet network {} ({})",
-            one_line(&self.peer.host_name),
-            self.network,
-            self.address_space
+            "# A snapshot: machines that join, move or leave later are not in it. Renew it, and keep the PrivateKey, with:"
         )?;
+        let (name, key) = (name.replace('\'', r"'\''"), &self.peer.public_key);
+        writeln!(f, "# cladnet peer export {network} '{name}' --public-key {key}")?;
         writeln!(f, "[Interface]")?;
         match &self.own {
             OwnKey::Made(key) => writeln!(f, "PrivateKey = {}", key.as_str())?,
@@ -64,7 +65,12 @@ mod tests {
     use super::*;
 
     fn peer() -> Peer {
-        Peer { host_name: "laptop".into(), ipv4_address: "172.20.0.5".into(), ..Peer::default() }
+        Peer {
+            host_name: "laptop".into(),
+            ipv4_address: "172.20.0.5".into(),
+            public_key: "public=".into(),
+            ..Peer::default()
+        }
     }
 
     #[test]
@@ -80,6 +86,8 @@ mod tests {
         let tunnel = Tunnel { peer: &peer(), network: "prod", address_space: "172.20.0.0/24", own, remotes: &remotes };
         let expected = "\
 # laptop in cladnet network prod (172.20.0.0/24)
+# A snapshot: machines that join, move or leave later are not in it. Renew it, and keep the PrivateKey, with:
+# cladnet peer export prod 'laptop' --public-key public=
 [Interface]
 PrivateKey = secret=
 Address = 172.20.0.5/32

@@ -25,7 +25,8 @@ pub(crate) struct PlainPeer {
 }
 
 impl Service {
-    /// Makes host and membership of a plain peer, and waits a moment for its address.
+    /// Makes host and membership of a plain peer, and waits a moment for its address. One that is there already just so
+    /// is found instead: its machine wants to know its remotes anew.
     pub(crate) async fn create_plain_peer(
         &self,
         network: &NetworkId,
@@ -33,6 +34,9 @@ impl Service {
         actor: &str,
     ) -> Result<HostId, CallError> {
         let record = self.network(network).await?;
+        if let Some(host) = self.same_plain_peer(network, &peer).await? {
+            return Ok(host);
+        }
         if let Some(address) = peer.endpoint {
             let overlays: Vec<_> = self.every_network().await?.iter().map(|network| network.address_space).collect();
             cladnet_model::endpoint::check(&endpoint(address), &overlays)
@@ -87,6 +91,21 @@ impl Service {
             Err(StoreError::Conflict { .. }) => Err(self.why_refused(network, &peer.public_key).await?),
             Err(error) => Err(error.into()),
         }
+    }
+
+    /// The plain peer with this key and name; an endpoint or labels that are named must be its own.
+    async fn same_plain_peer(&self, network: &NetworkId, peer: &PlainPeer) -> Result<Option<HostId>, CallError> {
+        let owner = self.store.get(&key::public_key(&peer.public_key)).await?.map(|owner| owner.value);
+        let Some(PublicKeyOwner { host, .. }) = owner.filter(|owner| owner.network == *network) else {
+            return Ok(None);
+        };
+        let row = self.peer(network, &host).await?;
+        let has = |address: SocketAddr| row.host.facts.endpoints.contains(&endpoint(address));
+        let is_same = row.membership.plain
+            && row.name() == peer.name
+            && peer.endpoint.is_none_or(has)
+            && (peer.labels.is_empty() || peer.labels == row.membership.labels);
+        Ok(is_same.then_some(host))
     }
 
     async fn why_refused(&self, network: &NetworkId, public_key: &PublicKey) -> Result<CallError, CallError> {

@@ -1,4 +1,4 @@
-//! `cladnet peer export`: a machine with plain WireGuard becomes a peer.
+//! `cladnet peer export`: a machine with plain WireGuard becomes a peer, or one that is a peer gets its file anew.
 
 use std::{
     io::{self, Write as _},
@@ -45,9 +45,11 @@ pub(super) async fn run(api: &Api, args: ExportArgs) -> Result<(), Failure> {
         Tunnel { peer: &peer, network: &args.network, address_space: &ipv4_address_space, own, remotes: &remotes };
     let text = Zeroizing::new(tunnel.to_string());
     if let Err(failure) = hand_over(args.file.as_deref(), &text) {
-        // Nobody will ever hold the key of this peer.
-        let remove = RemovePeerRequest { network_id: peer.network_id.clone(), host_id: peer.host_id.clone() };
-        api.peers().remove_peer(request(remove)).await?;
+        if matches!(tunnel.own, OwnKey::Made(_)) {
+            // Nobody will ever hold the key of this peer.
+            let remove = RemovePeerRequest { network_id: peer.network_id.clone(), host_id: peer.host_id.clone() };
+            api.peers().remove_peer(request(remove)).await?;
+        }
         return Err(failure);
     }
     if let Some(file) = &args.file {
@@ -63,9 +65,7 @@ fn hand_over(file: Option<&Path>, text: &str) -> Result<(), Failure> {
         None => {
             let mut stdout = io::stdout().lock();
             let printed = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
-            printed.map_err(|error| {
-                Failure::failed(format!("could not print the file, so the peer was removed again: {error}"))
-            })
+            printed.map_err(|error| Failure::failed(format!("could not print the file: {error}")))
         }
     }
 }

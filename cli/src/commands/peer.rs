@@ -73,6 +73,9 @@ pub(crate) enum PeerCommand {
     /// The key is made here and only its public half is sent. With --public-key the machine keeps
     /// its own, and the file gets a place to put it.
     ///
+    /// The file is a snapshot: it does not follow machines that join, move or leave later. The same
+    /// name with the same --public-key writes it anew; its head says the command.
+    ///
     ///   cladnet peer export prod laptop --file laptop.conf
     ///   wg-quick up ./laptop.conf                      # on the machine
     #[command(verbatim_doc_comment)]

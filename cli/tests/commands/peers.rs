@@ -51,6 +51,23 @@ fn a_key_that_stays_on_the_machine_is_not_asked_for() {
 }
 
 #[test]
+fn an_exported_file_is_a_snapshot_that_its_own_command_renews() {
+    let server = Server::start();
+    server.network("prod", "172.20.0.0/24");
+    let first = server.run(&["peer", "export", "prod", "my laptop"]).ok().stdout;
+    server.run(&["peer", "export", "prod", "gate", "--public-key", PUBLIC_KEY]).ok();
+    assert!(first.contains("A snapshot") && !first.contains(PUBLIC_KEY), "{first}");
+    let command = first.lines().find_map(|line| line.strip_prefix("# cladnet ")).expect("says how to renew it");
+    let key = command.strip_prefix("peer export prod 'my laptop' --public-key ").expect("the command");
+    let renewed = server.run(&["peer", "export", "prod", "my laptop", "--public-key", key]).ok().stdout;
+    assert!(renewed.contains(PUBLIC_KEY) && renewed.contains("Address = 172.20.0.1/32"), "{renewed}");
+    assert!(renewed.contains(command), "{renewed}");
+    assert_eq!(server.json(&["peer", "list", "prod"])["peers"].as_array().map(Vec::len), Some(2), "no second laptop");
+    let place = ["peer", "export", "prod", "my laptop", "--endpoint", "203.0.113.7:1", "--public-key", key];
+    server.run(&place).refused(2, &["public_key"]);
+}
+
+#[test]
 fn a_peer_is_labelled_moved_and_removed_by_its_name() {
     let server = Server::start();
     server.network("prod", "172.20.0.0/24");
