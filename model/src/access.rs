@@ -23,7 +23,8 @@ pub enum Role {
     Operator,
     /// Reads.
     Viewer,
-    /// What a provisioner needs to raise and remove machines: networks, tokens, hosts and their cloud locations; reads.
+    /// What a provisioner needs to raise and remove machines: networks, tokens, peers, hosts and their cloud locations;
+    /// reads.
     Provisioner,
 }
 
@@ -72,12 +73,14 @@ words!(Action {
 impl Role {
     /// Whether a key of this role may do that.
     pub const fn may(self, action: Action) -> bool {
-        use Action::{Deploy, ManageHosts, ManageKeys, ManageNetworks, ManageTokens, Read};
+        use Action::{Deploy, ManageHosts, ManageKeys, ManageNetworks, ManagePeers, ManageTokens, Read};
         match self {
             Self::Admin => true,
             Self::Operator => !matches!(action, ManageKeys),
             Self::Viewer => matches!(action, Read),
-            Self::Provisioner => matches!(action, Read | ManageNetworks | ManageHosts | ManageTokens | Deploy),
+            Self::Provisioner => {
+                matches!(action, Read | ManageNetworks | ManagePeers | ManageHosts | ManageTokens | Deploy)
+            }
         }
     }
 }
@@ -192,7 +195,7 @@ mod tests {
         assert!(!Role::Operator.may(Action::ManageKeys));
         assert_eq!(allowed(Role::Viewer), 1);
         assert!(Role::Viewer.may(Action::Read));
-        assert_eq!(allowed(Role::Provisioner), 5);
-        assert!(!Role::Provisioner.may(Action::ManagePeers) && !Role::Provisioner.may(Action::ManageKeys));
+        assert_eq!(allowed(Role::Provisioner), 6);
+        assert!(!Role::Provisioner.may(Action::Control) && !Role::Provisioner.may(Action::ManageKeys));
     }
 }

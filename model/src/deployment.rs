@@ -115,10 +115,23 @@ impl SshTarget {
     pub fn place(&self) -> String {
         place(&self.address, self.port)
     }
+
+    /// The same, told apart from the same private address behind another bastion.
+    pub fn place_behind(&self, bastion: &Self) -> String {
+        format!("{}@{}", self.place(), bastion.place())
+    }
 }
 
 /// As [`SshTarget::place`], of a place as people write it: `192.0.2.10:22`, `[2001:db8::1]:22`, `vm-1.example.org:22`.
+/// Behind a bastion: `10.0.0.5:22@192.0.2.10:22`.
 pub fn parse_place(text: &str) -> Option<String> {
+    match text.split_once('@') {
+        Some((behind, bastion)) => Some(format!("{}@{}", parse_one(behind)?, parse_one(bastion)?)),
+        None => parse_one(text),
+    }
+}
+
+fn parse_one(text: &str) -> Option<String> {
     let (address, port) = text.rsplit_once(':')?;
     let bare = address.strip_prefix('[').and_then(|address| address.strip_suffix(']'));
     let address = match bare {
@@ -169,10 +182,11 @@ mod tests {
             ("[::ffff:192.0.2.10]:22", "192.0.2.10:22"),
             ("[2001:DB8:0::1]:2222", "[2001:db8::1]:2222"),
             ("VM-1.example.org:22", "vm-1.example.org:22"),
+            ("10.0.0.5:22@VM-1.example.org:2222", "10.0.0.5:22@vm-1.example.org:2222"),
         ] {
             assert_eq!(parse_place(text).as_deref(), Some(place), "{text}");
         }
-        for text in ["", "192.0.2.10", "2001:db8::1:22", "[192.0.2.10]:22", "a/b:22", ":22", "a:70000"] {
+        for text in ["", "192.0.2.10", "2001:db8::1:22", "[192.0.2.10]:22", "a/b:22", ":22", "a:70000", "a:1@b:2@c:3"] {
             assert_eq!(parse_place(text), None, "{text}");
         }
     }

@@ -39,7 +39,7 @@ pub(crate) enum KeyCommand {
 #[derive(Debug, Args)]
 pub(crate) struct CreateArgs {
     /// What it may do: admin (everything), operator (everything but keys), viewer (reads), provisioner (networks,
-    /// tokens, hosts).
+    /// tokens, peers, hosts, deployments).
     #[arg(long)]
     role: String,
     /// Name for people [default: the role].

@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::Fingerprint;
-use crate::{HostId, word::words};
+use crate::{HostId, TokenId, word::words};
 
 /// Most bytes that are kept of one machine's transcript: its end is what matters.
 pub const TRANSCRIPT_BYTES: usize = 32 * 1024;
@@ -75,6 +75,8 @@ pub enum FailureReason {
     ForeignAgent,
     /// The agent there is newer than the one at hand.
     NewerAgent,
+    /// There is no agent to upgrade.
+    NotInstalled,
     ConnectionLost,
     /// What arrived is not what was sent.
     UploadCorrupt,
@@ -100,6 +102,7 @@ words!(FailureReason {
     DiskFull = "disk-full",
     ForeignAgent = "foreign-agent",
     NewerAgent = "newer-agent",
+    NotInstalled = "not-installed",
     ConnectionLost = "connection-lost",
     UploadCorrupt = "upload-corrupt",
     JoinFailed = "join-failed",
@@ -131,6 +134,9 @@ pub struct DeploymentProgress {
     /// The host that the machine became.
     #[serde(default)]
     pub host: Option<HostId>,
+    /// The token that was made for it and not seen used yet; revoked if it never is.
+    #[serde(default)]
+    pub token: Option<TokenId>,
     #[serde(default)]
     pub agent_version: String,
     /// Operating system, architecture and service manager, once known.
