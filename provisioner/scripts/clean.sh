@@ -1,0 +1,5 @@
+# Takes the directory for uploads away: $1.
+case $1 in
+*/.cladnet-deploy) rm -rf -- "$1" ;;
+esac
+echo end=yes

@@ -1,0 +1,125 @@
+//! The agents at hand: `cladnet-agent` for this machine's own architecture, `cladnet-agent-<arch>` for the others, in one
+//! directory.
+
+use std::{
+    collections::BTreeMap,
+    io,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, PoisonError},
+    time::SystemTime,
+};
+
+use cladnet_model::deployment::FailureReason;
+use data_encoding::HEXLOWER;
+use ring::digest::{Context, SHA256};
+use semver::Version;
+use tokio::{fs::File, io::AsyncReadExt as _};
+
+use crate::{failed::Failed, steps::plan::Release};
+
+/// Agents by architecture; what was read once is not read again until the file changes.
+pub(crate) struct Binaries {
+    directory: PathBuf,
+    known: Mutex<BTreeMap<PathBuf, Arc<Known>>>,
+}
+
+/// A program, as it was when it was read.
+#[derive(Debug)]
+struct Known {
+    bytes: u64,
+    modified: Option<SystemTime>,
+    sha256: String,
+}
+
+/// An agent to send.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Binary {
+    pub path: PathBuf,
+    pub release: Release,
+}
+
+impl Binaries {
+    /// In `directory`; without one beside the running program.
+    pub(crate) fn new(directory: Option<PathBuf>) -> io::Result<Self> {
+        let directory = match directory {
+            Some(directory) => directory,
+            None => std::env::current_exe()?.parent().unwrap_or(Path::new("/")).to_owned(),
+        };
+        Ok(Self { directory, known: Mutex::default() })
+    }
+
+    /// The agent for an architecture as `uname -m` names it; none if there is none.
+    pub(crate) async fn find(&self, arch: &str) -> Result<Option<Binary>, Failed> {
+        // It becomes part of a file's name.
+        if arch.is_empty() || !arch.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_') {
+            return Ok(None);
+        }
+        let mut names = vec![format!("cladnet-agent-{arch}")];
+        if arch == std::env::consts::ARCH {
+            names.push("cladnet-agent".to_owned());
+        }
+        for name in names {
+            let path = self.directory.join(name);
+            match self.read(&path).await {
+                Ok(known) => {
+                    let version = Version::parse(env!("CARGO_PKG_VERSION")).expect("cargo checks versions");
+                    let release = Release { version, sha256: known.sha256.clone(), bytes: known.bytes };
+                    return Ok(Some(Binary { path, release }));
+                }
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => {
+                    let detail = format!("the agent {} cannot be read: {error}", path.display());
+                    return Err(Failed::new(FailureReason::NoAgentBinary, detail));
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    async fn read(&self, path: &Path) -> io::Result<Arc<Known>> {
+        let mut file = File::open(path).await?;
+        let metadata = file.metadata().await?;
+        let (bytes, modified) = (metadata.len(), metadata.modified().ok());
+        let found = self.known.lock().unwrap_or_else(PoisonError::into_inner).get(path).cloned();
+        if let Some(known) = found.filter(|known| known.bytes == bytes && known.modified == modified) {
+            return Ok(known);
+        }
+        let known = Arc::new(Known { bytes, modified, sha256: sha256(&mut file).await? });
+        self.known.lock().unwrap_or_else(PoisonError::into_inner).insert(path.to_owned(), known.clone());
+        Ok(known)
+    }
+}
+
+async fn sha256(file: &mut File) -> io::Result<String> {
+    let mut hash = Context::new(&SHA256);
+    let mut buffer = vec![0; 256 * 1024];
+    loop {
+        match file.read(&mut buffer).await? {
+            0 => return Ok(HEXLOWER.encode(hash.finish().as_ref())),
+            read => hash.update(&buffer[..read]),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn the_agent_of_an_architecture_is_found_by_its_name() {
+        let directory = tempfile::tempdir().unwrap();
+        let own = std::env::consts::ARCH;
+        std::fs::write(directory.path().join("cladnet-agent"), "own").unwrap();
+        std::fs::write(directory.path().join("cladnet-agent-other"), "other").unwrap();
+        let binaries = Binaries::new(Some(directory.path().into())).unwrap();
+        let found = binaries.find(own).await.unwrap().unwrap();
+        assert_eq!((found.path.file_name().unwrap().to_str().unwrap(), found.release.bytes), ("cladnet-agent", 3));
+        let other = binaries.find("other").await.unwrap().unwrap();
+        assert_eq!(other.release.sha256, "d9298a10d1b0735837dc4bd85dac641b0f3cef27a47e5d53a54f2f3f5b2fcffa");
+        for none in ["riscv64", "", "../cladnet-agent", "x/y"] {
+            assert_eq!(binaries.find(none).await, Ok(None), "{none}");
+        }
+        std::fs::write(directory.path().join("cladnet-agent-other"), "another").unwrap();
+        assert_ne!(binaries.find("other").await.unwrap().unwrap().release, other.release, "a new file is read again");
+    }
+}

@@ -1,0 +1,146 @@
+use super::{
+    super::inspect::{AgentHost, AgentNetwork, AgentStatus, Free},
+    *,
+};
+
+const OURS: &str = "aa";
+const SHA: &str = "5a";
+
+fn machine() -> Inspection {
+    Inspection {
+        kernel: "Linux".into(),
+        os: "Debian GNU/Linux 12".into(),
+        arch: "x86_64".into(),
+        init: Init::Systemd,
+        privilege: Privilege::Sudo,
+        has_tun: true,
+        missing: String::new(),
+        staging: Some("/home/debian/.cladnet-deploy".into()),
+        staged: None,
+        free: Free { staging: 1 << 20, program: 1 << 20, state: 1 << 20 },
+        agent: None,
+    }
+}
+
+fn agent(version: &str, sha256: &str, authority: Option<&str>, networks: &[&str]) -> Installed {
+    let networks = networks.iter().map(|network| AgentNetwork {
+        network: network.parse().unwrap(),
+        state: "tunneling".into(),
+        reason: String::new(),
+        address: None,
+    });
+    let host = authority.map(|authority| AgentHost { id: "host-a".parse().unwrap(), authority: authority.into() });
+    Installed {
+        path: PROGRAM.into(),
+        sha256: sha256.into(),
+        version: version.parse().ok(),
+        status: Some(AgentStatus { version: version.into(), host, networks: networks.collect() }),
+    }
+}
+
+fn with(agent: Installed) -> Inspection {
+    Inspection { agent: Some(agent), ..machine() }
+}
+
+fn decide(seen: &Inspection, action: DeploymentAction) -> Result<Plan, FailureReason> {
+    let network = "prod".parse().unwrap();
+    let release = Some(Release { version: Version::new(0, 2, 0), sha256: SHA.into(), bytes: 20 << 20 });
+    plan(seen, &Wish { action, network: &network, authority: OURS, release }).map_err(|failed| failed.reason)
+}
+
+#[test]
+fn a_bare_machine_gets_everything() {
+    assert_eq!(decide(&machine(), DeploymentAction::Install), Ok(Plan::Install { upload: true, join: true }));
+    let staged = Inspection { staged: Some(SHA.into()), ..machine() };
+    assert_eq!(decide(&staged, DeploymentAction::Install), Ok(Plan::Install { upload: false, join: true }));
+}
+
+#[test]
+fn a_member_with_this_very_agent_needs_nothing_sent() {
+    let seen = with(agent("0.2.0", SHA, Some(OURS), &["prod"]));
+    assert_eq!(decide(&seen, DeploymentAction::Install), Ok(Plan::Install { upload: false, join: false }));
+    assert_eq!(decide(&seen, DeploymentAction::Upgrade), Ok(Plan::Upgrade { upload: false }));
+}
+
+#[test]
+fn a_member_of_another_network_joins_this_one_too() {
+    let seen = with(agent("0.2.0", SHA, Some(OURS), &["test"]));
+    assert_eq!(decide(&seen, DeploymentAction::Install), Ok(Plan::Install { upload: false, join: true }));
+}
+
+#[test]
+fn an_older_or_broken_agent_is_replaced() {
+    let mut broken = agent("", "00", Some(OURS), &[]);
+    broken.status = None;
+    for old in [agent("0.1.9", "00", Some(OURS), &["prod"]), agent("0.2.0", "00", Some(OURS), &["prod"]), broken] {
+        assert_eq!(decide(&with(old), DeploymentAction::Upgrade), Ok(Plan::Upgrade { upload: true }));
+    }
+    let elsewhere = Installed { path: "/usr/bin/cladnet-agent".into(), ..agent("0.2.0", SHA, None, &[]) };
+    assert_eq!(decide(&with(elsewhere), DeploymentAction::Upgrade), Ok(Plan::Upgrade { upload: true }));
+}
+
+#[test]
+fn a_newer_agent_is_refused() {
+    let seen = with(agent("0.3.0-rc.1", "00", Some(OURS), &["prod"]));
+    for action in [DeploymentAction::Install, DeploymentAction::Upgrade] {
+        assert_eq!(decide(&seen, action), Err(FailureReason::NewerAgent));
+    }
+}
+
+#[test]
+fn an_agent_of_another_control_plane_is_left_alone() {
+    let seen = with(agent("0.1.0", "00", Some("bb"), &["prod"]));
+    for action in [DeploymentAction::Install, DeploymentAction::Upgrade, DeploymentAction::Uninstall] {
+        assert_eq!(decide(&seen, action), Err(FailureReason::ForeignAgent), "{action}");
+    }
+}
+
+#[test]
+fn an_agent_without_an_identity_belongs_to_nobody() {
+    let seen = with(agent("0.1.0", "00", None, &[]));
+    assert_eq!(decide(&seen, DeploymentAction::Install), Ok(Plan::Install { upload: true, join: true }));
+}
+
+#[test]
+fn nothing_can_be_upgraded_where_nothing_is() {
+    assert_eq!(decide(&machine(), DeploymentAction::Upgrade), Err(FailureReason::NotInstalled));
+}
+
+#[test]
+fn the_last_membership_takes_the_agent_with_it() {
+    let uninstall = |seen: &Inspection| decide(seen, DeploymentAction::Uninstall).unwrap();
+    assert_eq!(uninstall(&with(agent("0.2.0", SHA, Some(OURS), &["prod"]))), Plan::Remove { leave: true });
+    assert_eq!(uninstall(&with(agent("0.2.0", SHA, Some(OURS), &[]))), Plan::Remove { leave: true });
+    assert_eq!(uninstall(&with(agent("0.2.0", SHA, None, &[]))), Plan::Remove { leave: false });
+    assert_eq!(uninstall(&with(agent("0.2.0", SHA, Some(OURS), &["prod", "test"]))), Plan::Leave);
+    assert!(matches!(uninstall(&with(agent("0.2.0", SHA, Some(OURS), &["test"]))), Plan::Nothing(_)));
+    assert!(matches!(uninstall(&machine()), Plan::Nothing(_)));
+    let stopped = Installed { status: None, ..agent("0.3.0", SHA, None, &[]) };
+    assert_eq!(uninstall(&with(stopped)), Plan::Remove { leave: false }, "a newer agent may go, too");
+}
+
+#[test]
+fn a_machine_that_cannot_run_an_agent_is_refused_with_the_reason() {
+    let cases = [
+        (Inspection { kernel: "FreeBSD".into(), ..machine() }, FailureReason::UnsupportedSystem),
+        (Inspection { init: Init::None, ..machine() }, FailureReason::UnsupportedSystem),
+        (Inspection { missing: "sha256sum".into(), ..machine() }, FailureReason::UnsupportedSystem),
+        (Inspection { privilege: Privilege::None, ..machine() }, FailureReason::NoPrivilege),
+        (Inspection { has_tun: false, ..machine() }, FailureReason::NoTun),
+        (Inspection { staging: None, ..machine() }, FailureReason::DiskFull),
+        (Inspection { free: Free { program: 30 << 10, ..machine().free }, ..machine() }, FailureReason::DiskFull),
+    ];
+    for (seen, reason) in cases {
+        assert_eq!(decide(&seen, DeploymentAction::Install), Err(reason), "{seen:?}");
+    }
+}
+
+#[test]
+fn a_machine_without_an_agent_for_its_architecture_is_refused() {
+    let network = "prod".parse().unwrap();
+    let wish = Wish { action: DeploymentAction::Install, network: &network, authority: OURS, release: None };
+    let failed = plan(&machine(), &wish).unwrap_err();
+    assert_eq!(failed.reason, FailureReason::NoAgentBinary);
+    assert!(failed.detail.contains("cladnet-agent-x86_64"), "{failed}");
+    assert!(plan(&machine(), &Wish { action: DeploymentAction::Uninstall, ..wish }).is_ok());
+}

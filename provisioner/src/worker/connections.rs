@@ -1,0 +1,169 @@
+//! Connections to the machines of one deployment: which key is trusted, through which bastion, and what is pinned then. A
+//! bastion has one connection for all behind it.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use cladnet_model::{
+    DeploymentHost, MachineName,
+    deployment::{FailureReason, Fingerprint, PinnedHostKey},
+};
+use cladnet_store::{StoreError, key};
+use jiff::Timestamp;
+use tokio::sync::{Mutex as AsyncMutex, watch};
+
+use super::{
+    Shared,
+    claim::{Claim, WriteError},
+};
+use crate::{
+    failed::Failed,
+    remote::{Remote, RemoteError, Route, ShownKey, Trust},
+};
+
+/// The machines of a deployment as the service keeps them: a confirmed key appears here.
+pub(super) type Hosts = BTreeMap<MachineName, DeploymentHost>;
+
+/// See the module.
+pub(super) struct Connections {
+    shared: Arc<Shared>,
+    claim: Arc<Claim>,
+    hosts: watch::Receiver<Hosts>,
+    bastions: Mutex<BTreeMap<MachineName, Bastion>>,
+}
+
+type Bastion = Arc<AsyncMutex<Option<Arc<Remote>>>>;
+
+/// Why there is no connection.
+#[derive(Debug)]
+pub(super) enum NoConnection {
+    /// Somebody must vouch for the key of this machine: the one that was asked for, or its bastion.
+    Unconfirmed {
+        whose: MachineName,
+        shown: ShownKey,
+    },
+    Failed(Failed),
+    /// The claim is lost.
+    Lost,
+}
+
+impl<E: Into<Failed>> From<E> for NoConnection {
+    fn from(error: E) -> Self {
+        Self::Failed(error.into())
+    }
+}
+
+impl Connections {
+    pub(super) fn new(shared: Arc<Shared>, claim: Arc<Claim>, hosts: watch::Receiver<Hosts>) -> Self {
+        Self { shared, claim, hosts, bastions: Mutex::default() }
+    }
+
+    pub(super) fn hosts(&self) -> watch::Receiver<Hosts> {
+        self.hosts.clone()
+    }
+
+    pub(super) fn host(&self, name: &MachineName) -> Result<DeploymentHost, Failed> {
+        let found = self.hosts.borrow().get(name).cloned();
+        found.ok_or_else(|| Failed::new(FailureReason::Internal, format!("the record of machine {name} is gone")))
+    }
+
+    /// Connects to a machine, through its bastion if it has one.
+    pub(super) async fn connect(&self, name: &MachineName) -> Result<Remote, NoConnection> {
+        let host = self.host(name)?;
+        let Some(bastion) = &host.bastion else { return self.reach(&host, None).await };
+        let (record, remote) = self.bastion(bastion).await.map_err(|error| match error {
+            NoConnection::Failed(failed) => {
+                Failed::new(FailureReason::BastionFailed, format!("bastion {bastion}: {failed}")).into()
+            }
+            other => other,
+        })?;
+        self.reach(&host, Some((&record, &remote))).await
+    }
+
+    /// The connection that everybody behind a bastion shares; a new one if it has ended.
+    async fn bastion(&self, name: &MachineName) -> Result<(DeploymentHost, Arc<Remote>), NoConnection> {
+        let host = self.host(name)?;
+        let slot =
+            self.bastions.lock().unwrap_or_else(PoisonError::into_inner).entry(name.clone()).or_default().clone();
+        let mut slot = slot.lock().await;
+        if let Some(remote) = slot.as_ref().filter(|remote| !remote.is_closed()) {
+            return Ok((host, remote.clone()));
+        }
+        let remote = Arc::new(self.reach(&host, None).await?);
+        *slot = Some(remote.clone());
+        Ok((host, remote))
+    }
+
+    async fn reach(
+        &self,
+        host: &DeploymentHost,
+        bastion: Option<(&DeploymentHost, &Remote)>,
+    ) -> Result<Remote, NoConnection> {
+        let place = match bastion {
+            Some((bastion, _)) => host.ssh.place_behind(&bastion.ssh),
+            None => host.ssh.place(),
+        };
+        let pinned = self.claim.store().get(&key::host_key(&place)).await?.map(|found| found.value.fingerprint);
+        let trust = self.trust(host, &place, pinned)?;
+        let credential = key::deployment_credential(&self.claim.deployment().id, &host.name);
+        let private = self.claim.store().get_sealed(&credential).await?;
+        let private = private.ok_or_else(|| Failed::new(FailureReason::NoCredential, "its private key is gone"))?;
+        let route = bastion.map_or(Route::Direct, |(_, remote)| Route::Through(remote));
+        let addresses = &*self.shared.config.addresses;
+        let remote = match Remote::connect(&host.ssh, trust, &private, route, addresses).await {
+            Ok(remote) => remote,
+            Err(RemoteError::UnknownKey(shown)) => {
+                return Err(NoConnection::Unconfirmed { whose: host.name.clone(), shown });
+            }
+            Err(error) => return Err(error.into()),
+        };
+        if pinned.is_none() {
+            self.pin(&place, remote.shown_key()).await?;
+        }
+        Ok(remote)
+    }
+
+    /// A pinned key comes before everything else: whoever gives another one must have it forgotten first.
+    fn trust(&self, host: &DeploymentHost, place: &str, pinned: Option<Fingerprint>) -> Result<Trust, Failed> {
+        let given = host.ssh.host_key.as_ref().map(|pin| pin.fingerprint());
+        match (pinned, given.or(host.confirmed)) {
+            (Some(pinned), Some(given)) if given != pinned => Err(Failed::new(
+                FailureReason::HostKeyChanged,
+                format!(
+                    "{given} was given, but {place} is known by {pinned}; if the machine was rebuilt, forget its key with `cladnet host-key forget {place}`"
+                ),
+            )),
+            (Some(only), _) | (None, Some(only)) => Ok(Trust::Pinned(only)),
+            (None, None) if self.claim.deployment().accept_new_host_keys => Ok(Trust::FirstSight),
+            (None, None) => Ok(Trust::Unknown),
+        }
+    }
+
+    async fn pin(&self, place: &str, shown: &ShownKey) -> Result<(), NoConnection> {
+        let key = key::host_key(place);
+        let record = PinnedHostKey {
+            fingerprint: shown.fingerprint,
+            algorithm: shown.algorithm.clone(),
+            pinned_at: Timestamp::now(),
+            pinned_by: self.claim.deployment().created_by.to_string(),
+        };
+        match self.claim.commit(self.claim.transaction().absent(&key).put(&key, &record)).await {
+            Ok(()) => Ok(()),
+            Err(WriteError::Lost) => Err(NoConnection::Lost),
+            Err(WriteError::Store(StoreError::Conflict { .. })) => {
+                let there = self.claim.store().get(&key).await?;
+                match there.filter(|there| there.value.fingerprint != shown.fingerprint) {
+                    Some(_) => Err(Failed::new(
+                        FailureReason::HostKeyChanged,
+                        format!("another deployment just saw another key at {place}; repeat this one"),
+                    )
+                    .into()),
+                    None => Ok(()),
+                }
+            }
+            Err(WriteError::Store(error)) => Err(error.into()),
+        }
+    }
+}

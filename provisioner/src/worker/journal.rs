@@ -1,0 +1,159 @@
+//! What is told of one machine: how far it is, and what was done, line by line. Every state begins with a look at whether
+//! the deployment was cancelled.
+
+use std::{
+    error::Error,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use cladnet_model::{
+    DeploymentProgress, MachineName,
+    deployment::{DeploymentFailure, DeploymentState, FailureReason, Transcript},
+};
+use cladnet_store::{StoreError, key};
+use jiff::Timestamp;
+use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use super::claim::{Claim, WriteError};
+use crate::failed::Failed;
+
+/// Before an end is written again that the store did not take.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// Why a machine is worked on no more.
+#[derive(Debug)]
+pub(super) enum Stop {
+    Failed(Failed),
+    Cancelled,
+    /// Another replica goes on; nothing may be written.
+    Lost,
+}
+
+impl<E: Into<Failed>> From<E> for Stop {
+    fn from(error: E) -> Self {
+        Self::Failed(error.into())
+    }
+}
+
+/// See the module.
+pub(super) struct Journal {
+    claim: Arc<Claim>,
+    name: MachineName,
+    cancel: CancellationToken,
+    entry: Mutex<Entry>,
+}
+
+#[derive(Clone)]
+struct Entry {
+    progress: DeploymentProgress,
+    transcript: Transcript,
+}
+
+impl Journal {
+    /// Goes on with what was written before.
+    pub(super) async fn open(
+        claim: Arc<Claim>,
+        name: MachineName,
+        cancel: CancellationToken,
+    ) -> Result<Self, StoreError> {
+        let id = &claim.deployment().id;
+        let progress = claim.store().get(&key::deployment_progress(id, &name)).await?;
+        let transcript = claim.store().get(&key::deployment_transcript(id, &name)).await?;
+        let entry = Entry {
+            progress: progress.map(|found| found.value).unwrap_or_default(),
+            transcript: transcript.map(|found| found.value).unwrap_or_default(),
+        };
+        Ok(Self { claim, name, cancel, entry: Mutex::new(entry) })
+    }
+
+    pub(super) fn progress(&self) -> DeploymentProgress {
+        self.entry().progress.clone()
+    }
+
+    /// One more line; it is written with the next state.
+    pub(super) fn say(&self, line: &str) {
+        self.entry().transcript.push(Timestamp::now(), line);
+    }
+
+    /// The next state begins, unless the deployment was cancelled.
+    pub(super) async fn enter(&self, state: DeploymentState) -> Result<(), Stop> {
+        if self.cancel.is_cancelled() {
+            return Err(Stop::Cancelled);
+        }
+        self.say(state.as_str());
+        self.change(|progress| {
+            progress.state = state;
+            progress.started_at.get_or_insert_with(Timestamp::now);
+            if state != DeploymentState::ConfirmHostKey {
+                progress.offered_key = None;
+            }
+        })
+        .await
+    }
+
+    /// Changes the progress and writes everything. A store that is away is no reason to stop: the next write tells all.
+    pub(super) async fn change(&self, change: impl FnOnce(&mut DeploymentProgress)) -> Result<(), Stop> {
+        change(&mut self.entry().progress);
+        match self.write().await {
+            Ok(()) => Ok(()),
+            Err(WriteError::Lost) => Err(Stop::Lost),
+            Err(WriteError::Store(error)) => {
+                warn!(machine = %self.name, error = &error as &dyn Error, "progress not written");
+                Ok(())
+            }
+        }
+    }
+
+    /// Writes how it ended, however long the store takes.
+    pub(super) async fn end(&self, outcome: Result<(), Stop>) {
+        let during = self.entry().progress.state;
+        let (state, failure) = match outcome {
+            Ok(()) => (DeploymentState::Done, None),
+            Err(Stop::Cancelled) => (DeploymentState::Cancelled, None),
+            Err(Stop::Lost) => return,
+            Err(Stop::Failed(Failed { reason, detail })) => {
+                (DeploymentState::Failed, Some(DeploymentFailure { reason, detail, during }))
+            }
+        };
+        self.say(&failure.as_ref().map_or(state.to_string(), |failure| format!("failed: {}", failure.detail)));
+        info!(deployment = %self.claim.deployment().id, machine = %self.name, %state, "machine done with");
+        {
+            let mut entry = self.entry();
+            let finished_at = Some(Timestamp::now());
+            entry.progress =
+                DeploymentProgress { state, failure, finished_at, offered_key: None, ..entry.progress.clone() };
+        }
+        while let Err(WriteError::Store(error)) = self.write().await {
+            warn!(machine = %self.name, error = &error as &dyn Error, "end not written; will try again");
+            sleep(PAUSE).await;
+        }
+    }
+
+    async fn write(&self) -> Result<(), WriteError> {
+        let id = &self.claim.deployment().id;
+        let entry = self.entry().clone();
+        let transaction = self
+            .claim
+            .transaction()
+            .put(&key::deployment_progress(id, &self.name), &entry.progress)
+            .put(&key::deployment_transcript(id, &self.name), &entry.transcript);
+        self.claim.commit(transaction).await
+    }
+
+    fn entry(&self) -> MutexGuard<'_, Entry> {
+        self.entry.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl From<StoreError> for Failed {
+    fn from(error: StoreError) -> Self {
+        let reason = match error {
+            StoreError::Seal { .. } => FailureReason::NoCredential,
+            _ => FailureReason::Internal,
+        };
+        Self::new(reason, error.to_string())
+    }
+}

@@ -1,0 +1,320 @@
+//! One machine of a deployment, from the first connection to the last look. Taken up again after a crash it begins at the
+//! beginning: every step looks before it does anything.
+
+use std::{sync::Arc, time::Duration};
+
+use cladnet_model::{
+    HostId, MachineName,
+    deployment::{DeploymentAction, DeploymentState, FailureReason, Fingerprint},
+};
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore},
+    time::timeout,
+};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    Shared,
+    claim::Claim,
+    connections::{Connections, NoConnection},
+    journal::{Journal, Stop},
+};
+use crate::{
+    FailPoint,
+    binary::Binary,
+    failed::Failed,
+    remote::Remote,
+    script::WAKE,
+    steps::{
+        Machine,
+        inspect::{Init, Inspection, Privilege, inspect},
+        join::TOKEN_TTL,
+        plan::{Plan, Wish, plan},
+        remove::Leaving,
+        settle::settle,
+        verify::Expected,
+    },
+};
+
+/// Somebody must walk to a console and compare.
+const CONFIRMATION: Duration = Duration::from_secs(30 * 60);
+
+/// What is needed to work on a machine.
+pub(super) struct Work {
+    pub shared: Arc<Shared>,
+    pub claim: Arc<Claim>,
+    pub connections: Arc<Connections>,
+    pub slots: Arc<Semaphore>,
+    pub name: MachineName,
+    pub cancel: CancellationToken,
+}
+
+impl Work {
+    pub(super) async fn run(&self, journal: &Journal) -> Result<(), Stop> {
+        loop {
+            let slot = self.slot().await?;
+            self.take_back_token(journal).await?;
+            journal.enter(DeploymentState::Connecting).await?;
+            match self.connections.connect(&self.name).await {
+                Ok(remote) => {
+                    self.pass(FailPoint::Connected);
+                    journal.say(&format!("connected; its key is {}", remote.shown_key().fingerprint));
+                    let outcome = self.work_on(&remote, journal).await;
+                    remote.close().await;
+                    return outcome;
+                }
+                Err(NoConnection::Failed(failed)) => return Err(Stop::Failed(failed)),
+                Err(NoConnection::Lost) => return Err(Stop::Lost),
+                Err(NoConnection::Unconfirmed { whose, shown }) => {
+                    drop(slot);
+                    self.ask_for_word(journal, &whose, shown.fingerprint).await?;
+                }
+            }
+        }
+    }
+
+    /// One of the deployment's places; who waits for a person holds none.
+    async fn slot(&self) -> Result<OwnedSemaphorePermit, Stop> {
+        tokio::select! {
+            biased;
+            () = self.cancel.cancelled() => Err(Stop::Cancelled),
+            slot = self.slots.clone().acquire_owned() => Ok(slot.expect("it is never closed")),
+        }
+    }
+
+    /// Waits until somebody has vouched for a key.
+    async fn ask_for_word(&self, journal: &Journal, whose: &MachineName, shown: Fingerprint) -> Result<(), Stop> {
+        if *whose == self.name {
+            journal.enter(DeploymentState::ConfirmHostKey).await?;
+            journal.say(&format!("it shows the key {shown}: compare and confirm it"));
+            journal.change(|progress| progress.offered_key = Some(shown)).await?;
+        } else {
+            journal.enter(DeploymentState::Waiting).await?;
+            journal.say(&format!("the key of its bastion {whose} waits to be confirmed"));
+            journal.change(|_| {}).await?;
+        }
+        let mut hosts = self.connections.hosts();
+        let confirmed = hosts.wait_for(|hosts| hosts.get(whose).is_some_and(|host| host.confirmed.is_some()));
+        tokio::select! {
+            () = self.cancel.cancelled() => Err(Stop::Cancelled),
+            word = timeout(CONFIRMATION, confirmed) => match word {
+                Ok(Ok(_)) => Ok(()),
+                Ok(Err(_)) => Err(Stop::Lost),
+                Err(_) if *whose == self.name => Err(Failed::new(
+                    FailureReason::HostKeyUnconfirmed,
+                    format!("nobody confirmed the key {shown} within 30 minutes; repeat the deployment, or give host_key"),
+                )
+                .into()),
+                Err(_) => Err(Failed::new(
+                    FailureReason::BastionFailed,
+                    format!("nobody confirmed the key of its bastion {whose} within 30 minutes; repeat the deployment"),
+                )
+                .into()),
+            },
+        }
+    }
+
+    async fn work_on(&self, remote: &Remote, journal: &Journal) -> Result<(), Stop> {
+        journal.enter(DeploymentState::Inspecting).await?;
+        let seen = look(remote, journal).await?;
+        self.pass(FailPoint::Inspected);
+        journal.say(&seen.system());
+        journal.change(|progress| progress.system = seen.system()).await?;
+        let deployment = self.claim.deployment();
+        let authority = self.shared.config.service.authority().await?;
+        let binary = match deployment.action {
+            DeploymentAction::Uninstall => None,
+            _ => self.shared.binaries.find(&seen.arch).await?,
+        };
+        let release = binary.as_ref().map(|binary| binary.release.clone());
+        let wish = Wish { action: deployment.action, network: &deployment.network, authority: &authority, release };
+        let plan = plan(&seen, &wish)?;
+        journal.say(&format!("to do: {plan:?}"));
+        let machine = Machine { remote, seen: &seen };
+        let outcome = self.carry_out(&machine, plan, binary.as_ref(), &authority, journal).await;
+        if !matches!(outcome, Err(Stop::Lost)) {
+            machine.clean().await;
+        }
+        outcome
+    }
+
+    async fn carry_out(
+        &self,
+        machine: &Machine<'_>,
+        plan: Plan,
+        binary: Option<&Binary>,
+        authority: &str,
+        journal: &Journal,
+    ) -> Result<(), Stop> {
+        match (plan, binary) {
+            (Plan::Install { upload, .. }, Some(binary)) => {
+                self.install(machine, upload, binary, authority, journal).await
+            }
+            (Plan::Upgrade { upload }, Some(binary)) => self.upgrade(machine, upload, binary, journal).await,
+            (Plan::Install { .. } | Plan::Upgrade { .. }, None) => {
+                Err(Failed::new(FailureReason::NoAgentBinary, "there is no agent to send").into())
+            }
+            (Plan::Leave, _) => self.leave(machine, Leaving::Network(&self.claim.deployment().network), journal).await,
+            (Plan::Remove { leave }, _) => {
+                if leave {
+                    self.leave(machine, Leaving::Everything, journal).await?;
+                }
+                journal.enter(DeploymentState::Removing).await?;
+                machine.remove().await?.iter().for_each(|line| journal.say(line));
+                self.pass(FailPoint::Removed);
+                Ok(())
+            }
+            (Plan::Nothing(why), _) => {
+                journal.say(why);
+                Ok(())
+            }
+        }
+    }
+
+    async fn put(
+        &self,
+        machine: &Machine<'_>,
+        upload: bool,
+        binary: &Binary,
+        journal: &Journal,
+    ) -> Result<crate::steps::install::Installed, Stop> {
+        if upload {
+            journal.enter(DeploymentState::Uploading).await?;
+            machine.upload(binary).await?;
+            journal.say(&format!("uploaded {} bytes, SHA-256 {}", binary.release.bytes, binary.release.sha256));
+            self.pass(FailPoint::Uploaded);
+        }
+        journal.enter(DeploymentState::Installing).await?;
+        let installed = machine.install(&binary.release).await?;
+        self.pass(FailPoint::Installed);
+        journal.say(if installed.restarted {
+            "installed, and the agent restarted"
+        } else {
+            "all is installed already"
+        });
+        let version = installed.status.version.clone();
+        journal.change(|progress| progress.agent_version = version).await?;
+        Ok(installed)
+    }
+
+    async fn install(
+        &self,
+        machine: &Machine<'_>,
+        upload: bool,
+        binary: &Binary,
+        authority: &str,
+        journal: &Journal,
+    ) -> Result<(), Stop> {
+        let installed = self.put(machine, upload, binary, journal).await?;
+        let deployment = self.claim.deployment();
+        // It may have been silent before.
+        if let Some(host) = installed.status.host.as_ref().filter(|host| host.authority != authority) {
+            let detail = format!("the agent there is {} of another control plane; let it leave first", host.id);
+            return Err(Failed::new(FailureReason::ForeignAgent, detail).into());
+        }
+        if installed.status.network(&deployment.network).is_none() {
+            journal.enter(DeploymentState::Joining).await?;
+            self.join(machine, journal).await?;
+            self.pass(FailPoint::Joined);
+        }
+        let id = self.host_id(machine, journal).await?;
+        let wish = self.connections.host(&self.name)?;
+        let service = &self.shared.config.service;
+        for line in settle(service, &deployment.network, &id, &wish).await? {
+            journal.say(&line);
+        }
+        self.pass(FailPoint::Settled);
+        journal.enter(DeploymentState::Verifying).await?;
+        let expected = Expected { service, network: &deployment.network, host: &id, address: wish.overlay_address };
+        for line in machine.verify(&expected).await? {
+            journal.say(&line);
+        }
+        self.pass(FailPoint::Verified);
+        Ok(())
+    }
+
+    async fn upgrade(
+        &self,
+        machine: &Machine<'_>,
+        upload: bool,
+        binary: &Binary,
+        journal: &Journal,
+    ) -> Result<(), Stop> {
+        self.put(machine, upload, binary, journal).await?;
+        journal.enter(DeploymentState::Verifying).await?;
+        let before = machine.seen.agent.as_ref().and_then(|agent| agent.status.as_ref());
+        journal.say(&machine.verify_upgrade(before).await?);
+        self.pass(FailPoint::Verified);
+        Ok(())
+    }
+
+    /// A token is known before it is used, so that whoever comes after us can take it back.
+    async fn join(&self, machine: &Machine<'_>, journal: &Journal) -> Result<(), Stop> {
+        let config = &self.shared.config;
+        let wish = self.connections.host(&self.name)?;
+        let token = config.service.create_token(&self.claim.deployment().network, &wish.labels, TOKEN_TTL).await?;
+        journal.change(|progress| progress.token = Some(token.id.clone())).await?;
+        self.pass(FailPoint::TokenMade);
+        let joined = async {
+            machine.deliver(&token).await?;
+            self.pass(FailPoint::TokenDelivered);
+            machine.join(&config.service_urls).await
+        };
+        match joined.await {
+            Ok(()) => {
+                journal.say("joined");
+                journal.change(|progress| progress.token = None).await
+            }
+            Err(failed) => {
+                self.take_back_token(journal).await?;
+                Err(failed.into())
+            }
+        }
+    }
+
+    /// Takes back the token of an attempt that did not end well; one that cannot be taken back now expires soon.
+    async fn take_back_token(&self, journal: &Journal) -> Result<(), Stop> {
+        let Some(token) = journal.progress().token else { return Ok(()) };
+        match self.shared.config.service.revoke_token(&token).await {
+            Ok(()) => journal.change(|progress| progress.token = None).await,
+            Err(error) => {
+                journal.say(&format!("a token was not taken back ({error}); it expires within ten minutes"));
+                Ok(())
+            }
+        }
+    }
+
+    async fn host_id(&self, machine: &Machine<'_>, journal: &Journal) -> Result<HostId, Stop> {
+        let Some(host) = machine.status().await?.host else {
+            return Err(Failed::new(FailureReason::JoinFailed, "the agent has joined and yet has no identity").into());
+        };
+        journal.change(|progress| progress.host = Some(host.id.clone())).await?;
+        Ok(host.id)
+    }
+
+    async fn leave(&self, machine: &Machine<'_>, leaving: Leaving<'_>, journal: &Journal) -> Result<(), Stop> {
+        journal.enter(DeploymentState::Removing).await?;
+        let host = machine.seen.agent.as_ref().and_then(|agent| agent.status.as_ref()?.host.as_ref());
+        let host = host.map(|host| &host.id);
+        journal.change(|progress| progress.host = host.cloned()).await?;
+        journal.say(&machine.leave(&self.shared.config.service, host, leaving).await?);
+        self.pass(FailPoint::Left);
+        Ok(())
+    }
+
+    fn pass(&self, point: FailPoint) {
+        point.pass(self.shared.config.fail_point);
+    }
+}
+
+/// Looks; an agent that is installed and silent is started first, so that it can tell whose it is.
+async fn look(remote: &Remote, journal: &Journal) -> Result<Inspection, Stop> {
+    let seen = inspect(remote).await?;
+    let is_silent = seen.agent.as_ref().is_some_and(|agent| agent.status.is_none());
+    if !is_silent || seen.privilege == Privilege::None || seen.init == Init::None {
+        return Ok(seen);
+    }
+    journal.say("an agent is installed and does not answer: starting it");
+    WAKE.run(remote, seen.root(), &[seen.init.as_str()]).await?;
+    Ok(inspect(remote).await?)
+}
