@@ -68,6 +68,8 @@ pub(crate) struct Agent {
     /// Something waits to be written to disk.
     unsaved: Notify,
     core: Mutex<Core>,
+    /// What was last measured.
+    round_trips: std::sync::Mutex<commands::RoundTrips>,
     /// One join or leave at a time.
     changing: Mutex<()>,
 }
@@ -120,6 +122,7 @@ async fn serve(config: Arc<Config>, state: StateDir, _lock: Lock) -> Result<(), 
         statuses,
         results,
         unsaved: Notify::new(),
+        round_trips: Default::default(),
         changing: Mutex::new(()),
     });
     agent.begin().await;

@@ -47,6 +47,7 @@ const TABLE: &[(&str, Access)] = &[
     ("/cladnet.v1.PeerService/CreatePlainPeer", Key(ManagePeers)),
     ("/cladnet.v1.PeerService/ControlPeers", Key(Control)),
     ("/cladnet.v1.PathService/ListPaths", Key(Read)),
+    ("/cladnet.v1.PathService/MeasurePaths", Key(RunTests)),
     ("/cladnet.v1.PathService/ExplainPath", Key(Read)),
     ("/cladnet.v1.HostService/ListHosts", Key(Read)),
     ("/cladnet.v1.HostService/GetHost", Key(Read)),

@@ -47,6 +47,7 @@ use crate::{
     rate::{Limiter, RateLimit},
 };
 pub(crate) use connectivity::ConnectivityPlan;
+pub(crate) use paths::RoundTrips;
 use streams::Streams;
 use turns::Turns;
 use view::View;

@@ -10,6 +10,7 @@ use cladnet_proto::cladnet::v1::{ExplainPathResponse, ListPathsResponse};
 
 use crate::{
     Service,
+    agents::RoundTrips,
     error::CallError,
     peers::{PeerRow, find},
 };
@@ -19,9 +20,13 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(5);
 
 impl Service {
     /// The path in use of every pair, and the ids of the peers that did not answer.
-    pub(crate) async fn paths(&self, network: &NetworkId) -> Result<ListPathsResponse, CallError> {
+    pub(crate) async fn paths(
+        &self,
+        network: &NetworkId,
+        round_trips: RoundTrips,
+    ) -> Result<ListPathsResponse, CallError> {
         self.network(network).await?;
-        self.agents.paths(network, PATIENCE).await
+        self.agents.paths(network, round_trips, PATIENCE).await
     }
 
     /// Every candidate from one peer to another, each by its id or its name, and why it won or lost.

@@ -158,7 +158,7 @@ impl Story<'_> {
         say("peers");
         print!("{}", self.world.admin().run(["peer", "list", NETWORK])?);
         say("the path of every pair");
-        print!("{}", self.world.admin().run(["path", "list", NETWORK])?);
+        print!("{}", self.world.admin().run(["path", "list", NETWORK, "--measure"])?);
         say("ping matrix");
         print!("{}", self.world.admin().run(["test", "connectivity", NETWORK, "--count", "3"])?);
         self.check_paths(&names)?;

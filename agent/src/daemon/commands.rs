@@ -1,6 +1,8 @@
 //! Commands of the service: each is carried out beside everything else and answered by its deadline, whatever happens.
 
 use std::{
+    collections::BTreeMap,
+    net::SocketAddr,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -42,6 +44,9 @@ const DEFAULT_INTERVAL: Duration = Duration::from_millis(200);
 /// A path's round trip is the least of so many.
 const MEASURE_COUNT: u32 = 2;
 const MEASURE_INTERVAL: Duration = Duration::from_millis(20);
+
+/// The last round trip in µs of each path, none if it did not answer, and the endpoint that it was measured over.
+pub(super) type RoundTrips = BTreeMap<(NetworkId, HostId), (Option<SocketAddr>, Option<u32>)>;
 
 impl Agent {
     /// Starts a command; its result goes up with the stream that is there when it is done.
@@ -110,7 +115,9 @@ impl Agent {
         if !command.host_ids.is_empty() {
             paths.retain(|path| command.host_ids.iter().any(|id| id == path.peer.host.as_str()));
         }
-        self.measure(&mut paths, deadline).await;
+        if command.measure {
+            self.measure(&mut paths, deadline).await;
+        }
         Ok(bounded(paths.iter().map(path_report).collect()))
     }
 
@@ -127,10 +134,25 @@ impl Agent {
             source.ping(address, plan).await.rtts_us.into_iter().min()
         };
         let rtts: Vec<_> = stream::iter(targets.into_iter().map(ping)).buffered(CONCURRENCY).collect().await;
+        let mut known = self.round_trips.lock().expect("no holder of this lock panics");
         for (path, rtt) in paths.iter_mut().zip(rtts) {
             path.rtt_us = rtt;
+            known.insert(path_key(path), (path.peer.endpoint, rtt));
         }
     }
+
+    /// Fills in what was last measured over the endpoints in use. Nothing is sent for it.
+    pub(super) fn recall(&self, paths: &mut [PathStatus]) {
+        let known = self.round_trips.lock().expect("no holder of this lock panics");
+        for path in paths {
+            let last = known.get(&path_key(path)).filter(|(endpoint, _)| *endpoint == path.peer.endpoint);
+            path.rtt_us = last.and_then(|(_, rtt)| *rtt);
+        }
+    }
+}
+
+fn path_key(path: &PathStatus) -> (NetworkId, HostId) {
+    (path.peer.network.clone(), path.peer.host.clone())
 }
 
 fn network(id: &str) -> Result<NetworkId, Failure> {

@@ -100,8 +100,9 @@ impl Agent {
                 paths.extend(report::paths(membership, &stats, &facts));
             }
         }
-        if probe {
-            self.measure(&mut paths, Instant::now() + MEASURE).await;
+        match probe {
+            true => self.measure(&mut paths, Instant::now() + MEASURE).await,
+            false => self.recall(&mut paths),
         }
         Ok(paths)
     }

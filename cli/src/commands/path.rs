@@ -1,6 +1,8 @@
 //! `cladnet path`.
 
-use cladnet_proto::cladnet::v1::{ExplainPathRequest, ExplainPathResponse, ListPathsRequest, Path};
+use cladnet_proto::cladnet::v1::{
+    ExplainPathRequest, ExplainPathResponse, ListPathsRequest, ListPathsResponse, MeasurePathsRequest, Path,
+};
 use clap::Subcommand;
 use jiff::Timestamp;
 
@@ -15,11 +17,14 @@ use crate::{
 pub(crate) enum PathCommand {
     /// List the path in use between every pair of peers
     ///
-    ///   cladnet path list prod
+    ///   cladnet path list prod --measure
     #[command(verbatim_doc_comment)]
     List {
         /// Id of the network.
         network: String,
+        /// Let the agents measure every round trip first; a viewer's key may not.
+        #[arg(long)]
+        measure: bool,
     },
     /// Explain the path from one peer to another: every candidate, and why it won or lost
     ///
@@ -37,7 +42,14 @@ pub(crate) enum PathCommand {
 
 pub(super) async fn run(api: &Api, out: Output, command: PathCommand) -> Result<(), Failure> {
     match command {
-        PathCommand::List { network } => list(api, out, network).await,
+        PathCommand::List { network, measure } => {
+            let names = Names::of(api, out, &network).await?;
+            let paths = match measure {
+                true => api.paths().measure_paths(request(MeasurePathsRequest { network_id: network })).await?,
+                false => api.paths().list_paths(request(ListPathsRequest { network_id: network })).await?,
+            };
+            list(out, &paths.into_inner(), &names)
+        }
         PathCommand::Explain { network, from, to } => {
             let names = Names::of(api, out, &network).await?;
             let ask = ExplainPathRequest { network_id: network, source: from, destination: to };
@@ -47,12 +59,10 @@ pub(super) async fn run(api: &Api, out: Output, command: PathCommand) -> Result<
     }
 }
 
-async fn list(api: &Api, out: Output, network_id: String) -> Result<(), Failure> {
-    let names = Names::of(api, out, &network_id).await?;
-    let paths = api.paths().list_paths(request(ListPathsRequest { network_id })).await?.into_inner();
+fn list(out: Output, paths: &ListPathsResponse, names: &Names) -> Result<(), Failure> {
     let head = ["FROM", "TO", "SCOPE", "ENDPOINT", "RTT", "HANDSHAKE", "SENT", "RECEIVED", "DETAIL"];
     let now = Timestamp::now();
-    out.show_text(&paths, |list| {
+    out.show_text(paths, |list| {
         let mut rows: Vec<_> = list.paths.iter().collect();
         rows.sort_by_key(|path| (names.of_host(&path.source), names.of_host(&path.destination)));
         let table = Table::of(head, "no paths", &rows, |path| {

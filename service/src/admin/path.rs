@@ -2,19 +2,29 @@
 
 use cladnet_proto::{
     cladnet::v1::{
-        ExplainPathRequest, ExplainPathResponse, ListPathsRequest, ListPathsResponse, path_service_server::PathService,
+        ExplainPathRequest, ExplainPathResponse, ListPathsRequest, ListPathsResponse, MeasurePathsRequest,
+        path_service_server::PathService,
     },
     convert::required,
 };
 use tonic::{Request, Response, Status, async_trait};
 
 use super::Admin;
+use crate::agents::RoundTrips;
 
 #[async_trait]
 impl PathService for Admin {
     async fn list_paths(&self, request: Request<ListPathsRequest>) -> Result<Response<ListPathsResponse>, Status> {
         let network = required("network_id", &request.into_inner().network_id)?;
-        Ok(Response::new(self.0.paths(&network).await?))
+        Ok(Response::new(self.0.paths(&network, RoundTrips::Known).await?))
+    }
+
+    async fn measure_paths(
+        &self,
+        request: Request<MeasurePathsRequest>,
+    ) -> Result<Response<ListPathsResponse>, Status> {
+        let network = required("network_id", &request.into_inner().network_id)?;
+        Ok(Response::new(self.0.paths(&network, RoundTrips::Measured).await?))
     }
 
     async fn explain_path(

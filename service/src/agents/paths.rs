@@ -17,16 +17,30 @@ use crate::error::CallError;
 /// Peers in one report: it names every candidate of each, and has to fit into an answer.
 const PEERS_PER_REPORT: usize = 64;
 
+/// The round trips of a report.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum RoundTrips {
+    /// Those that are known: asking causes no traffic between agents.
+    Known,
+    /// Pinged for this answer.
+    Measured,
+}
+
 impl Agents {
     /// The path of every pair of a network, from the agents that answer within `deadline`.
-    pub(crate) async fn paths(&self, network: &NetworkId, deadline: Duration) -> Result<ListPathsResponse, CallError> {
+    pub(crate) async fn paths(
+        &self,
+        network: &NetworkId,
+        round_trips: RoundTrips,
+        deadline: Duration,
+    ) -> Result<ListPathsResponse, CallError> {
         let deadline = Instant::now() + deadline;
         let members = self.members(network)?;
         let hosts: Vec<&HostId> = members.agents().collect();
         let everybody: Vec<&HostId> = members.all().collect();
         let asked = self.ask_all(hosts, |source| {
             let others: Vec<&HostId> = everybody.iter().copied().filter(|host| *host != source).collect();
-            async move { self.reports(network, source, &others, deadline).await }
+            async move { self.reports(network, source, &others, round_trips, deadline).await }
         });
         let (mut paths, mut unreachable) = (Vec::new(), Vec::new());
         for (source, (reports, error)) in asked.await {
@@ -47,7 +61,8 @@ impl Agents {
         deadline: Duration,
     ) -> Result<ExplainPathResponse, CallError> {
         let (settings, ours, mut theirs) = self.pair(network, source, destination)?;
-        let (mut reports, error) = self.reports(network, source, &[destination], Instant::now() + deadline).await;
+        let (mut reports, error) =
+            self.reports(network, source, &[destination], RoundTrips::Known, Instant::now() + deadline).await;
         let report = reports.pop();
         if let Some(known) = report.as_ref().map(known_endpoints).filter(|known| !known.is_empty()) {
             theirs.endpoints = known; // what the agent ranked, should the service have heard newer ones
@@ -77,6 +92,7 @@ impl Agents {
         network: &NetworkId,
         source: &HostId,
         destinations: &[&HostId],
+        round_trips: RoundTrips,
         deadline: Instant,
     ) -> (Vec<PathReport>, Option<CommandError>) {
         let mut reports = Vec::new();
@@ -84,6 +100,7 @@ impl Agents {
             let command = PathsCommand {
                 network_id: network.to_string(),
                 host_ids: piece.iter().map(ToString::to_string).collect(),
+                measure: round_trips == RoundTrips::Measured,
             };
             match self.command(source, Command::Paths(command), deadline).await {
                 Ok(result) => reports.extend(result.paths),

@@ -19,6 +19,7 @@ use tonic::{Request, Response, Status, async_trait};
 use super::{Cbnet, renamed, wire};
 use crate::{
     advice::Wish,
+    agents::RoundTrips,
     auth::Caller,
     error::CallError,
     networks::Deletion,
@@ -175,7 +176,8 @@ impl Cbnet {
         let of = peers.iter().find(|peer| peer.id() == host);
         let of = of.ok_or_else(|| CallError::NotFound(format!("network {network} has no peer {host}")))?;
         let others: Vec<&HostId> = peers.iter().map(PeerRow::id).filter(|peer| *peer != host).collect();
-        let (reports, _) = self.0.agents.reports(network, host, &others, Instant::now() + PATIENCE).await;
+        let deadline = Instant::now() + PATIENCE;
+        let (reports, _) = self.0.agents.reports(network, host, &others, RoundTrips::Known, deadline).await;
         let mut rule = NetworkingRule { cladnet_id: network.to_string(), ..NetworkingRule::default() };
         for peer in peers.iter().filter(|peer| peer.id() != host) {
             let report = reports.iter().find(|report| report.host_id == peer.id().as_str());

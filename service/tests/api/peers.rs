@@ -299,6 +299,14 @@ async fn explanations_find_peers_by_name_and_say_what_they_rest_on() {
     assert_eq!(harness.get("/api/v1/networks/prod/paths/vm-1/vm-9").await.status, StatusCode::NOT_FOUND);
     let paths = harness.get("/api/v1/networks/prod/paths").await;
     assert_eq!(paths.body["unreachable"].as_array().map(Vec::len), Some(2), "{paths:?}");
+    let measured = "/api/v1/networks/prod/path-measurements";
+    for (role, status) in [("viewer", StatusCode::FORBIDDEN), ("operator", StatusCode::OK)] {
+        let key = harness.key(role).await;
+        let looked = harness.rest_as(Some(&key), Method::GET, "/api/v1/networks/prod/paths", None).await;
+        assert_eq!(looked.status, StatusCode::OK, "{role}: {looked:?}");
+        let answer = harness.rest_as(Some(&key), Method::POST, measured, Some(json!({}))).await;
+        assert_eq!(answer.status, status, "{role}: {answer:?}");
+    }
     enrolled(&harness.store, "prod", "vm-2").await;
     let ambiguous = harness.get("/api/v1/networks/prod/paths/vm-1/vm-2").await;
     assert_eq!(ambiguous.body["field"], "destination", "{ambiguous:?}");

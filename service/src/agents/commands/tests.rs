@@ -8,7 +8,7 @@ use tokio::task::JoinHandle;
 use tonic::Code;
 
 use super::*;
-use crate::agents::{connectivity::ConnectivityPlan, testing::*};
+use crate::agents::{RoundTrips, connectivity::ConnectivityPlan, testing::*};
 
 fn soon() -> Instant {
     Instant::now() + Duration::from_secs(10)
@@ -196,12 +196,12 @@ async fn paths_are_reported_and_explained_from_what_the_agent_uses() {
     let (one, two) = two_agents(&house, &replica).await;
     let endpoint = AgentEndpoint { address: "198.51.100.9:8055".into(), scope: "public".into(), source: "stun".into() };
     let task = answering(&one, &replica, move |command| {
-        let Command::Paths(PathsCommand { host_ids, .. }) = command else { return None };
+        let Command::Paths(PathsCommand { host_ids, measure, .. }) = command else { return None };
         let report = |host_id| PathReport {
             host_id,
             scope: "public".into(),
             endpoint: endpoint.address.clone(),
-            rtt_us: 4_200,
+            rtt_us: if measure { 4_300 } else { 4_200 },
             candidates: vec![endpoint.clone()],
             ..PathReport::default()
         };
@@ -211,9 +211,11 @@ async fn paths_are_reported_and_explained_from_what_the_agent_uses() {
     let network = network_id("n");
     eventually("both members", async || (replica.agents.members(&network).ok()?.all().count() == 2).then_some(()))
         .await;
-    let paths = replica.agents.paths(&network, Duration::from_secs(5)).await.unwrap();
-    assert_eq!(paths.paths.iter().map(|path| path.rtt_us).collect::<Vec<_>>(), [4_200]);
-    assert_eq!(paths.unreachable, [two.host.to_string()]);
+    for (round_trips, told) in [(RoundTrips::Known, 4_200), (RoundTrips::Measured, 4_300)] {
+        let paths = replica.agents.paths(&network, round_trips, Duration::from_secs(5)).await.unwrap();
+        assert_eq!(paths.paths.iter().map(|path| path.rtt_us).collect::<Vec<_>>(), [told]);
+        assert_eq!(paths.unreachable, [two.host.to_string()]);
+    }
 
     let explained = replica.agents.explain(&network, &one.host, &two.host, Duration::from_secs(5)).await.unwrap();
     let best = &explained.candidates[0];
