@@ -151,24 +151,25 @@ pub struct DeploymentProgress {
 /// What was done on a machine, line by line, for people: at most [`TRANSCRIPT_BYTES`], without control characters and
 /// without secrets. Writer: the provisioner.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct Transcript(String);
+pub struct Transcript {
+    text: String,
+}
 
 impl Transcript {
     /// Adds a line; old lines go when there is no room.
     pub fn push(&mut self, at: Timestamp, line: &str) {
         let line: String = line.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
-        self.0.push_str(&format!("{at:.0} {}\n", line.trim_end()));
-        if self.0.len() > TRANSCRIPT_BYTES {
-            let from = self.0.ceil_char_boundary(self.0.len() - TRANSCRIPT_BYTES);
-            let from = self.0[from..].find('\n').map_or(from, |end| from + end + 1);
-            self.0.drain(..from);
+        self.text.push_str(&format!("{at:.0} {}\n", line.trim_end()));
+        if self.text.len() > TRANSCRIPT_BYTES {
+            let from = self.text.ceil_char_boundary(self.text.len() - TRANSCRIPT_BYTES);
+            let from = self.text[from..].find('\n').map_or(from, |end| from + end + 1);
+            self.text.drain(..from);
         }
     }
 
     /// The text.
     pub fn as_str(&self) -> &str {
-        &self.0
+        &self.text
     }
 }
 
