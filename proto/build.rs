@@ -2,7 +2,12 @@
 
 use std::{env, error::Error, fs, path::PathBuf};
 
-const FILES: [&str; 3] = ["cbnet/v1/cloud_barista_network.proto", "cladnet/v1/admin.proto", "cladnet/v1/agent.proto"];
+const FILES: [&str; 4] = [
+    "cbnet/v1/cloud_barista_network.proto",
+    "cladnet/v1/admin.proto",
+    "cladnet/v1/agent.proto",
+    "cladnet/v1/deployment.proto",
+];
 
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo:rerun-if-changed=proto");
@@ -14,6 +19,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     // Ordered maps, so that equal messages have equal bytes: digests are taken over them.
     let mut config = prost_build::Config::new();
     config.enable_type_names();
+    // Holds a private key; its own `Debug` hides it.
+    config.skip_debug(["cladnet.v1.DeploymentTarget"]);
     tonic_prost_build::configure().btree_map(".").compile_fds_with_config(compiler.file_descriptor_set(), config)?;
     Ok(())
 }

@@ -3,6 +3,7 @@
 
 mod admin;
 mod agent;
+mod deployment;
 mod location;
 mod time;
 
@@ -13,6 +14,7 @@ use tonic::{Code, Status, metadata::MetadataValue};
 
 pub use admin::{PeerRecords, host, injected_location, network, peer, token};
 pub use agent::{host_facts, membership_config, membership_status, public_key, remote_peer};
+pub use deployment::{DeploymentRecords, deployment, deployment_draft, deployment_overview, host_key};
 pub use time::{duration, timestamp};
 
 /// Metadata of an `InvalidArgument` or `AlreadyExists` status: the path of the field at fault.

@@ -16,7 +16,16 @@ pub(crate) enum Access {
 }
 
 use Access::{Enrolment, Host, Key, Open};
-use Action::{Control, ManageHosts, ManageKeys, ManageNetworks, ManagePeers, ManageTokens, Read, RunTests};
+use Action::{Control, Deploy, ManageHosts, ManageKeys, ManageNetworks, ManagePeers, ManageTokens, Read, RunTests};
+
+/// Carries up to a thousand private keys.
+const CREATE_DEPLOYMENT: &str = "/cladnet.v1.DeploymentService/CreateDeployment";
+
+/// Largest request of most RPCs.
+pub(crate) const BODY_LIMIT: usize = 1024 * 1024;
+
+/// Largest request that carries private keys: RSA of 4,096 bits has 3.4 KB, twice that leaves room for the rest.
+pub(crate) const DEPLOYMENT_LIMIT: usize = 8 * 1024 * 1024;
 
 /// Every RPC of every service.
 const TABLE: &[(&str, Access)] = &[
@@ -62,6 +71,15 @@ const TABLE: &[(&str, Access)] = &[
     ("/cladnet.v1.TestService/RunConnectivityTest", Key(RunTests)),
     ("/cladnet.v1.EventService/ListEvents", Key(Read)),
     ("/cladnet.v1.EventService/WatchEvents", Key(Read)),
+    (CREATE_DEPLOYMENT, Key(Deploy)),
+    ("/cladnet.v1.DeploymentService/ListDeployments", Key(Read)),
+    ("/cladnet.v1.DeploymentService/GetDeployment", Key(Read)),
+    ("/cladnet.v1.DeploymentService/WatchDeployment", Key(Read)),
+    ("/cladnet.v1.DeploymentService/GetTranscript", Key(Read)),
+    ("/cladnet.v1.DeploymentService/ConfirmHostKey", Key(Deploy)),
+    ("/cladnet.v1.DeploymentService/CancelDeployment", Key(Deploy)),
+    ("/cladnet.v1.DeploymentService/ListHostKeys", Key(Read)),
+    ("/cladnet.v1.DeploymentService/ForgetHostKey", Key(Deploy)),
     ("/cladnet.v1.AgentService/Enrol", Enrolment),
     ("/cladnet.v1.AgentService/Join", Host),
     ("/cladnet.v1.AgentService/RenewCertificate", Host),
@@ -75,6 +93,11 @@ const TABLE: &[(&str, Access)] = &[
 /// What `/package.Service/Method` needs, and its own text; `None` if there is no such RPC.
 pub(crate) fn of(rpc: &str) -> Option<(&'static str, Access)> {
     TABLE.iter().find(|(path, _)| *path == rpc).copied()
+}
+
+/// Most bytes of a request; read from nobody who may not call.
+pub(crate) fn body_limit(rpc: &str) -> usize {
+    if rpc == CREATE_DEPLOYMENT { DEPLOYMENT_LIMIT } else { BODY_LIMIT }
 }
 
 #[cfg(test)]

@@ -7,15 +7,20 @@ use cladnet_proto::cbnet::v1::{
     system_management_service_server::SystemManagementServiceServer,
 };
 use cladnet_proto::cladnet::v1::{
-    event_service_server::EventServiceServer, host_service_server::HostServiceServer,
-    key_service_server::KeyServiceServer, network_service_server::NetworkServiceServer,
-    path_service_server::PathServiceServer, peer_service_server::PeerServiceServer,
-    system_service_server::SystemServiceServer, test_service_server::TestServiceServer,
-    token_service_server::TokenServiceServer,
+    deployment_service_server::DeploymentServiceServer, event_service_server::EventServiceServer,
+    host_service_server::HostServiceServer, key_service_server::KeyServiceServer,
+    network_service_server::NetworkServiceServer, path_service_server::PathServiceServer,
+    peer_service_server::PeerServiceServer, system_service_server::SystemServiceServer,
+    test_service_server::TestServiceServer, token_service_server::TokenServiceServer,
 };
 use tonic::service::{Routes, RoutesBuilder};
 
-use crate::{Service, admin::Admin, cbnet::Cbnet, rest::BODY_LIMIT};
+use crate::{
+    Service,
+    access::{BODY_LIMIT, DEPLOYMENT_LIMIT},
+    admin::Admin,
+    cbnet::Cbnet,
+};
 
 /// A question about an interface names one thing; anybody may ask.
 const QUESTION_LIMIT: usize = 16 * 1024;
@@ -36,6 +41,7 @@ pub(crate) fn all(service: &Arc<Service>) -> Routes {
         SystemServiceServer, NetworkServiceServer, PathServiceServer, PeerServiceServer, HostServiceServer, TokenServiceServer,
         KeyServiceServer, EventServiceServer, TestServiceServer,
     );
+    routes.add_service(DeploymentServiceServer::new(admin).max_decoding_message_size(DEPLOYMENT_LIMIT));
     routes.add_service(service.agents.server());
     add_reflection(&mut routes);
     routes.routes()

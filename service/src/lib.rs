@@ -13,6 +13,7 @@ pub mod connection;
 mod connectivity;
 mod control;
 mod credentials;
+mod deployments;
 mod docs;
 mod envelope;
 mod error;

@@ -33,10 +33,7 @@ use self::{
     codec::DynamicCodec,
     problem::Problem,
 };
-use crate::{Connection, Service, auth, request_id::RequestId};
-
-/// Largest body of a request.
-pub(crate) const BODY_LIMIT: usize = 1024 * 1024;
+use crate::{Connection, Service, access, auth, request_id::RequestId};
 
 /// How long a body may take.
 const BODY_TIMEOUT: Duration = Duration::from_secs(10);
@@ -93,7 +90,8 @@ async fn call(
             return Err(refused(error.into()));
         }
     };
-    let message = message(binding, params, parts.uri.query(), &read(body).await?)?;
+    let body = read(body, access::body_limit(&binding.rpc_path())).await?;
+    let message = message(binding, params, parts.uri.query(), &body)?;
 
     let mut rpc = tonic::Request::new(message);
     rpc.extensions_mut().insert(admission);
@@ -115,11 +113,11 @@ async fn call(
     Ok(([(header::CONTENT_TYPE, "application/json")], json(&answer)?).into_response())
 }
 
-async fn read(body: Body) -> Result<Bytes, Problem> {
-    match timeout(BODY_TIMEOUT, axum::body::to_bytes(body, BODY_LIMIT)).await {
+async fn read(body: Body, limit: usize) -> Result<Bytes, Problem> {
+    match timeout(BODY_TIMEOUT, axum::body::to_bytes(body, limit)).await {
         Ok(Ok(body)) => Ok(body),
         Ok(Err(_)) => {
-            let detail = format!("the body is larger than {BODY_LIMIT} bytes or was cut off");
+            let detail = format!("the body is larger than {limit} bytes or was cut off");
             Err(Problem::new(StatusCode::PAYLOAD_TOO_LARGE, detail))
         }
         Err(_) => {

@@ -12,7 +12,10 @@ use cladnet_store::Store;
 use futures_util::FutureExt as _;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use socket2::{Domain, Protocol, Socket, Type};
-use tokio::net::{TcpListener, UdpSocket};
+use tokio::{
+    net::{TcpListener, UdpSocket},
+    sync::Semaphore,
+};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
@@ -21,7 +24,7 @@ use crate::{
     agents::{self, Agents},
     auth::Gates,
     bootstrap::{self, BootstrapError},
-    envelope, events,
+    deployments, envelope, events,
     listener::{self, Security},
     router,
     tls::{self, ServerTls, TlsError},
@@ -121,6 +124,7 @@ impl Server {
             config,
             gates: Gates::default(),
             agents,
+            deployment_watches: Arc::new(Semaphore::new(deployments::WATCHES)),
             shutdown,
         });
         let tls = Arc::new(ServerTls::new(&service)?);
@@ -200,6 +204,7 @@ impl Server {
             vital("the replica's view of the store", &stop, service.agents.run()),
             vital("the STUN server", &stop, stop.run_until_cancelled(stun)),
             vital("the certificate's renewal", &stop, stop.run_until_cancelled(tls.renew(&service))),
+            vital("the care for deployments", &stop, stop.run_until_cancelled(deployments::keep_for_ever(&service))),
             vital("the removal of old events", &stop, stop.run_until_cancelled(events::trim_for_ever(&service.store))),
         )?;
         Ok(())

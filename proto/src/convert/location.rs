@@ -1,12 +1,12 @@
 //! Cloud locations: a message with a field per name for people, a map for agents (so that old and new releases mix).
 
-use cladnet_model::{CloudLocation, Located, LocationSource};
+use cladnet_model::{
+    CloudLocation, Located, LocationSource,
+    location::{MAX_VALUE, injected},
+};
 
 use super::{FieldError, required};
 use crate::cladnet::v1::{self, AgentLocation, AgentLocationField, InjectedLocation, LocationField};
-
-/// Longest value of a field: ids of clouds are shorter.
-const MAX_VALUE: usize = 256;
 
 impl From<&CloudLocation> for AgentLocation {
     fn from(location: &CloudLocation) -> Self {
@@ -55,18 +55,18 @@ impl From<&CloudLocation> for v1::CloudLocation {
 
 /// What an API caller says of a host's cloud; empty fields say nothing.
 pub fn injected_location(wire: InjectedLocation) -> Result<CloudLocation, FieldError> {
+    let mut location = CloudLocation::default();
+    for (name, value) in injected_fields(&wire) {
+        let located = injected(name, value).map_err(|error| FieldError::new(name, error))?;
+        if let Some(slot) = location.slot(name) {
+            *slot = located;
+        }
+    }
+    Ok(location)
+}
+
+/// The same by name, as it was sent.
+pub(super) fn injected_fields(wire: &InjectedLocation) -> [(&'static str, &str); 6] {
     let InjectedLocation { provider, account, region, zone, vpc, subnet } = wire;
-    let located = |name: &str, value: String| {
-        let value = super::name(name, value, MAX_VALUE)?;
-        Ok((!value.is_empty()).then_some(Located { value, source: LocationSource::Injected }))
-    };
-    Ok(CloudLocation {
-        provider: located("provider", provider.to_ascii_lowercase())?,
-        account: located("account", account)?,
-        region: located("region", region)?,
-        zone: located("zone", zone)?,
-        vpc: located("vpc", vpc)?,
-        subnet: located("subnet", subnet)?,
-        instance: None,
-    })
+    [("provider", provider), ("account", account), ("region", region), ("zone", zone), ("vpc", vpc), ("subnet", subnet)]
 }

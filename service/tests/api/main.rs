@@ -4,6 +4,7 @@
 mod cast;
 mod cbnet;
 mod credentials;
+mod deployments;
 mod harness;
 mod installation;
 mod listener;
