@@ -22,9 +22,9 @@ pub enum AnyRecord {
     Command(CommandRecord),
     Event(Event),
     PublicKey(PublicKeyOwner),
-    Deployment(Deployment),
+    Deployment(Box<Deployment>),
     DeploymentHost(Box<DeploymentHost>),
-    DeploymentProgress(DeploymentProgress),
+    DeploymentProgress(Box<DeploymentProgress>),
     Cluster(Cluster),
     /// Secrets, elections, what only few ever read, and what is not ours.
     Other,
@@ -46,9 +46,9 @@ impl Record for AnyRecord {
             AnyKey::Event(_) => Self::Event(Record::decode(path, bytes)?),
             AnyKey::PublicKey(_) => Self::PublicKey(Record::decode(path, bytes)?),
             AnyKey::Cluster => Self::Cluster(Record::decode(path, bytes)?),
-            AnyKey::Deployment(_) => Self::Deployment(Record::decode(path, bytes)?),
+            AnyKey::Deployment(_) => Self::Deployment(Box::new(Record::decode(path, bytes)?)),
             AnyKey::DeploymentHost(..) => Self::DeploymentHost(Box::new(Record::decode(path, bytes)?)),
-            AnyKey::DeploymentProgress(..) => Self::DeploymentProgress(Record::decode(path, bytes)?),
+            AnyKey::DeploymentProgress(..) => Self::DeploymentProgress(Box::new(Record::decode(path, bytes)?)),
             AnyKey::DeploymentTranscript(..)
             | AnyKey::DeploymentCredential(..)
             | AnyKey::DeploymentClaim(_)

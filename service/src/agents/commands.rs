@@ -70,7 +70,8 @@ impl Agents {
     /// Whether the agent of a host answers by `deadline`: its stream may outlive it for a while. It is asked for its path
     /// to itself, of which there is none.
     pub(crate) async fn answers(&self, network: &NetworkId, host: &HostId, deadline: Instant) -> bool {
-        let question = PathsCommand { network_id: network.to_string(), host_ids: vec![host.to_string()] };
+        let question =
+            PathsCommand { network_id: network.to_string(), host_ids: vec![host.to_string()], measure: false };
         let answer = self.command(host, Command::Paths(question), deadline).await;
         matches!(answer, Ok(_) | Err(CommandError::Failed(_)))
     }
