@@ -142,9 +142,12 @@ pub struct ApiKey {
 impl ApiKey {
     /// Whether `shown` is this key and has not expired.
     pub fn admits(&self, shown: &ApiKeyText, now: Timestamp) -> bool {
-        self.id == shown.id
-            && self.secret_hash == shown.secret_hash()
-            && self.expires_at.is_none_or(|expires_at| now < expires_at)
+        self.id == shown.id && self.secret_hash == shown.secret_hash() && self.is_valid(now)
+    }
+
+    /// Whether it has not expired.
+    pub fn is_valid(&self, now: Timestamp) -> bool {
+        self.expires_at.is_none_or(|expires_at| now < expires_at)
     }
 }
 

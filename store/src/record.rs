@@ -2,7 +2,7 @@
 
 use cladnet_model::{
     Allocation, ApiKey, Cluster, CommandRecord, Deployment, DeploymentHost, DeploymentProgress, Event, Host,
-    Membership, MembershipStatus, Network, Peer, Presence, PublicKeyOwner, Token,
+    Membership, MembershipStatus, Network, Peer, Presence, PublicKeyOwner, Session, Token,
 };
 
 use crate::{AnyKey, DecodeError, Record};
@@ -18,6 +18,7 @@ pub enum AnyRecord {
     Peer(Peer),
     Token(Token),
     ApiKey(ApiKey),
+    Session(Session),
     Presence(Presence),
     Command(CommandRecord),
     Event(Event),
@@ -41,6 +42,7 @@ impl Record for AnyRecord {
             AnyKey::Peer(..) => Self::Peer(Record::decode(path, bytes)?),
             AnyKey::Token(_) => Self::Token(Record::decode(path, bytes)?),
             AnyKey::ApiKey(_) => Self::ApiKey(Record::decode(path, bytes)?),
+            AnyKey::Session(_) => Self::Session(Record::decode(path, bytes)?),
             AnyKey::Presence(_) => Self::Presence(Record::decode(path, bytes)?),
             AnyKey::Command(..) => Self::Command(Record::decode(path, bytes)?),
             AnyKey::Event(_) => Self::Event(Record::decode(path, bytes)?),

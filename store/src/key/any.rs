@@ -2,7 +2,9 @@
 
 use std::net::Ipv4Addr;
 
-use cladnet_model::{CommandId, DeploymentId, EventId, HostId, KeyId, MachineName, NetworkId, PublicKey, TokenId};
+use cladnet_model::{
+    CommandId, DeploymentId, EventId, HostId, KeyId, MachineName, NetworkId, PublicKey, SessionId, TokenId,
+};
 
 use super::ROOT;
 
@@ -17,6 +19,7 @@ pub enum AnyKey {
     Peer(NetworkId, HostId),
     Token(TokenId),
     ApiKey(KeyId),
+    Session(SessionId),
     Presence(HostId),
     Command(HostId, CommandId),
     Event(EventId),
@@ -63,6 +66,7 @@ fn known(path: &str) -> Option<AnyKey> {
         ("peer", (Some(network), Some(host))) => Some(AnyKey::Peer(network.parse().ok()?, host.parse().ok()?)),
         ("token", (Some(token), None)) => Some(AnyKey::Token(token.parse().ok()?)),
         ("key", (Some(key), None)) => Some(AnyKey::ApiKey(key.parse().ok()?)),
+        ("session", (Some(session), None)) => Some(AnyKey::Session(session.parse().ok()?)),
         ("presence", (Some(host), None)) => Some(AnyKey::Presence(host.parse().ok()?)),
         ("command", (Some(host), Some(command))) => Some(AnyKey::Command(host.parse().ok()?, command.parse().ok()?)),
         ("event", (Some(event), None)) => Some(AnyKey::Event(event.parse().ok()?)),
@@ -126,6 +130,8 @@ mod tests {
         assert_eq!(key::deployment_credential(&deployment, &machine).parse(), of(AnyKey::DeploymentCredential));
         assert_eq!(key::deployment_claim(&deployment).parse(), AnyKey::DeploymentClaim(deployment.clone()));
         assert_eq!(key::host_key("[2001:db8::1]:22").parse(), AnyKey::HostKey("[2001:db8::1]:22".into()));
+        let session: SessionId = "0a".repeat(32).parse().unwrap();
+        assert_eq!(key::session(&session).parse(), AnyKey::Session(session));
         assert_eq!(key::cluster().parse(), AnyKey::Cluster);
         assert_eq!(key::secret("ca").parse(), AnyKey::Secret("ca".into()));
         assert_eq!(key::election("controller").parse(), AnyKey::Election("controller".into()));
@@ -153,6 +159,7 @@ mod tests {
             "/cladnet/v1/membership/prod/host-1/more",
             "/cladnet/v1/allocation/prod/10.0.0",
             "/cladnet/v1/public-key/é0",
+            "/cladnet/v1/session/0A",
             "/cladnet/v1/cluster/1",
             "/registry/pods/default/a",
         ] {

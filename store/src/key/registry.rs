@@ -5,7 +5,7 @@ use std::net::Ipv4Addr;
 use cladnet_model::{
     Allocation, ApiKey, Cluster, CommandId, CommandRecord, Deployment, DeploymentHost, DeploymentId,
     DeploymentProgress, Event, EventId, Host, HostId, KeyId, MachineName, Membership, MembershipStatus, Network,
-    NetworkId, Peer, Presence, PublicKey, PublicKeyOwner, Token, TokenId,
+    NetworkId, Peer, Presence, PublicKey, PublicKeyOwner, Session, SessionId, Token, TokenId,
     deployment::{DeploymentClaim, DeploymentTurn, PinnedHostKey, Transcript},
     network::AddressPlan,
 };
@@ -116,6 +116,16 @@ pub fn api_key(key: &KeyId) -> Key<ApiKey> {
 /// All API keys.
 pub fn api_keys() -> Prefix<ApiKey> {
     Prefix::at(format!("{ROOT}key/"))
+}
+
+/// A session of the admin web.
+pub fn session(session: &SessionId) -> Key<Session> {
+    Key::at(format!("{ROOT}session/{session}"))
+}
+
+/// All sessions of the admin web.
+pub fn sessions() -> Prefix<Session> {
+    Prefix::at(format!("{ROOT}session/"))
 }
 
 /// Which replica holds a host's stream; write it with a lease.
