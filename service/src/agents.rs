@@ -30,7 +30,7 @@ use std::{
     time::Duration,
 };
 
-use cladnet_model::{KeyId, TokenId};
+use cladnet_model::{KeyId, SessionId, TokenId};
 use cladnet_pki::Authority;
 use cladnet_store::{Revision, Store, Transaction};
 use tokio::{
@@ -137,10 +137,12 @@ impl Agents {
         self.shared.view().revision().is_some()
     }
 
-    /// Whether an API key that was there at `since` still is, by what this replica has heard of the store: costs no read.
-    pub(crate) fn admits(&self, key: &KeyId, since: Revision) -> bool {
-        let view = self.shared.view();
-        view.revision() < Some(since.get()) || view.admits(key, self.shared.parts.clock.now())
+    /// Whether an API key and a session that were there at `since` still are, by what this replica has heard of the store:
+    /// costs no read.
+    pub(crate) fn admits(&self, key: &KeyId, session: Option<&SessionId>, since: Revision) -> bool {
+        let (view, now) = (self.shared.view(), self.shared.parts.clock.now());
+        let in_session = || session.is_none_or(|session| view.in_session(session, now));
+        view.revision() < Some(since.get()) || (view.admits(key, now) && in_session())
     }
 }
 

@@ -11,9 +11,9 @@ use axum::{
     middleware::Next,
     response::Response,
 };
-use cladnet_model::{Action, ApiKeyText, KeyId, Role};
+use cladnet_model::{Action, ApiKey, ApiKeyText, KeyId, Role, SessionId, SessionSecret};
 use cladnet_store::key;
-use http::{Extensions, HeaderMap, header};
+use http::{Extensions, HeaderMap, HeaderValue, header};
 use tonic::Status;
 use tracing::info;
 
@@ -22,13 +22,16 @@ use crate::{
     access::{self, Access},
     error::CallError,
     rate::{Limiter, RateLimit},
+    web::{FromPage, Resumed},
 };
 
-/// The bearer of an API key, in the extensions of every call that needed one.
+/// The bearer of an API key, or of a session that was begun with one, in the extensions of every call that needed one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Caller {
     pub(crate) key: KeyId,
     pub(crate) role: Role,
+    /// If they sit before the page: what they are signed in with.
+    pub(crate) session: Option<SessionId>,
 }
 
 impl Caller {
@@ -95,18 +98,15 @@ pub(crate) async fn admit(
 ) -> Result<Admission, CallError> {
     let (rpc, access) = access::of(rpc).ok_or_else(|| CallError::Unimplemented(format!("there is no RPC {rpc}")))?;
     let connection = extensions.get::<Connection>();
-    let source = connection.map(|connection| neighbourhood(connection.remote.ip()));
-    let too_many = |limiter: &Limiter<IpAddr>| source.is_some_and(|source| !limiter.take(source, service.clock.now()));
-    let slow_down = |what| Err(CallError::TooMany(format!("too many {what} from your network; wait a moment")));
     let caller = match access {
         Access::Open => Ok(None),
-        Access::Enrolment if too_many(&service.gates.enrolments) => return slow_down("enrolments"),
+        Access::Enrolment if too_many(service, &service.gates.enrolments, extensions) => Err(slow_down("enrolments")),
         Access::Enrolment => Ok(None),
         Access::Host if connection.is_some_and(|connection| connection.certificate.is_some()) => Ok(None),
         Access::Host => Err(CallError::Unauthenticated(
             "this call is for agents: it needs the client certificate of an enrolled host".to_owned(),
         )),
-        Access::Key(action) => match caller(service, headers).await {
+        Access::Key(action) => match caller(service, headers, extensions).await {
             Ok(caller) if !caller.role.may(action) => Err(too_weak(caller.role, action)),
             known => known.map(Some),
         },
@@ -114,29 +114,70 @@ pub(crate) async fn admit(
     if let Err(error) = &caller {
         info!(rpc, from = connection.map(|connection| tracing::field::display(connection.remote)), %error, "call refused");
     }
-    match caller {
-        Err(CallError::Unauthenticated(_)) if too_many(&service.gates.failures) => slow_down("wrong credentials"),
-        caller => Ok(Admission { rpc, caller: caller? }),
+    Ok(Admission { rpc, caller: caller.map_err(|error| counted(service, extensions, error))? })
+}
+
+/// Counts a wrong credential of whoever is at the other end; who has shown too many is told to wait instead.
+pub(crate) fn counted(service: &Service, extensions: &Extensions, error: CallError) -> CallError {
+    let is_wrong = matches!(error, CallError::Unauthenticated(_));
+    match is_wrong && too_many(service, &service.gates.failures, extensions) {
+        true => slow_down("wrong credentials"),
+        false => error,
     }
 }
 
-/// Finds the caller by the key in `Authorization`.
-async fn caller(service: &Service, headers: &HeaderMap) -> Result<Caller, CallError> {
-    let refused = |reason: &str| CallError::Unauthenticated(reason.to_owned());
-    let Some(header) = headers.get(header::AUTHORIZATION) else {
-        return Err(refused("an API key is needed: send the header \"Authorization: Bearer cladnet_key_…\""));
+fn too_many(service: &Service, limiter: &Limiter<IpAddr>, extensions: &Extensions) -> bool {
+    let source = extensions.get::<Connection>().map(|connection| neighbourhood(connection.remote.ip()));
+    source.is_some_and(|source| !limiter.take(source, service.clock.now()))
+}
+
+fn slow_down(what: &str) -> CallError {
+    CallError::TooMany(format!("too many {what} from your network; wait a moment"))
+}
+
+fn refused(reason: &str) -> CallError {
+    CallError::Unauthenticated(reason.to_owned())
+}
+
+/// Finds the caller by the key in `Authorization`, or by the session of the page.
+async fn caller(service: &Service, headers: &HeaderMap, extensions: &Extensions) -> Result<Caller, CallError> {
+    match (headers.get(header::AUTHORIZATION), extensions.get::<FromPage>()) {
+        (Some(header), _) => {
+            let ApiKey { id, role, .. } = bearer(service, header).await?;
+            Ok(Caller { key: id, role, session: None })
+        }
+        (None, Some(page)) => {
+            let Resumed { id, key, .. } = of_session(service, page.secret.as_ref()).await?;
+            Ok(Caller { key: key.id, role: key.role, session: Some(id) })
+        }
+        (None, None) => Err(refused("an API key is needed: send the header \"Authorization: Bearer cladnet_key_…\"")),
+    }
+}
+
+/// The session behind a cookie. One answer for whatever is wrong with it.
+pub(crate) async fn of_session(service: &Service, secret: Option<&SessionSecret>) -> Result<Resumed, CallError> {
+    let resumed = match secret {
+        Some(secret) => service.resume(secret).await?,
+        None => None,
     };
+    resumed.ok_or_else(|| refused("the session is over; sign in again"))
+}
+
+async fn bearer(service: &Service, header: &HeaderValue) -> Result<ApiKey, CallError> {
     let text = header.to_str().ok().and_then(|text| {
         let (scheme, key) = text.split_once(' ')?;
         scheme.eq_ignore_ascii_case("bearer").then_some(key)
     });
     let text = text.ok_or_else(|| refused("the Authorization header must be \"Bearer cladnet_key_…\""))?;
+    key_of(service, text).await
+}
+
+/// The record of an API key that is shown as text.
+pub(crate) async fn key_of(service: &Service, text: &str) -> Result<ApiKey, CallError> {
     let shown: ApiKeyText = text.parse().map_err(|error| refused(&format!("the API key {error}")))?;
     // One answer for an unknown, a wrong, a revoked and an expired key: a guesser learns nothing.
     match service.store.get(&key::api_key(shown.id())).await? {
-        Some(record) if record.value.admits(&shown, service.clock.now()) => {
-            Ok(Caller { key: record.value.id, role: record.value.role })
-        }
+        Some(record) if record.value.admits(&shown, service.clock.now()) => Ok(record.value),
         _ => Err(refused("the API key is not valid: it is wrong, expired or revoked")),
     }
 }

@@ -62,7 +62,7 @@ mod tests {
         let listen_addr = "127.0.0.1:0".parse().expect("an address");
         let config = Config { listen_addr, stun_addr: None, ..Config::default() };
         let server = Server::bind(config, store.clone()).await.expect("a replica");
-        let router = router::full(server.service());
+        let router = router::full(server.service(), router::no_pages());
         let status = async |path: &str| {
             let request = http::Request::get(path).body(Body::empty()).expect("a request");
             router.clone().oneshot(request).await.expect("an answer").status()

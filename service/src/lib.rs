@@ -38,6 +38,7 @@ mod server;
 mod state;
 mod stun;
 mod tls;
+mod web;
 
 pub use bootstrap::BootstrapError;
 pub use config::{CertificateFiles, Config};

@@ -16,6 +16,7 @@ use axum::{
     Router,
     body::{Body, Bytes},
     extract::{RawPathParams, Request, rejection::RawPathParamsRejection},
+    middleware::from_fn_with_state,
     response::{
         IntoResponse, Response, Sse,
         sse::{Event, KeepAlive},
@@ -33,7 +34,7 @@ use self::{
     codec::DynamicCodec,
     problem::Problem,
 };
-use crate::{Connection, Service, access, auth, request_id::RequestId};
+use crate::{Connection, Service, access, auth, request_id::RequestId, web};
 
 /// How long a body may take.
 const BODY_TIMEOUT: Duration = Duration::from_secs(10);
@@ -56,7 +57,16 @@ pub(crate) fn router(
     let bindings = bindings(pool).into_iter().filter(|binding| wanted(binding.dialect));
     bindings.map(Arc::new).fold(Router::new(), |router, binding| {
         let path = binding.path.clone();
-        router.route(&path, handler(service.clone(), binding, grpc.clone()))
+        // cb-network's interface never takes a cookie: one of its GETs changes state.
+        let takes_cookie = binding.dialect == Dialect::Cladnet;
+        let route = handler(service.clone(), binding, grpc.clone());
+        router.route(
+            &path,
+            match takes_cookie {
+                true => route.route_layer(from_fn_with_state(service.clone(), web::take_cookie)),
+                false => route,
+            },
+        )
     })
 }
 
@@ -113,7 +123,7 @@ async fn call(
     Ok(([(header::CONTENT_TYPE, "application/json")], json(&answer)?).into_response())
 }
 
-async fn read(body: Body, limit: usize) -> Result<Bytes, Problem> {
+pub(crate) async fn read(body: Body, limit: usize) -> Result<Bytes, Problem> {
     match timeout(BODY_TIMEOUT, axum::body::to_bytes(body, limit)).await {
         Ok(Ok(body)) => Ok(body),
         Ok(Err(_)) => {
@@ -128,7 +138,7 @@ async fn read(body: Body, limit: usize) -> Result<Bytes, Problem> {
 }
 
 /// An answer that comes before a short body has gone out breaks the stream of some HTTP/2 clients (curl 7.88 with error 92).
-async fn throw_away(body: Body) {
+pub(crate) async fn throw_away(body: Body) {
     let _ = timeout(UNWANTED_TIMEOUT, axum::body::to_bytes(body, UNWANTED_LIMIT)).await;
 }
 

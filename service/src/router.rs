@@ -18,15 +18,23 @@ use crate::{
     Service, auth, docs, envelope, grpc, health,
     request_id::RequestId,
     rest::{self, binding::Dialect, problem::Problem},
+    web,
 };
 
-/// Everything.
-pub(crate) fn full(service: &Arc<Service>) -> Router {
+/// Everything, with the pages of the admin web.
+pub(crate) fn full(service: &Arc<Service>, pages: Router) -> Router {
     let pool = descriptors();
     let grpc = guarded(service, grpc::all(service));
     let rest = rest::router(service, &pool, &grpc, |_| true);
-    let pages = docs::cladnet(&pool).merge(docs::cbnet(&pool)).route("/", get(|| async { Redirect::to("/docs/") }));
-    compose(rest.merge(pages).merge(health::router(service)), grpc).layer(from_fn(envelope::wrap))
+    let documents = docs::cladnet(&pool).merge(docs::cbnet(&pool));
+    let pages = pages.layer(from_fn_with_state(service.clone(), web::own_names_only));
+    let own = [documents, pages, web::router(service), health::router(service)];
+    compose(own.into_iter().fold(rest, Router::merge), grpc).layer(from_fn(envelope::wrap))
+}
+
+/// In place of the pages: the documents.
+pub(crate) fn no_pages() -> Router {
+    Router::new().route("/", get(|| async { Redirect::to("/docs/") }))
 }
 
 /// `cbnet.v1` alone, for the listener without TLS.

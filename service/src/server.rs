@@ -7,6 +7,7 @@ use std::{
     sync::Arc,
 };
 
+use axum::Router;
 use cladnet_model::ApiKeyText;
 use cladnet_store::Store;
 use futures_util::FutureExt as _;
@@ -28,6 +29,7 @@ use crate::{
     listener::{self, Security},
     router,
     tls::{self, ServerTls, TlsError},
+    web::{self, names::OwnNames},
 };
 
 /// Connections that may wait to be accepted.
@@ -86,6 +88,7 @@ pub struct Server {
     service: Arc<Service>,
     tls: Arc<ServerTls>,
     ports: Ports,
+    pages: Router,
     first_key: Option<ApiKeyText>,
 }
 
@@ -121,6 +124,7 @@ impl Server {
             epoch: installation.epoch,
             replica,
             clock,
+            names: OwnNames::new(&config.tls_names),
             config,
             gates: Gates::default(),
             agents,
@@ -128,7 +132,12 @@ impl Server {
             shutdown,
         });
         let tls = Arc::new(ServerTls::new(&service)?);
-        Ok(Self { service, tls, ports, first_key: installation.first_key })
+        Ok(Self { service, tls, ports, pages: router::no_pages(), first_key: installation.first_key })
+    }
+
+    /// Serves these pages, `/` among them, to browsers that ask under a name of ours. Without them `/` leads to the documents.
+    pub fn with_pages(self, pages: Router) -> Self {
+        Self { pages, ..self }
     }
 
     /// Where gRPC and REST are served.
@@ -171,13 +180,13 @@ impl Server {
     /// vital: when one part ends untold or panics, all end, and whoever started the process starts it again. What belongs to
     /// one connection, request or stream has a task of its own and ends alone.
     pub async fn run(self, shutdown: CancellationToken) -> Result<(), StartError> {
-        let Self { service, tls, ports: Ports { listener, insecure, stun }, first_key: _ } = self;
+        let Self { service, tls, ports: Ports { listener, insecure, stun }, pages, first_key: _ } = self;
         let stop = service.shutdown.clone();
         let _stop_on_drop = stop.clone().drop_guard();
         if let Ok(address) = listener.local_addr() {
             info!(%address, replica = service.replica, "service ready");
         }
-        let secure = listener::serve(listener, Security::Tls(tls.clone()), router::full(&service), stop.clone());
+        let secure = listener::serve(listener, Security::Tls(tls.clone()), router::full(&service, pages), stop.clone());
         let plain = async {
             match insecure {
                 Some(listener) => {
@@ -197,6 +206,7 @@ impl Server {
             stop.cancel();
             Ok(())
         };
+        let sweeping = web::sweep_for_ever(&service.store, &service.clock);
         tokio::try_join!(
             stopping,
             vital("the listener", &stop, secure),
@@ -206,6 +216,7 @@ impl Server {
             vital("the certificate's renewal", &stop, stop.run_until_cancelled(tls.renew(&service))),
             vital("the care for deployments", &stop, stop.run_until_cancelled(deployments::keep_for_ever(&service))),
             vital("the removal of old events", &stop, stop.run_until_cancelled(events::trim_for_ever(&service.store))),
+            vital("the removal of old sessions", &stop, stop.run_until_cancelled(sweeping)),
         )?;
         Ok(())
     }

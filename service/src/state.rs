@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
-use crate::{Config, agents::Agents, auth::Gates};
+use crate::{Config, agents::Agents, auth::Gates, web::names::OwnNames};
 
 /// The current time; tests hand in their own.
 #[derive(Clone)]
@@ -49,6 +49,8 @@ pub struct Service {
     pub(crate) replica: String,
     pub(crate) clock: Clock,
     pub(crate) config: Config,
+    /// Under which names browsers may ask.
+    pub(crate) names: OwnNames,
     /// How often sources may try.
     pub(crate) gates: Gates,
     /// The agents' side: their RPCs, commands to them, what they are told.

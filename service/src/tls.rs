@@ -80,11 +80,15 @@ fn configuration(service: &Service) -> Result<Arc<ServerConfig>, TlsError> {
 }
 
 fn issue(authority: &Authority, extra: &[String], now: Timestamp) -> Result<Credentials, TlsError> {
+    Ok(authority.issue_server(&names(extra), &local_addresses(), now, LIFETIME)?)
+}
+
+/// The names of this server: those that the operator gave, and the machine's own.
+pub(crate) fn names(given: &[String]) -> Vec<String> {
     let host_name = nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok());
     // A machine may be called what no certificate can say; it is then known by its addresses.
     let usable = |name: &String| rustls::pki_types::DnsName::try_from(name.as_str()).is_ok();
-    let names: Vec<String> = extra.iter().cloned().chain(host_name.filter(usable)).collect();
-    Ok(authority.issue_server(&names, &local_addresses(), now, LIFETIME)?)
+    given.iter().cloned().chain(host_name.filter(usable)).collect()
 }
 
 /// Every address of this machine; none if the system will not tell.

@@ -47,12 +47,12 @@ async fn end(service: Arc<Service>, caller: Caller, since: Revision) -> Option<S
     let mut looks = interval(LOOK);
     looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let revoked = async {
-        while service.agents.admits(&caller.key, since) {
+        while service.agents.admits(&caller.key, caller.session.as_ref(), since) {
             looks.tick().await;
         }
     };
     tokio::select! {
-        () = revoked => Some(Status::unauthenticated("the API key of this stream was revoked or has expired")),
+        () = revoked => Some(Status::unauthenticated("the session or the API key of this stream is over")),
         () = service.shutdown.cancelled() => None,
     }
 }
@@ -77,7 +77,7 @@ mod tests {
     async fn a_stream_that_panics_ends_with_a_word_and_the_replica_lives() {
         let house = House::new().await;
         let replica = house.replica().await;
-        let caller = Caller { key: KeyId::generate([1; 10]), role: Role::Viewer };
+        let caller = Caller { key: KeyId::generate([1; 10]), role: Role::Viewer, session: None };
         let messages = stream::iter([1, 2]).map(|number| if number == 2 { panic!("a bug") } else { Ok(number) });
         let mut bounded = bounded(&replica.service, caller, Revision::from(i64::MAX), messages);
         assert_eq!(bounded.next().await.expect("a message").expect("the first"), 1);
@@ -98,7 +98,7 @@ mod tests {
         for (name, expires_at) in [("expires", Some(Timestamp::now() + hour)), ("revoked", None), ("stays", None)] {
             let terms = KeyTerms { name: name.to_owned(), role: Role::Viewer, expires_at };
             let (record, _) = replica.service.create_key(terms, "test").await.expect("a key");
-            let caller = Caller { key: record.id.clone(), role: record.role };
+            let caller = Caller { key: record.id.clone(), role: record.role, session: None };
             let since = house.store.list(&key::api_keys()).await.expect("lists").revision;
             streams.push((record.id, bounded::<()>(&replica.service, caller, since, stream::pending())));
         }

@@ -6,7 +6,7 @@ mod network;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use cladnet_model::{CommandRecord, Host, HostId, KeyId, Membership, MembershipStatus, NetworkId, Presence};
+use cladnet_model::{CommandRecord, Host, HostId, KeyId, Membership, MembershipStatus, NetworkId, Presence, SessionId};
 use cladnet_store::{AnyKey, AnyRecord, Batch, Change, Key, Listing, Revision, Undecodable, Update, Versioned};
 use ipnet::Ipv4Net;
 use jiff::Timestamp;
@@ -27,6 +27,8 @@ pub(crate) struct View {
     presences: BTreeMap<HostId, (Presence, Revision)>,
     /// When each API key expires, if it does.
     api_keys: BTreeMap<KeyId, Option<Timestamp>>,
+    /// When each session of the admin web ends.
+    sessions: BTreeMap<SessionId, Timestamp>,
     /// Keys with a value that was never readable.
     unreadable: BTreeMap<String, AnyKey>,
 }
@@ -75,6 +77,11 @@ impl View {
     /// Whether there is such an API key, and it has not expired.
     pub(crate) fn admits(&self, key: &KeyId, now: Timestamp) -> bool {
         self.api_keys.get(key).is_some_and(|expires_at| expires_at.is_none_or(|expires_at| now < expires_at))
+    }
+
+    /// Whether there is such a session, and it is not over.
+    pub(crate) fn in_session(&self, session: &SessionId, now: Timestamp) -> bool {
+        self.sessions.get(session).is_some_and(|end| now < *end)
     }
 
     /// What the agent last reported of a membership.
@@ -217,6 +224,7 @@ impl View {
                 self.presences.insert(host.clone(), (presence, item.modified));
                 changes.presences.insert(host);
             }
+            (AnyKey::Session(id), AnyRecord::Session(session)) => drop(self.sessions.insert(id, session.ends_at())),
             (AnyKey::ApiKey(id), AnyRecord::ApiKey(key)) => drop(self.api_keys.insert(id, key.expires_at)),
             (_, AnyRecord::Command(command)) => changes.commands.push(CommandChange::Put(command, item.modified)),
             _ => {}
@@ -254,6 +262,7 @@ impl View {
                 self.presences.remove(&host);
                 changes.presences.insert(host);
             }
+            AnyKey::Session(id) => drop(self.sessions.remove(&id)),
             AnyKey::ApiKey(id) => drop(self.api_keys.remove(&id)),
             AnyKey::Command(..) => changes.commands.push(CommandChange::Deleted(key)),
             _ => {}

@@ -26,7 +26,7 @@ impl Replica {
         let server = Server::bind(config, store).await.expect("a replica");
         let admin = server.first_key().expect("a first start").clone();
         let service = server.service().clone();
-        Self { router: router::full(&service), service, admin, _directory: directory }
+        Self { router: router::full(&service, router::no_pages()), service, admin, _directory: directory }
     }
 
     async fn key(&self, role: Role) -> String {

@@ -10,3 +10,4 @@ mod installation;
 mod listener;
 mod networks;
 mod peers;
+mod session;
