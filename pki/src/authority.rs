@@ -124,6 +124,28 @@ impl Authority {
     }
 }
 
+impl Credentials {
+    /// A certificate that nobody vouches for, with a fresh key: people compare its fingerprint. It has the names that a
+    /// server of ours has.
+    pub fn self_signed(
+        names: &[String],
+        addresses: &[IpAddr],
+        now: Timestamp,
+        lifetime: Duration,
+    ) -> Result<Self, Error> {
+        let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).map_err(Error::Sign)?;
+        let mut params = parameters("cladnet admin-web", now, lifetime)?;
+        params.subject_alt_names = server_names(names, addresses)?;
+        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+        let certificate = params.self_signed(&key).map_err(Error::Sign)?;
+        Ok(Self {
+            chain: vec![certificate.der().clone()],
+            key: PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der())),
+        })
+    }
+}
+
 /// What every certificate of ours shares. The serial number is random: rcgen's default would repeat at each renewal.
 fn parameters(common_name: &str, now: Timestamp, lifetime: Duration) -> Result<CertificateParams, Error> {
     let mut params = CertificateParams::default();

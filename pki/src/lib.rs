@@ -23,7 +23,7 @@ pub use credentials::{Credentials, find_authority};
 pub use error::{Error, PinMismatch};
 pub use host_key::HostKey;
 pub use identity::PeerIdentity;
-pub use server::server_config;
+pub use server::{page_server_config, server_config};
 pub use spki::{certificate_spki_sha256, request_spki_sha256};
 
 /// The name in every server certificate of ours. Agents and the CLI ask for it whatever address they dial, because an

@@ -35,6 +35,16 @@ pub fn server_config(
     Ok(config)
 }
 
+/// For a server that is there for browsers alone: one certificate for everybody, and nobody is asked for theirs.
+pub fn page_server_config(shown: &Credentials) -> Result<ServerConfig, Error> {
+    let mut config = ServerConfig::builder_with_provider(crypto_provider())
+        .with_safe_default_protocol_versions()?
+        .with_no_client_auth()
+        .with_single_cert(shown.chain.clone(), shown.key.clone_key())?;
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    Ok(config)
+}
+
 fn certified(credentials: &Credentials) -> Result<Arc<CertifiedKey>, Error> {
     let key = crypto_provider().key_provider.load_private_key(credentials.key.clone_key())?;
     Ok(Arc::new(CertifiedKey::new(credentials.chain.clone(), key)))

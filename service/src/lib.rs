@@ -46,3 +46,4 @@ pub use connection::Connection;
 pub use server::{Ports, Server, StartError, run};
 pub use state::{Clock, Service};
 pub use tls::TlsError;
+pub use web::front;

@@ -27,7 +27,7 @@ pub(crate) fn full(service: &Arc<Service>, pages: Router) -> Router {
     let grpc = guarded(service, grpc::all(service));
     let rest = rest::router(service, &pool, &grpc, |_| true);
     let documents = docs::cladnet(&pool).merge(docs::cbnet(&pool));
-    let pages = pages.layer(from_fn_with_state(service.clone(), web::own_names_only));
+    let pages = pages.layer(from_fn_with_state(service.names.clone(), web::own_names_only));
     let own = [documents, pages, web::router(service), health::router(service)];
     compose(own.into_iter().fold(rest, Router::merge), grpc).layer(from_fn(envelope::wrap))
 }

@@ -124,14 +124,14 @@ impl Server {
             epoch: installation.epoch,
             replica,
             clock,
-            names: OwnNames::new(&config.tls_names),
+            names: Arc::new(OwnNames::new(&config.tls_names)),
             config,
             gates: Gates::default(),
             agents,
             deployment_watches: Arc::new(Semaphore::new(deployments::WATCHES)),
             shutdown,
         });
-        let tls = Arc::new(ServerTls::new(&service)?);
+        let tls = Arc::new(ServerTls::new(tls::of(service.clone()))?);
         Ok(Self { service, tls, ports, pages: router::no_pages(), first_key: installation.first_key })
     }
 
@@ -213,7 +213,7 @@ impl Server {
             vital("the listener without TLS", &stop, plain),
             vital("the replica's view of the store", &stop, service.agents.run()),
             vital("the STUN server", &stop, stop.run_until_cancelled(stun)),
-            vital("the certificate's renewal", &stop, stop.run_until_cancelled(tls.renew(&service))),
+            vital("the certificate's renewal", &stop, stop.run_until_cancelled(tls.renew())),
             vital("the care for deployments", &stop, stop.run_until_cancelled(deployments::keep_for_ever(&service))),
             vital("the removal of old events", &stop, stop.run_until_cancelled(events::trim_for_ever(&service.store))),
             vital("the removal of old sessions", &stop, stop.run_until_cancelled(sweeping)),
@@ -250,7 +250,7 @@ fn raise_file_limit() {
     }
 }
 
-fn tcp(address: SocketAddr, option: &'static str) -> Result<TcpListener, StartError> {
+pub(crate) fn tcp(address: SocketAddr, option: &'static str) -> Result<TcpListener, StartError> {
     let listen = |address: SocketAddr| {
         let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
         socket.set_reuse_address(true)?;

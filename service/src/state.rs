@@ -50,7 +50,7 @@ pub struct Service {
     pub(crate) clock: Clock,
     pub(crate) config: Config,
     /// Under which names browsers may ask.
-    pub(crate) names: OwnNames,
+    pub(crate) names: Arc<OwnNames>,
     /// How often sources may try.
     pub(crate) gates: Gates,
     /// The agents' side: their RPCs, commands to them, what they are told.

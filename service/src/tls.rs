@@ -37,29 +37,39 @@ pub enum TlsError {
     Issue(#[from] cladnet_pki::Error),
 }
 
-/// The current configuration of the listener.
-pub(crate) struct ServerTls(ArcSwap<ServerConfig>);
+/// A certificate that is made by nobody but us, and anew at every start, may last as long as browsers take any.
+pub(crate) const SELF_SIGNED_LIFETIME: Duration = Duration::from_secs(397 * 86_400);
+
+/// The configuration of a listener, and where newer ones come from.
+pub(crate) struct ServerTls {
+    current: ArcSwap<ServerConfig>,
+    source: Source,
+}
+
+type Source = Box<dyn Fn() -> Result<Arc<ServerConfig>, TlsError> + Send + Sync>;
 
 impl ServerTls {
-    /// With a fresh certificate.
-    pub(crate) fn new(service: &Service) -> Result<Self, TlsError> {
-        Ok(Self(ArcSwap::new(configuration(service)?)))
+    /// With what `source` says now.
+    pub(crate) fn new(
+        source: impl Fn() -> Result<Arc<ServerConfig>, TlsError> + Send + Sync + 'static,
+    ) -> Result<Self, TlsError> {
+        Ok(Self { current: ArcSwap::new(source()?), source: Box::new(source) })
     }
 
     /// For one connection.
     pub(crate) fn acceptor(&self) -> TlsAcceptor {
-        TlsAcceptor::from(self.0.load_full())
+        TlsAcceptor::from(self.current.load_full())
     }
 
     /// Renews for ever; a failure leaves the certificate that is there.
-    pub(crate) async fn renew(&self, service: &Service) {
+    pub(crate) async fn renew(&self) {
         let mut ticks = tokio::time::interval(RENEWAL);
         ticks.tick().await; // the first is now
         loop {
             ticks.tick().await;
-            match configuration(service) {
+            match (self.source)() {
                 Ok(config) => {
-                    self.0.store(config);
+                    self.current.store(config);
                     info!("server certificate renewed");
                 }
                 Err(error) => warn!(error = &error as &dyn std::error::Error, "server certificate not renewed"),
@@ -71,6 +81,11 @@ impl ServerTls {
 /// Whether the operator's files can be used; asked before anything is made, so that a wrong one changes nothing.
 pub(crate) fn check(config: &Config) -> Result<(), TlsError> {
     config.certificate.as_ref().map(read).transpose().map(drop)
+}
+
+/// The service's own: a fresh certificate of the authority, and the operator's files as they are.
+pub(crate) fn of(service: Arc<Service>) -> impl Fn() -> Result<Arc<ServerConfig>, TlsError> + Send + Sync + 'static {
+    move || configuration(&service)
 }
 
 fn configuration(service: &Service) -> Result<Arc<ServerConfig>, TlsError> {
@@ -92,7 +107,7 @@ pub(crate) fn names(given: &[String]) -> Vec<String> {
 }
 
 /// Every address of this machine; none if the system will not tell.
-fn local_addresses() -> Vec<IpAddr> {
+pub(crate) fn local_addresses() -> Vec<IpAddr> {
     let Ok(interfaces) = nix::ifaddrs::getifaddrs() else { return Vec::new() };
     interfaces
         .filter_map(|interface| {
@@ -103,7 +118,7 @@ fn local_addresses() -> Vec<IpAddr> {
         .collect()
 }
 
-fn read(files: &CertificateFiles) -> Result<Credentials, TlsError> {
+pub(crate) fn read(files: &CertificateFiles) -> Result<Credentials, TlsError> {
     let text = |path: &std::path::Path| {
         std::fs::read_to_string(path).map_err(|source| TlsError::Read { path: path.to_owned(), source })
     };

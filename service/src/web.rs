@@ -2,6 +2,7 @@
 //! them (ADR 0010). The pages themselves are handed in; what they may ask is decided where every other call is.
 
 mod cookie;
+pub mod front;
 pub(crate) mod names;
 mod routes;
 mod rules;
@@ -22,6 +23,7 @@ use http::header;
 pub(crate) use routes::router;
 pub(crate) use session::{Resumed, sweep_for_ever};
 
+use self::names::OwnNames;
 use crate::{
     Service,
     request_id::RequestId,
@@ -60,8 +62,8 @@ async fn browsers_only(State(service): State<Arc<Service>>, mut request: Request
 }
 
 /// Around pages: they answer to our own names only.
-pub(crate) async fn own_names_only(State(service): State<Arc<Service>>, request: Request, next: Next) -> Response {
-    match service.names.check(&request) {
+pub(crate) async fn own_names_only(State(names): State<Arc<OwnNames>>, request: Request, next: Next) -> Response {
+    match names.check(&request) {
         Ok(_) => next.run(request).await,
         Err(problem) => refuse(request, &problem).await,
     }

@@ -48,7 +48,7 @@ impl OwnNames {
 }
 
 /// HTTP/1.1 says it in `Host`, HTTP/2 in the URI; where both do they must agree.
-fn authority(request: &Request) -> Option<Authority> {
+pub(super) fn authority(request: &Request) -> Option<Authority> {
     let headers = request.headers().get_all(header::HOST).into_iter();
     let headers = headers.map(|value| value.to_str().ok().and_then(|text| text.parse::<Authority>().ok()));
     let mut all = headers.chain(request.uri().authority().cloned().map(Some));

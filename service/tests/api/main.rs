@@ -5,6 +5,7 @@ mod cast;
 mod cbnet;
 mod credentials;
 mod deployments;
+mod front;
 mod harness;
 mod installation;
 mod listener;
