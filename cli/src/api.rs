@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use cladnet_pki::{channel, client_config};
 use cladnet_proto::cladnet::v1::{
-    ListEventsResponse, ListHostsResponse, ListKeysResponse, ListNetworksResponse, ListPeersResponse,
-    ListTokensResponse, event_service_client::EventServiceClient, host_service_client::HostServiceClient,
+    ListDeploymentsResponse, ListEventsResponse, ListHostKeysResponse, ListHostsResponse, ListKeysResponse,
+    ListNetworksResponse, ListPeersResponse, ListTokensResponse, deployment_service_client::DeploymentServiceClient,
+    event_service_client::EventServiceClient, host_service_client::HostServiceClient,
     key_service_client::KeyServiceClient, network_service_client::NetworkServiceClient,
     path_service_client::PathServiceClient, peer_service_client::PeerServiceClient,
     system_service_client::SystemServiceClient, test_service_client::TestServiceClient,
@@ -83,6 +84,10 @@ impl Api {
         TestServiceClient::new(self.0.clone())
     }
 
+    pub(crate) fn deployments(&self) -> DeploymentServiceClient<Authorized> {
+        DeploymentServiceClient::new(self.0.clone())
+    }
+
     pub(crate) fn events(&self) -> EventServiceClient<Authorized> {
         EventServiceClient::new(self.0.clone())
     }
@@ -152,6 +157,8 @@ pages! {
     ListTokensResponse.tokens
     ListKeysResponse.keys
     ListEventsResponse.events
+    ListDeploymentsResponse.deployments
+    ListHostKeysResponse.host_keys
 }
 
 /// Every page as one; `fetch` asks for the page of a token.

@@ -8,8 +8,9 @@ use clap_complete::Shell;
 
 use crate::{
     commands::{
-        event::EventCommand, host::HostCommand, key::KeyCommand, network::NetworkCommand, path::PathCommand,
-        peer::PeerCommand, test::TestCommand, token::TokenCommand,
+        deploy::DeployArgs, deployment::DeploymentCommand, event::EventCommand, host::HostCommand,
+        host_key::HostKeyCommand, key::KeyCommand, network::NetworkCommand, path::PathCommand, peer::PeerCommand,
+        test::TestCommand, token::TokenCommand,
     },
     output::Format,
     roles::{ControllerArgs, ServerArgs, ServiceArgs},
@@ -114,6 +115,32 @@ pub(crate) enum AdminCommand {
     /// API keys: who may do what
     #[command(subcommand)]
     Key(KeyCommand),
+    /// Put agents onto machines over SSH: install, upgrade, uninstall
+    ///
+    /// Exits with 0 only if every machine is done. Ctrl-C asks whether to cancel. The file:
+    ///
+    ///   defaults: { user: debian, key: ~/.ssh/id_ed25519 }   # paths begin where the file is
+    ///   hosts:
+    ///     - name: edge
+    ///       address: 192.0.2.10         # or a DNS name; behind a bastion an address
+    ///       host_key: SHA256:…          # else the first key that it shows must be confirmed
+    ///     - name: db-1
+    ///       address: 10.0.0.5
+    ///       bastion: edge               # another machine of this file
+    ///       labels: { tier: db }
+    ///       overlay_address: 10.9.0.20  # of the network, if it matters which
+    ///       location: { provider: aws, region: ap-northeast-2, zone: apne2-az1 }
+    ///
+    ///   cladnet deploy -f hosts.yaml --network prod
+    ///   cladnet deploy -f hosts.yaml --network prod --upgrade --accept-new-host-keys
+    #[command(verbatim_doc_comment)]
+    Deploy(DeployArgs),
+    /// Deployments: how far they are, confirm keys, cancel
+    #[command(subcommand)]
+    Deployment(DeploymentCommand),
+    /// SSH host keys that deployments trust
+    #[command(subcommand)]
+    HostKey(HostKeyCommand),
     /// Tests that send traffic
     #[command(subcommand)]
     Test(TestCommand),

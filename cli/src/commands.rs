@@ -1,8 +1,11 @@
 //! The admin commands: one request each, one answer shown.
 
+pub(crate) mod deploy;
+pub(crate) mod deployment;
 pub(crate) mod event;
 mod export;
 pub(crate) mod host;
+pub(crate) mod host_key;
 pub(crate) mod key;
 mod lookup;
 pub(crate) mod network;
@@ -45,6 +48,9 @@ async fn dispatch(client: ClientArgs, command: AdminCommand) -> Result<ExitCode,
         AdminCommand::Token(command) => token::run(&api, out, command).await?,
         AdminCommand::Key(command) => key::run(&api, out, command).await?,
         AdminCommand::Test(command) => return test::run(&api, out, command).await,
+        AdminCommand::Deploy(args) => return deploy::run(&api, out, args).await,
+        AdminCommand::Deployment(command) => return deployment::run(&api, out, command).await,
+        AdminCommand::HostKey(command) => host_key::run(&api, out, command).await?,
         AdminCommand::Path(command) => path::run(&api, out, command).await?,
         AdminCommand::Event(command) => event::run(&api, out, command).await?,
         AdminCommand::Info => info(&api, out).await?,

@@ -6,6 +6,7 @@ mod args;
 mod commands;
 mod failure;
 mod file;
+mod hosts_file;
 mod output;
 mod parse;
 mod roles;

@@ -5,6 +5,7 @@
 
 mod advice;
 mod connection;
+mod deployments;
 mod etcd;
 mod harness;
 mod keys;
