@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use cladnet_pki::{channel, client_config};
+use cladnet_pki::{
+    channel::{self, ServiceUrl},
+    client_config,
+};
 use cladnet_proto::cladnet::v1::{
     ListDeploymentsResponse, ListEventsResponse, ListHostKeysResponse, ListHostsResponse, ListKeysResponse,
     ListNetworksResponse, ListPeersResponse, ListTokensResponse, deployment_service_client::DeploymentServiceClient,
@@ -12,6 +15,7 @@ use cladnet_proto::cladnet::v1::{
     system_service_client::SystemServiceClient, test_service_client::TestServiceClient,
     token_service_client::TokenServiceClient,
 };
+use rustls::ClientConfig;
 use tonic::{
     Request, Response, Status,
     metadata::{Ascii, MetadataValue},
@@ -33,22 +37,13 @@ type Authorized = InterceptedService<Channel, Bearer>;
 impl Api {
     /// Reads the files that `client` names and connects.
     pub(crate) async fn connect(client: &ClientArgs) -> Result<Self, Failure> {
-        if client.service.is_empty() {
-            return Err(missing("--service URL", "CLADNET_SERVICE", "https://HOST:8053 of your service"));
-        }
+        let services = services(client)?;
         let Some(key_file) = &client.key_file else {
             return Err(missing("--key-file FILE", "CLADNET_KEY_FILE", "a file that holds an API key"));
         };
-        let Some(ca_file) = &client.ca_file else {
-            return Err(missing("--ca-file FILE", "CLADNET_CA_FILE", "ca.pem of the server's data directory"));
-        };
         let bearer = Bearer::read(&read_secret("--key-file", key_file)?)
             .ok_or_else(|| Failure::configuration(format!("--key-file: {} holds no API key", key_file.display())))?;
-        let authority =
-            std::fs::read_to_string(ca_file).map_err(|error| Failure::unreadable("--ca-file", ca_file, &error))?;
-        let tls = client_config(&authority, None)
-            .map_err(|error| Failure::configuration(format!("--ca-file: {}: {error}", ca_file.display())))?;
-        let channel = channel::connect(&client.service, tls).await?;
+        let channel = channel::connect(services, tls(client)?).await?;
         Ok(Self(InterceptedService::new(channel, bearer)))
     }
 
@@ -91,6 +86,25 @@ impl Api {
     pub(crate) fn events(&self) -> EventServiceClient<Authorized> {
         EventServiceClient::new(self.0.clone())
     }
+}
+
+/// Where the service is, by its replicas.
+pub(crate) fn services(client: &ClientArgs) -> Result<&[ServiceUrl], Failure> {
+    match client.service.as_slice() {
+        [] => Err(missing("--service URL", "CLADNET_SERVICE", "https://HOST:8053 of your service")),
+        services => Ok(services),
+    }
+}
+
+/// Trusts the authority of `--ca-file` and no other.
+pub(crate) fn tls(client: &ClientArgs) -> Result<ClientConfig, Failure> {
+    let Some(ca_file) = &client.ca_file else {
+        return Err(missing("--ca-file FILE", "CLADNET_CA_FILE", "ca.pem of the server's data directory"));
+    };
+    let authority =
+        std::fs::read_to_string(ca_file).map_err(|error| Failure::unreadable("--ca-file", ca_file, &error))?;
+    client_config(&authority, None)
+        .map_err(|error| Failure::configuration(format!("--ca-file: {}: {error}", ca_file.display())))
 }
 
 fn missing(flag: &str, variable: &str, what: &str) -> Failure {

@@ -13,7 +13,7 @@ use crate::{
         test::TestCommand, token::TokenCommand,
     },
     output::Format,
-    roles::{ControllerArgs, ServerArgs, ServiceArgs},
+    roles::{AdminWebArgs, ControllerArgs, ServerArgs, ServiceArgs},
 };
 
 /// cladnet: one private network over VMs of any clouds
@@ -45,7 +45,7 @@ pub(crate) struct ClientArgs {
     #[arg(long, global = true, value_name = "FILE", env = "CLADNET_KEY_FILE")]
     pub(crate) key_file: Option<PathBuf>,
     /// Certificate of the service's authority: ca.pem of the server's data directory.
-    #[arg(long, global = true, value_name = "FILE", env = "CLADNET_CA_FILE")]
+    #[arg(long, visible_alias = "service-ca", global = true, value_name = "FILE", env = "CLADNET_CA_FILE")]
     pub(crate) ca_file: Option<PathBuf>,
     /// How to show the answer.
     #[arg(
@@ -85,6 +85,13 @@ pub(crate) enum Command {
     ///     --secret-key-file secret.key
     #[command(verbatim_doc_comment)]
     Service(ServiceArgs),
+    /// Serve the admin web on a port of its own, in front of a service elsewhere
+    ///
+    ///   cladnet admin-web --service https://server:8053 --service-ca ca.pem
+    ///
+    /// `cladnet server` and `cladnet service` serve it too, on their own port.
+    #[command(verbatim_doc_comment)]
+    AdminWeb(AdminWebArgs),
     #[command(flatten)]
     Admin(AdminCommand),
     /// Print the completions of a shell

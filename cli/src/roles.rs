@@ -1,6 +1,8 @@
-//! The server roles: `server` (controller and service on an embedded store), `controller` and `service` alone on etcd.
+//! The server roles: `server` (controller and service on an embedded store), `controller` and `service` alone on etcd,
+//! `admin-web` in front of a service.
 //! Settings become a [`Plan`](plan::Plan) that cannot be wrong before a file is written or a port opens.
 
+mod admin_web;
 mod options;
 mod plan;
 mod run;
@@ -10,7 +12,8 @@ use std::{path::PathBuf, process::ExitCode};
 
 use clap::Args;
 
-use crate::failure::Failure;
+use crate::{args::ClientArgs, failure::Failure};
+pub(crate) use admin_web::AdminWebArgs;
 use options::{EtcdOptions, ServiceOptions, SettingsFile};
 use plan::Plan;
 
@@ -79,6 +82,19 @@ pub(crate) fn controller(args: ControllerArgs) -> Result<ExitCode, Failure> {
     start(&args.common, |file| Plan::controller(&args, file))
 }
 
+/// `cladnet admin-web`.
+pub(crate) fn admin_web(client: &ClientArgs, args: AdminWebArgs) -> Result<ExitCode, Failure> {
+    let (check_only, log) = (args.check_config, args.log.clone());
+    let plan = admin_web::Plan::new(client, args)?;
+    let filter = telemetry::filter(log.as_deref())?;
+    if check_only {
+        println!("the configuration is right");
+        return Ok(ExitCode::SUCCESS);
+    }
+    telemetry::start(filter);
+    run::block_on(plan.run())
+}
+
 fn start(common: &CommonArgs, plan: impl FnOnce(SettingsFile) -> Result<Plan, Failure>) -> Result<ExitCode, Failure> {
     let file = SettingsFile::read(common.config.as_deref())?;
     let plan = plan(file)?;
@@ -88,5 +104,5 @@ fn start(common: &CommonArgs, plan: impl FnOnce(SettingsFile) -> Result<Plan, Fa
         return Ok(ExitCode::SUCCESS);
     }
     telemetry::start(filter);
-    run::run(plan)
+    run::block_on(run::serve(plan))
 }

@@ -110,7 +110,7 @@ fn service(options: ServiceOptions) -> Result<Config, Failure> {
     })
 }
 
-fn check_names(names: &[String]) -> Result<(), Failure> {
+pub(super) fn check_names(names: &[String]) -> Result<(), Failure> {
     for name in names {
         let plain = name.strip_prefix("*.").unwrap_or(name);
         if rustls::pki_types::ServerName::try_from(plain).is_err() {
@@ -120,7 +120,7 @@ fn check_names(names: &[String]) -> Result<(), Failure> {
     Ok(())
 }
 
-fn certificate(chain: Option<PathBuf>, key: Option<PathBuf>) -> Result<Option<CertificateFiles>, Failure> {
+pub(super) fn certificate(chain: Option<PathBuf>, key: Option<PathBuf>) -> Result<Option<CertificateFiles>, Failure> {
     let (chain, key) = match (chain, key) {
         (None, None) => return Ok(None),
         (Some(chain), Some(key)) => (chain, key),

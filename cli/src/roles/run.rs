@@ -3,6 +3,7 @@
 use std::{
     fs,
     io::{self, Write as _},
+    net::SocketAddr,
     path::{Path, PathBuf},
     process::ExitCode,
 };
@@ -17,15 +18,17 @@ use tracing::info;
 use super::plan::{Plan, StorePlan};
 use crate::failure::Failure;
 
-pub(super) fn run(plan: Plan) -> Result<ExitCode, Failure> {
+/// Does the work of a role.
+pub(super) fn block_on(work: impl Future<Output = Result<ExitCode, Failure>>) -> Result<ExitCode, Failure> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
         .map_err(|error| Failure::failed(format!("cannot start threads: {error}")))?;
-    runtime.block_on(serve(plan))
+    runtime.block_on(work)
 }
 
-async fn serve(plan: Plan) -> Result<ExitCode, Failure> {
+/// Serves until it is told to stop.
+pub(super) async fn serve(plan: Plan) -> Result<ExitCode, Failure> {
     let shutdown = CancellationToken::new();
     stop_on_signals(shutdown.clone())?;
     let service = plan.service.map(|config| Ports::open(&config).map(|ports| (config, ports))).transpose()?;
@@ -66,22 +69,39 @@ async fn serve_api(
     store: Store,
     shutdown: CancellationToken,
 ) -> Result<(), Failure> {
-    let announcement = Announcement { ca_file, key_is_in_a_file: config.admin_key_file.is_some() };
-    let server = Server::on(ports, config, store, Clock::default()).await?;
+    let announcement =
+        Announcement { ca_file, key_file: config.admin_key_file.clone(), tls_name: config.tls_names.first().cloned() };
+    let server = Server::on(ports, config, store, Clock::default()).await?.with_pages(cladnet_admin_web::router());
     announce(&server, &announcement)?;
     Ok(server.run(shutdown).await?)
 }
 
 /// By which people recognise the leading controller.
 fn identity() -> String {
-    let host = fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-    format!("{}-{}", host.trim(), std::process::id())
+    format!("{}-{}", host_name(), std::process::id())
+}
+
+fn host_name() -> String {
+    fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default().trim().to_owned()
+}
+
+/// What to type into a browser: the name that was given, the address that is listened on, or the machine's own name.
+pub(super) fn page_url(address: SocketAddr, tls_name: Option<&str>) -> String {
+    let name = tls_name.filter(|name| !name.starts_with("*.")).map(str::to_owned);
+    let host = match (name, address.ip().is_unspecified()) {
+        (Some(name), _) => name,
+        (None, true) => host_name(),
+        (None, false) => return format!("https://{address}/"),
+    };
+    format!("https://{host}:{}/", address.port())
 }
 
 /// What is told at the start, and where.
 struct Announcement {
     ca_file: Option<PathBuf>,
-    key_is_in_a_file: bool,
+    key_file: Option<PathBuf>,
+    /// By which browsers may know the server.
+    tls_name: Option<String>,
 }
 
 /// Writes the authority's certificate, and tells on standard output where the service is and, on the very first start,
@@ -103,10 +123,18 @@ fn announce(server: &Server, plan: &Announcement) -> Result<(), Failure> {
     if let Some(key) = server.first_key() {
         text += &format!("first admin key, shown this once: {key}\n");
     }
+    if let Ok(address) = server.local_addr() {
+        let key = match (&plan.key_file, server.first_key()) {
+            (Some(path), _) => format!("an API key; the first one is in {}", path.display()),
+            (None, Some(_)) => "the first admin key".to_owned(),
+            (None, None) => "an API key; `cladnet key create` makes one".to_owned(),
+        };
+        text += &format!("page: {}, sign in with {key}\n", page_url(address, plan.tls_name.as_deref()));
+    }
     let mut stdout = io::stdout().lock();
     match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
         // Whoever started us may have stopped reading; only a key that is nowhere else must not get lost.
-        Err(error) if server.first_key().is_some() && !plan.key_is_in_a_file => Err(error.into()),
+        Err(error) if server.first_key().is_some() && plan.key_file.is_none() => Err(error.into()),
         // The certificate can be fetched again, the key could not: it was told first.
         _ => written,
     }
@@ -119,7 +147,7 @@ fn write_certificate(path: &Path, pem: &str) -> io::Result<()> {
     fs::rename(&beside, path)
 }
 
-fn stop_on_signals(shutdown: CancellationToken) -> Result<(), Failure> {
+pub(super) fn stop_on_signals(shutdown: CancellationToken) -> Result<(), Failure> {
     let cannot = |error: io::Error| Failure::failed(format!("cannot wait for signals: {error}"));
     let mut terminate = signal(SignalKind::terminate()).map_err(cannot)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(cannot)?;

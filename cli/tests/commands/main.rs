@@ -10,6 +10,7 @@ mod etcd;
 mod harness;
 mod keys;
 mod networks;
+mod page;
 mod peers;
 mod roles;
 mod tokens;
