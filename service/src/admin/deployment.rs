@@ -1,7 +1,5 @@
 //! Deployments and SSH host keys, as `cladnet.v1` shows them.
 
-use std::pin::Pin;
-
 use cladnet_proto::{
     cladnet::v1::{
         CancelDeploymentRequest, ConfirmHostKeyRequest, CreateDeploymentRequest, Deployment, ForgetHostKeyRequest,
@@ -11,21 +9,24 @@ use cladnet_proto::{
     },
     convert::{self, required},
 };
-use futures_util::{Stream, stream};
+use cladnet_store::key;
+use futures_util::stream;
 use tonic::{Request, Response, Status, async_trait};
 
-use super::{Admin, optional_network};
+use super::{
+    Admin, optional_network,
+    stream::{Messages, bounded},
+};
 use crate::{
     auth::Caller,
     deployments::DeploymentWatch,
+    error::CallError,
     page::{Order, Page},
 };
 
-type Deployments = Pin<Box<dyn Stream<Item = Result<Deployment, Status>> + Send>>;
-
 #[async_trait]
 impl DeploymentService for Admin {
-    type WatchDeploymentStream = Deployments;
+    type WatchDeploymentStream = Messages<Deployment>;
 
     async fn create_deployment(
         &self,
@@ -61,11 +62,13 @@ impl DeploymentService for Admin {
     async fn watch_deployment(
         &self,
         request: Request<WatchDeploymentRequest>,
-    ) -> Result<Response<Deployments>, Status> {
+    ) -> Result<Response<Messages<Deployment>>, Status> {
+        let caller = Caller::of(&request)?;
         let id = required("deployment_id", &request.into_inner().deployment_id)?;
+        let now = self.0.store.list(&key::api_keys()).await.map_err(CallError::from)?.revision;
         let watch = DeploymentWatch::new(self.0.clone(), id).await?;
         let messages = stream::unfold(watch, async |mut watch| watch.next().await.map(|next| (next, watch)));
-        Ok(Response::new(Box::pin(messages)))
+        Ok(Response::new(bounded(&self.0, caller, now, messages)))
     }
 
     async fn get_transcript(

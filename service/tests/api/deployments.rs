@@ -1,6 +1,8 @@
 //! Deployments over REST and gRPC: what is refused, what is kept where, and what a provisioner's progress looks like from
 //! outside. The provisioner itself is a hand that writes its records.
 
+use std::time::Duration;
+
 use cladnet_model::{
     DeploymentHost, DeploymentId, DeploymentProgress, MachineName,
     deployment::{
@@ -12,6 +14,7 @@ use cladnet_store::{Store, key};
 use http::{Method, StatusCode};
 use jiff::Timestamp;
 use serde_json::{Value, json};
+use tonic::Code;
 
 use crate::{
     cast::enrolled,
@@ -232,6 +235,22 @@ async fn progress_is_shown_and_watched_until_the_end() {
         (&listed.body["deployments"][0]["failed"], &listed.body["deployments"][0]["hosts"]),
         (&json!(1), &json!([]))
     );
+}
+
+#[tokio::test]
+async fn a_watch_ends_with_the_key_that_opened_it() {
+    let harness = with_network().await;
+    let (id, _) = deployed(&harness, json!([machine("a", "192.0.2.1")])).await;
+    let viewer = harness.key("viewer").await;
+    let mut client = DeploymentServiceClient::new(harness.channel().await);
+    let ask = bearing(&viewer, WatchDeploymentRequest { deployment_id: id.to_string() });
+    let mut watch = client.watch_deployment(ask).await.expect("a stream").into_inner();
+    watch.message().await.expect("goes on").expect("a message");
+    let info = harness.rest_as(Some(&viewer), Method::GET, "/api/v1/info", None).await.body;
+    let path = format!("/api/v1/keys/{}", info["keyId"].as_str().expect("an id"));
+    assert_eq!(harness.rest(Method::DELETE, &path, None).await.status, StatusCode::OK);
+    let end = tokio::time::timeout(Duration::from_secs(10), watch.message()).await.expect("ends");
+    assert_eq!(end.expect_err("with a word").code(), Code::Unauthenticated);
 }
 
 #[tokio::test]
