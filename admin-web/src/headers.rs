@@ -1,4 +1,5 @@
-//! What browsers may do with the pages: run our own files and talk to our own origin, nothing else.
+//! What browsers may do with the pages: run our own files and talk to our own origin, nothing else; and no text becomes
+//! HTML but by Svelte's templates (`ui/src/trusted.ts`).
 
 use axum::response::Response;
 use http::{HeaderName, HeaderValue, header};
@@ -7,7 +8,8 @@ const HEADERS: [(HeaderName, &str); 6] = [
     (
         header::CONTENT_SECURITY_POLICY,
         "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' data:; \
-         font-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'self'",
+         font-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'self'; \
+         require-trusted-types-for 'script'; trusted-types svelte-trusted-html default",
     ),
     (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
     (header::REFERRER_POLICY, "no-referrer"),

@@ -12,12 +12,11 @@ function forward(host) {
   const next = STEPS[STEPS.indexOf(host.state) + 1];
   transcripts.set(host, `${transcripts.get(host) ?? ''}${new Date().toISOString()} ${next}: $ uname -sm; id -u\nLinux x86_64\n0\n`);
   if (host.name === 'bad' && next === 'installing') {
-    host.failure = { reason: 'no-tun', detail: 'there is no /dev/net/tun; load the tun module or allow it in the container, then deploy again', during: 'installing' };
-    host.state = 'failed';
+    Object.assign(host, { failure: 'no-tun', detail: 'there is no /dev/net/tun; load the tun module or allow it in the container, then deploy again', failedDuring: 'installing', state: 'failed' });
   } else if (host.name === 'new' && next === 'inspecting' && !host.confirmed) {
     Object.assign(host, { state: 'confirm-host-key', offeredFingerprint: FINGERPRINT });
   } else {
-    Object.assign(host, { state: next, step: `step of ${next}`, system: 'Debian 12, x86_64, systemd' });
+    Object.assign(host, { state: next, system: 'Debian 12, x86_64, systemd' });
   }
   if (host.state === 'done' || host.state === 'failed') host.finishedAt = new Date().toISOString();
 }
@@ -27,6 +26,12 @@ setInterval(() => {
     for (const host of hosts) if (!['done', 'failed', 'cancelled', 'confirm-host-key'].includes(host.state) && Math.random() < 0.6) forward(host);
   }
 }, 700).unref();
+
+function summed(one) {
+  const count = (...states) => one.hosts.filter((host) => states.includes(host.state)).length;
+  const left = one.hosts.length - count('done', 'failed', 'cancelled');
+  return { ...one, state: left ? 'running' : 'finished', done: count('done'), failed: count('failed'), total: one.hosts.length, claimed: true };
+}
 
 export function deployments({ tell, Refusal, list, byNetwork }) {
   const find = (id) => {
@@ -40,7 +45,7 @@ export function deployments({ tell, Refusal, list, byNetwork }) {
       if (!host.address) throw new Refusal(422, 'is empty; give an address or a DNS name', `hosts[${index}].address`);
       if (!host.privateKey) throw new Refusal(422, 'is missing; paste a private key', `hosts[${index}].privateKey`);
     });
-    const empty = { state: 'waiting', step: '', failure: null, offeredFingerprint: '', hostId: '', agentVersion: '', system: '', startedAt: null, finishedAt: null };
+    const empty = { state: 'waiting', failure: '', detail: '', failedDuring: '', offeredFingerprint: '', hostId: '', agentVersion: '', system: '', startedAt: null, finishedAt: null };
     const hosts = body.hosts.map(({ name, address, port = 22, user, bastion = '' }) => ({ name, address, port, user, bastion, ...empty }));
     const deployment = { ...body, deploymentId: `d-${serial++}`, networkId, createdAt: new Date().toISOString(), createdBy: 'k-admin', cancelledAt: null, hosts };
     made.push(deployment);
@@ -48,16 +53,16 @@ export function deployments({ tell, Refusal, list, byNetwork }) {
     return deployment;
   };
   return [
-    ['GET', /^\/deployments$/, 'read', list('deployments', byNetwork(made))],
-    ['GET', /^\/deployments\/([^/]+)$/, 'read', ([id]) => find(id)],
-    ['POST', /^\/networks\/([^/]+)\/deployments$/, 'deploy', ([id], body) => create(id, body)],
+    ['GET', /^\/deployments$/, 'read', list('deployments', (query) => byNetwork(made)(query).map((one) => ({ ...summed(one), hosts: [] })))],
+    ['GET', /^\/deployments\/([^/]+)$/, 'read', ([id]) => summed(find(id))],
+    ['POST', /^\/networks\/([^/]+)\/deployments$/, 'deploy', ([id], body) => summed(create(id, body))],
     ['POST', /^\/deployments\/([^/]+)\/cancel$/, 'deploy', ([id]) => {
       find(id).cancelledAt = new Date().toISOString();
       for (const host of find(id).hosts) if (host.state !== 'done' && host.state !== 'failed') host.state = 'cancelled';
       return {};
     }],
     ['POST', /^\/deployments\/([^/]+)\/hosts\/([^/]+)\/confirm$/, 'deploy', ([id, name]) => (Object.assign(hostOf(id, name), { confirmed: true, state: 'connecting' }), {})],
-    ['GET', /^\/deployments\/([^/]+)\/hosts\/([^/]+)\/transcript$/, 'read', ([id, name]) => ({ transcript: transcripts.get(hostOf(id, name)) ?? '' })],
+    ['GET', /^\/deployments\/([^/]+)\/hosts\/([^/]+)\/transcript$/, 'read', ([id, name]) => ({ text: transcripts.get(hostOf(id, name)) ?? '' })],
     ['GET', /^\/host-keys$/, 'read', list('hostKeys', () => keys)],
     ['DELETE', /^\/host-keys\/([^/]+)$/, 'deploy', ([address]) => (keys.splice(keys.findIndex((key) => key.address === address), 1), {})],
   ];

@@ -168,11 +168,11 @@ export const deployments = {
   get: (id: string, signal?: AbortSignal) => call<T.Deployment>('GET', at`/deployments/${id}`, { signal }),
   create: (network: string, wish: DeploymentWish) =>
     call<T.Deployment>('POST', at`/networks/${network}/deployments`, { body: wish }),
-  cancel: (id: string) => call<void>('POST', at`/deployments/${id}/cancel`, { body: {} }),
+  cancel: (id: string) => call<T.Deployment>('POST', at`/deployments/${id}/cancel`, { body: {} }),
   confirm: (id: string, host: string, fingerprint: string) =>
-    call<void>('POST', at`/deployments/${id}/hosts/${host}/confirm`, { body: { fingerprint } }),
+    call<T.Deployment>('POST', at`/deployments/${id}/hosts/${host}/confirm`, { body: { fingerprint } }),
   transcript: (id: string, host: string, signal?: AbortSignal) =>
-    call<{ transcript: string }>('GET', at`/deployments/${id}/hosts/${host}/transcript`, { signal }),
+    call<{ text: string }>('GET', at`/deployments/${id}/hosts/${host}/transcript`, { signal }),
 };
 
 export const hostKeys = {

@@ -17,9 +17,7 @@ export class Form {
   at(field: string): string {
     const problem = this.problem;
     if (!problem || !isAt(problem.field, field)) return '';
-    const said = saying(problem);
-    const prefix = `${problem.field}: `;
-    const text = said.startsWith(prefix) && problem.field === field ? said.slice(prefix.length) : said;
+    const text = sayingAtField(problem);
     return problem.requestId ? `${text} (${problem.requestId})` : text;
   }
 
@@ -44,6 +42,13 @@ export class Form {
       this.busy = false;
     }
   }
+}
+
+/** What a problem says where its field is in sight, and need not be named. */
+export function sayingAtField(problem: Problem): string {
+  const said = saying(problem);
+  const prefix = `${problem.field}: `;
+  return said.startsWith(prefix) ? said.slice(prefix.length) : said;
 }
 
 function isAt(path: string, field: string): boolean {

@@ -167,12 +167,6 @@ export interface EventPage {
   nextPageToken: string;
 }
 
-export interface DeploymentFailure {
-  reason: string;
-  detail: string;
-  during: string;
-}
-
 export interface DeploymentHost {
   name: string;
   address: string;
@@ -180,8 +174,10 @@ export interface DeploymentHost {
   user: string;
   bastion: string;
   state: string;
-  step: string;
-  failure: DeploymentFailure | null;
+  /** A word of a closed list; empty unless it failed. */
+  failure: string;
+  detail: string;
+  failedDuring: string;
   offeredFingerprint: string;
   hostId: string;
   agentVersion: string;
@@ -198,9 +194,17 @@ export interface Deployment {
   createdBy: string;
   cancelledAt: Instant;
   concurrency: number;
-  keepCredentials: boolean;
   acceptNewHostKeys: boolean;
+  keepCredentials: boolean;
+  /** running or finished. */
+  state: string;
+  done: number;
+  failed: number;
+  total: number;
+  /** Empty in lists. */
   hosts: DeploymentHost[];
+  /** Whether a provisioner works on it now. */
+  claimed: boolean;
 }
 
 export interface DeploymentHostRequest {
@@ -213,6 +217,7 @@ export interface DeploymentHostRequest {
   bastion?: string;
   labels?: Record<string, string>;
   overlayAddress?: string;
+  location?: Record<string, string>;
 }
 
 export interface HostKey {

@@ -32,6 +32,13 @@ export function median(numbers: readonly number[]): number {
   return sorted.length % 2 === 1 ? upper : ((sorted[middle - 1] ?? 0) + upper) / 2;
 }
 
+/** Where a scale of milliseconds ends: a few slow pairs must not make all others look alike. */
+export function scale(results: readonly PairResult[]): number {
+  const rtts = results.filter((pair) => pair.received > 0).map((pair) => pair.p50Us / 1000);
+  const sorted = rtts.sort((one, other) => one - other);
+  return Math.max(0.1, sorted[Math.floor(sorted.length * 0.98)] ?? 0);
+}
+
 /** Median round trip of each source over its destinations that answered, slowest first. */
 export function medians(results: readonly PairResult[]): { name: string; us: number }[] {
   const bySource = new Map<string, { name: string; rtts: number[] }>();

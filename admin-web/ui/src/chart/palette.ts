@@ -6,13 +6,13 @@ export interface Palette {
   line: string;
   surface: string;
   bad: string;
-  /** From quick to slow. */
+  /** From quick to slow; nothing in it looks like `bad`. */
   ramp: string[];
   font: string;
 }
 
-const LIGHT = ['#e3f3ee', '#a9dccd', '#5cb8a0', '#1f8a72', '#e0a13c', '#c2442d'];
-const DARK = ['#15332b', '#1d5647', '#2b8069', '#57c9ac', '#d9a441', '#ec7463'];
+const LIGHT = ['#e3f3ee', '#a9dccd', '#5cb8a0', '#1f8a72', '#d9ab4b', '#a3660c'];
+const DARK = ['#17342c', '#1f5848', '#2b8069', '#57c9ac', '#e0bd72', '#a8721c'];
 
 export function palette(isDark: boolean): Palette {
   const style = window.getComputedStyle(document.documentElement);

@@ -14,6 +14,8 @@ export interface Draft {
   hostKey: string;
   overlayAddress: string;
   labels: string;
+  /** What is known of its cloud, as `provider=aws, region=…`. */
+  location: string;
   /** A key of its own; empty: the one for all. */
   privateKey: string;
 }
@@ -21,7 +23,7 @@ export interface Draft {
 let nextId = 0;
 
 export function draft(known: Partial<Draft> = {}): Draft {
-  const empty = { name: '', address: '', port: '', user: '', bastion: '', hostKey: '', overlayAddress: '', labels: '', privateKey: '' };
+  const empty = { name: '', address: '', port: '', user: '', bastion: '', hostKey: '', overlayAddress: '', labels: '', location: '', privateKey: '' };
   return { ...empty, ...known, id: nextId++ };
 }
 
@@ -83,6 +85,7 @@ export function requestOf(drafts: readonly Draft[], defaults: Defaults): Deploym
     if (row.hostKey.trim()) request.hostKey = row.hostKey.trim();
     if (row.overlayAddress.trim()) request.overlayAddress = row.overlayAddress.trim();
     if (row.labels.trim()) request.labels = labelsOf(row.labels) ?? {};
+    if (row.location.trim()) request.location = labelsOf(row.location) ?? {};
     return request;
   });
 }

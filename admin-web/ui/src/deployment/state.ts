@@ -1,26 +1,19 @@
-/** How far a deployment is, summed up over its machines. */
+/** What a deployment is called as a whole. */
 
 import type { Deployment, DeploymentHost } from '../types';
 
-const FINAL = ['done', 'failed', 'cancelled'];
-
 export function isFinal(host: DeploymentHost): boolean {
-  return FINAL.includes(host.state);
+  return ['done', 'failed', 'cancelled'].includes(host.state);
 }
 
 export function isRunning(deployment: Deployment): boolean {
-  return deployment.hosts.some((host) => !isFinal(host));
+  return deployment.state === 'running';
 }
 
-/** What the whole is called: the worst that needs somebody, else what goes on. */
+/** What needs somebody, else what goes on, else the worst that came of it. */
 export function stateOf(deployment: Deployment): string {
-  const states = deployment.hosts.map((host) => host.state);
-  if (states.includes('confirm-host-key')) return 'confirm-host-key';
+  if (deployment.hosts.some((host) => host.state === 'confirm-host-key')) return 'confirm-host-key';
   if (isRunning(deployment)) return 'running';
-  if (states.includes('failed')) return 'failed';
-  return states.includes('cancelled') || deployment.cancelledAt ? 'cancelled' : 'done';
-}
-
-export function countOf(deployment: Deployment, ...states: string[]): number {
-  return deployment.hosts.filter((host) => states.includes(host.state)).length;
+  if (deployment.failed > 0) return 'failed';
+  return deployment.cancelledAt ? 'cancelled' : 'done';
 }
