@@ -1,6 +1,6 @@
 //! Paths between peers: whom a person means, and what is said where no agent can be asked. The asking is done by `agents`.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{collections::BTreeSet, net::SocketAddr, time::Duration};
 
 use cladnet_model::{
     Endpoint, NetworkId, RuleType, Scope,
@@ -19,14 +19,24 @@ use crate::{
 pub(crate) const PATIENCE: Duration = Duration::from_secs(5);
 
 impl Service {
-    /// The path in use of every pair, and the ids of the peers that did not answer.
+    /// The path in use of every pair, or of those that begin at a named source, each by its id or its name; and the ids of
+    /// the peers that did not answer.
     pub(crate) async fn paths(
         &self,
         network: &NetworkId,
+        sources: &[String],
         round_trips: RoundTrips,
     ) -> Result<ListPathsResponse, CallError> {
         self.network(network).await?;
-        self.agents.paths(network, round_trips, PATIENCE).await
+        if sources.is_empty() {
+            return self.agents.paths(network, |_| true, round_trips, PATIENCE).await;
+        }
+        let peers = self.peers(network).await?;
+        let mut wanted = BTreeSet::new();
+        for (index, text) in sources.iter().enumerate() {
+            wanted.insert(find(&peers, network, &format!("sources[{index}]"), text)?.id());
+        }
+        self.agents.paths(network, |host| wanted.contains(host), round_trips, PATIENCE).await
     }
 
     /// Every candidate from one peer to another, each by its id or its name, and why it won or lost.

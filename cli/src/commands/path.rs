@@ -45,8 +45,16 @@ pub(super) async fn run(api: &Api, out: Output, command: PathCommand) -> Result<
         PathCommand::List { network, measure } => {
             let names = Names::of(api, out, &network).await?;
             let paths = match measure {
-                true => api.paths().measure_paths(request(MeasurePathsRequest { network_id: network })).await?,
-                false => api.paths().list_paths(request(ListPathsRequest { network_id: network })).await?,
+                true => {
+                    api.paths()
+                        .measure_paths(request(MeasurePathsRequest { network_id: network, sources: Vec::new() }))
+                        .await?
+                }
+                false => {
+                    api.paths()
+                        .list_paths(request(ListPathsRequest { network_id: network, sources: Vec::new() }))
+                        .await?
+                }
             };
             list(out, &paths.into_inner(), &names)
         }

@@ -15,16 +15,18 @@ use crate::agents::RoundTrips;
 #[async_trait]
 impl PathService for Admin {
     async fn list_paths(&self, request: Request<ListPathsRequest>) -> Result<Response<ListPathsResponse>, Status> {
-        let network = required("network_id", &request.into_inner().network_id)?;
-        Ok(Response::new(self.0.paths(&network, RoundTrips::Known).await?))
+        let ListPathsRequest { network_id, sources } = request.into_inner();
+        let network = required("network_id", &network_id)?;
+        Ok(Response::new(self.0.paths(&network, &sources, RoundTrips::Known).await?))
     }
 
     async fn measure_paths(
         &self,
         request: Request<MeasurePathsRequest>,
     ) -> Result<Response<ListPathsResponse>, Status> {
-        let network = required("network_id", &request.into_inner().network_id)?;
-        Ok(Response::new(self.0.paths(&network, RoundTrips::Measured).await?))
+        let MeasurePathsRequest { network_id, sources } = request.into_inner();
+        let network = required("network_id", &network_id)?;
+        Ok(Response::new(self.0.paths(&network, &sources, RoundTrips::Measured).await?))
     }
 
     async fn explain_path(

@@ -27,16 +27,17 @@ pub(crate) enum RoundTrips {
 }
 
 impl Agents {
-    /// The path of every pair of a network, from the agents that answer within `deadline`.
+    /// The path of every pair of a network whose source is wanted, from the agents that answer within `deadline`.
     pub(crate) async fn paths(
         &self,
         network: &NetworkId,
+        is_wanted: impl Fn(&HostId) -> bool,
         round_trips: RoundTrips,
         deadline: Duration,
     ) -> Result<ListPathsResponse, CallError> {
         let deadline = Instant::now() + deadline;
         let members = self.members(network)?;
-        let hosts: Vec<&HostId> = members.agents().collect();
+        let hosts: Vec<&HostId> = members.agents().filter(|host| is_wanted(host)).collect();
         let everybody: Vec<&HostId> = members.all().collect();
         let asked = self.ask_all(hosts, |source| {
             let others: Vec<&HostId> = everybody.iter().copied().filter(|host| *host != source).collect();

@@ -1,7 +1,7 @@
 use cladnet_model::{CommandRecord, CommandState};
 use cladnet_proto::cladnet::v1::{
-    AgentEndpoint, AgentMessage, PathReport, PathsCommand, PingCommand, PingResult, agent_message::Message as Said,
-    service_message::Message as Told,
+    AgentEndpoint, AgentMessage, ListPathsResponse, PathReport, PathsCommand, PingCommand, PingResult,
+    agent_message::Message as Said, service_message::Message as Told,
 };
 use cladnet_store::key;
 use tokio::task::JoinHandle;
@@ -212,10 +212,13 @@ async fn paths_are_reported_and_explained_from_what_the_agent_uses() {
     eventually("both members", async || (replica.agents.members(&network).ok()?.all().count() == 2).then_some(()))
         .await;
     for (round_trips, told) in [(RoundTrips::Known, 4_200), (RoundTrips::Measured, 4_300)] {
-        let paths = replica.agents.paths(&network, round_trips, Duration::from_secs(5)).await.unwrap();
+        let paths = replica.agents.paths(&network, |_| true, round_trips, Duration::from_secs(5)).await.unwrap();
         assert_eq!(paths.paths.iter().map(|path| path.rtt_us).collect::<Vec<_>>(), [told]);
         assert_eq!(paths.unreachable, [two.host.to_string()]);
     }
+    let only_two = |host: &HostId| *host == two.host;
+    let paths = replica.agents.paths(&network, only_two, RoundTrips::Known, Duration::from_secs(5)).await.unwrap();
+    assert_eq!(paths, ListPathsResponse { paths: Vec::new(), unreachable: vec![two.host.to_string()] });
 
     let explained = replica.agents.explain(&network, &one.host, &two.host, Duration::from_secs(5)).await.unwrap();
     let best = &explained.candidates[0];
