@@ -204,6 +204,7 @@ export function world(count) {
       }],
       ['POST', /^\/networks\/([^/]+)\/control$/, 'control', ([id], body) => steered(id, body)],
       ['GET', /^\/networks\/([^/]+)\/paths$/, 'read', ([id], _, query) => listed(id, query)],
+      ['POST', /^\/networks\/([^/]+)\/path-measurements$/, 'run-tests', ([id], { sources }) => listed(id, { getAll: () => sources })],
       ['GET', /^\/networks\/([^/]+)\/paths\/([^/]+)\/([^/]+)$/, 'read', ([id, one, other]) => explained(id, one, other)],
       ['POST', /^\/networks\/([^/]+)\/connectivity-runs$/, 'run-tests', ([id], body) => started(id, body)],
       ['GET', /^\/networks\/([^/]+)\/connectivity-runs$/, 'read', ([id]) => ({ runs: runs.filter((one) => one.networkId === id).map((one) => ({ ...one, results: [] })) })],

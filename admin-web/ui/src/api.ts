@@ -126,6 +126,9 @@ export const paths = {
     const query = sources.map((source) => `sources=${encodeURIComponent(source)}`).join('&');
     return call<T.Paths>('GET', at`/networks/${network}/paths` + (query && `?${query}`), { signal });
   },
+  /** As `list`, after the agents have pinged each other. */
+  measure: (network: string, sources: string[] = []) =>
+    call<T.Paths>('POST', at`/networks/${network}/path-measurements`, { body: { sources } }),
   explain: (network: string, source: string, destination: string, signal?: AbortSignal) =>
     call<T.Explanation>('GET', at`/networks/${network}/paths/${source}/${destination}`, { signal }),
 };

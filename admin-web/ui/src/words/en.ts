@@ -218,6 +218,7 @@ export const en = {
     explain: 'Explain',
     from: 'Paths to the other peers',
     handshake: 'Handshake',
+    measure: 'Measure now',
     noAnswer: 'The agent did not answer in time.',
     none: 'no path',
     reason: 'Reason',

@@ -214,6 +214,7 @@ export const ko: Words = {
     explain: '설명',
     from: '다른 피어로 가는 경로',
     handshake: '핸드셰이크',
+    measure: '지금 측정',
     noAnswer: '에이전트가 제때 응답하지 않았습니다.',
     none: '경로 없음',
     reason: '이유',
