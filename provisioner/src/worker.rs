@@ -6,6 +6,8 @@ mod connections;
 mod job;
 mod journal;
 mod machine;
+#[cfg(test)]
+mod tests;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -131,10 +133,13 @@ impl Term {
     /// Begins what nobody works on.
     async fn look(&mut self) -> Result<(), StoreError> {
         let deployments = self.shared.store().list(&key::deployments()).await?.items;
+        let claims = self.shared.store().list(&key::deployment_claims()).await?.items;
         self.settled.retain(|id| deployments.iter().any(|deployment| deployment.value.id == *id));
         for deployment in deployments.into_iter().map(|item| item.value) {
             let id = deployment.id.clone();
-            if self.working.len() >= JOBS || self.working.contains_key(&id) || self.settled.contains(&id) {
+            let is_claimed = claims.iter().any(|claim| claim.key == key::deployment_claim(&id));
+            if self.working.len() >= JOBS || is_claimed || self.working.contains_key(&id) || self.settled.contains(&id)
+            {
                 continue;
             }
             if !self.has_work(&deployment).await? {

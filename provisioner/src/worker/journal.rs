@@ -80,6 +80,15 @@ impl Journal {
 
     /// The next state begins, unless the deployment was cancelled.
     pub(super) async fn enter(&self, state: DeploymentState) -> Result<(), Stop> {
+        self.enter_with(state, |_| {}).await
+    }
+
+    /// As [`Journal::enter`], with what belongs to the state.
+    pub(super) async fn enter_with(
+        &self,
+        state: DeploymentState,
+        with: impl FnOnce(&mut DeploymentProgress),
+    ) -> Result<(), Stop> {
         if self.cancel.is_cancelled() {
             return Err(Stop::Cancelled);
         }
@@ -87,9 +96,8 @@ impl Journal {
         self.change(|progress| {
             progress.state = state;
             progress.started_at.get_or_insert_with(Timestamp::now);
-            if state != DeploymentState::ConfirmHostKey {
-                progress.offered_key = None;
-            }
+            progress.offered_key = None;
+            with(progress);
         })
         .await
     }

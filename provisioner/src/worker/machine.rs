@@ -85,13 +85,11 @@ impl Work {
     /// Waits until somebody has vouched for a key.
     async fn ask_for_word(&self, journal: &Journal, whose: &MachineName, shown: Fingerprint) -> Result<(), Stop> {
         if *whose == self.name {
-            journal.enter(DeploymentState::ConfirmHostKey).await?;
             journal.say(&format!("it shows the key {shown}: compare and confirm it"));
-            journal.change(|progress| progress.offered_key = Some(shown)).await?;
+            journal.enter_with(DeploymentState::ConfirmHostKey, |progress| progress.offered_key = Some(shown)).await?;
         } else {
-            journal.enter(DeploymentState::Waiting).await?;
             journal.say(&format!("the key of its bastion {whose} waits to be confirmed"));
-            journal.change(|_| {}).await?;
+            journal.enter(DeploymentState::Waiting).await?;
         }
         let mut hosts = self.connections.hosts();
         let confirmed = hosts.wait_for(|hosts| hosts.get(whose).is_some_and(|host| host.confirmed.is_some()));
@@ -118,6 +116,17 @@ impl Work {
         journal.enter(DeploymentState::Inspecting).await?;
         let seen = look(remote, journal).await?;
         self.pass(FailPoint::Inspected);
+        let machine = Machine { remote, seen: &seen };
+        let outcome = self.treat(&machine, journal).await;
+        if !matches!(outcome, Err(Stop::Lost)) {
+            machine.clean().await;
+        }
+        outcome
+    }
+
+    /// Decides what must be done, and does it.
+    async fn treat(&self, machine: &Machine<'_>, journal: &Journal) -> Result<(), Stop> {
+        let seen = machine.seen;
         journal.say(&seen.system());
         journal.change(|progress| progress.system = seen.system()).await?;
         let deployment = self.claim.deployment();
@@ -128,14 +137,9 @@ impl Work {
         };
         let release = binary.as_ref().map(|binary| binary.release.clone());
         let wish = Wish { action: deployment.action, network: &deployment.network, authority: &authority, release };
-        let plan = plan(&seen, &wish)?;
+        let plan = plan(seen, &wish)?;
         journal.say(&format!("to do: {plan:?}"));
-        let machine = Machine { remote, seen: &seen };
-        let outcome = self.carry_out(&machine, plan, binary.as_ref(), &authority, journal).await;
-        if !matches!(outcome, Err(Stop::Lost)) {
-            machine.clean().await;
-        }
-        outcome
+        self.carry_out(machine, plan, binary.as_ref(), &authority, journal).await
     }
 
     async fn carry_out(
