@@ -21,6 +21,7 @@ use crate::{
     Connection, Service,
     access::{self, Access},
     error::CallError,
+    in_process::InProcess,
     rate::{Limiter, RateLimit},
     web::{FromPage, Resumed},
 };
@@ -139,8 +140,11 @@ fn refused(reason: &str) -> CallError {
     CallError::Unauthenticated(reason.to_owned())
 }
 
-/// Finds the caller by the key in `Authorization`, or by the session of the page.
+/// Finds the caller: inside this process, by the key in `Authorization`, or by the session of the page.
 async fn caller(service: &Service, headers: &HeaderMap, extensions: &Extensions) -> Result<Caller, CallError> {
+    if let Some(InProcess(caller)) = extensions.get() {
+        return Ok(caller.clone());
+    }
     match (headers.get(header::AUTHORIZATION), extensions.get::<FromPage>()) {
         (Some(header), _) => {
             let ApiKey { id, role, .. } = bearer(service, header).await?;

@@ -37,6 +37,11 @@ pub(crate) fn no_pages() -> Router {
     Router::new().route("/", get(|| async { Redirect::to("/docs/") }))
 }
 
+/// Every RPC, for callers inside this process.
+pub(crate) fn grpc_only(service: &Arc<Service>) -> Router {
+    guarded(service, grpc::all(service))
+}
+
 /// `cbnet.v1` alone, for the listener without TLS.
 pub(crate) fn cbnet_only(service: &Arc<Service>) -> Router {
     let pool = descriptors();

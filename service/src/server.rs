@@ -2,13 +2,13 @@
 
 use std::{
     io,
-    net::{SocketAddr, TcpListener as StdListener},
+    net::{Ipv6Addr, SocketAddr, TcpListener as StdListener},
     panic::AssertUnwindSafe,
     sync::Arc,
 };
 
 use axum::Router;
-use cladnet_model::ApiKeyText;
+use cladnet_model::{ApiKeyText, Role};
 use cladnet_store::Store;
 use futures_util::FutureExt as _;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
@@ -18,6 +18,7 @@ use tokio::{
     sync::Semaphore,
 };
 use tokio_util::sync::CancellationToken;
+use tonic::transport::Channel;
 use tracing::{info, warn};
 
 use crate::{
@@ -25,7 +26,7 @@ use crate::{
     agents::{self, Agents},
     auth::Gates,
     bootstrap::{self, BootstrapError},
-    deployments, envelope, events,
+    deployments, envelope, events, in_process,
     listener::{self, Security},
     router,
     tls::{self, ServerTls, TlsError},
@@ -169,6 +170,30 @@ impl Server {
     /// The authority's certificate, which clients verify the service by.
     pub fn ca_pem(&self) -> &str {
         self.service.authority.certificate_pem()
+    }
+
+    /// The API for a provisioner in this process: over memory, under its role, without a key.
+    pub fn provisioner_channel(&self) -> Channel {
+        in_process::channel(router::grpc_only(&self.service), "provisioner", Role::Provisioner)
+    }
+
+    /// URLs under which this replica may be reached from elsewhere: by the names of its certificate, else by the address it
+    /// listens on, else by all of this machine.
+    pub fn urls(&self) -> Vec<String> {
+        let Ok(address) = self.local_addr() else { return Vec::new() };
+        let url = |host: &dyn std::fmt::Display| format!("https://{host}:{}", address.port());
+        let names = self.service.config.tls_names.iter().filter(|name| !name.starts_with("*."));
+        let named: Vec<String> = names
+            .map(|name| match name.parse::<Ipv6Addr>() {
+                Ok(address) => url(&format_args!("[{address}]")),
+                Err(_) => url(name),
+            })
+            .collect();
+        if !named.is_empty() {
+            return named;
+        }
+        let addresses = if address.ip().is_unspecified() { tls::reachable_addresses() } else { vec![address.ip()] };
+        addresses.into_iter().map(|ip| format!("https://{}", SocketAddr::new(ip, address.port()))).collect()
     }
 
     /// The first API key, if this start made the installation: to be shown once, it is nowhere else.

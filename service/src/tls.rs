@@ -107,7 +107,7 @@ pub(crate) fn names(given: &[String]) -> Vec<String> {
 }
 
 /// Every address of this machine; none if the system will not tell.
-pub(crate) fn local_addresses() -> Vec<IpAddr> {
+pub fn local_addresses() -> Vec<IpAddr> {
     let Ok(interfaces) = nix::ifaddrs::getifaddrs() else { return Vec::new() };
     interfaces
         .filter_map(|interface| {
@@ -116,6 +116,17 @@ pub(crate) fn local_addresses() -> Vec<IpAddr> {
             v4.or_else(|| address.as_sockaddr_in6().map(|v6| IpAddr::V6(v6.ip())))
         })
         .collect()
+}
+
+/// Those of [`local_addresses`] that other machines may reach, IPv4 first.
+pub(crate) fn reachable_addresses() -> Vec<IpAddr> {
+    let is_reachable = |address: &IpAddr| match address {
+        IpAddr::V4(v4) => !v4.is_loopback() && !v4.is_link_local(),
+        IpAddr::V6(v6) => !v6.is_loopback() && !v6.is_unicast_link_local(),
+    };
+    let mut addresses: Vec<IpAddr> = local_addresses().into_iter().filter(is_reachable).collect();
+    addresses.sort_by_key(IpAddr::is_ipv6);
+    addresses
 }
 
 pub(crate) fn read(files: &CertificateFiles) -> Result<Credentials, TlsError> {

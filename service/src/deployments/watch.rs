@@ -50,11 +50,6 @@ impl DeploymentWatch {
 
     /// The deployment once it differs from what was said last; `None` when there is nothing more to say.
     pub(crate) async fn next(&mut self) -> Option<Result<v1::Deployment, Status>> {
-        let shutdown = self.service.shutdown.clone();
-        shutdown.run_until_cancelled(self.changed()).await?
-    }
-
-    async fn changed(&mut self) -> Option<Result<v1::Deployment, Status>> {
         loop {
             if self.is_over {
                 return None;

@@ -9,8 +9,12 @@ use cladnet_model::{
         DeploymentClaim, DeploymentFailure, DeploymentState, FailureReason, Fingerprint, PinnedHostKey, Transcript,
     },
 };
-use cladnet_proto::cladnet::v1::{WatchDeploymentRequest, deployment_service_client::DeploymentServiceClient};
-use cladnet_store::{Store, key};
+use cladnet_proto::cladnet::v1::{
+    ListKeysRequest, WatchDeploymentRequest, deployment_service_client::DeploymentServiceClient,
+    key_service_client::KeyServiceClient, system_service_client::SystemServiceClient,
+};
+use cladnet_service::Server;
+use cladnet_store::{EmbeddedOptions, Store, key};
 use http::{Method, StatusCode};
 use jiff::Timestamp;
 use serde_json::{Value, json};
@@ -18,7 +22,7 @@ use tonic::Code;
 
 use crate::{
     cast::enrolled,
-    harness::{Answer, Harness, bearing, eventually},
+    harness::{Answer, Harness, bearing, eventually, free_ports},
 };
 
 const KEY: &str = include_str!("../../../model/src/deployment/private_key/openssh");
@@ -385,4 +389,32 @@ async fn roles_may_what_they_should_and_the_document_names_the_routes() {
     ] {
         assert!(document["paths"][path].is_object(), "{path}");
     }
+}
+
+#[tokio::test]
+async fn a_location_that_a_job_injects_is_seen_by_callers_of_cb_network() {
+    let harness = with_network().await;
+    let host = enrolled(&harness.store, "prod", "vm-1").await;
+    let provisioner = harness.key("provisioner").await;
+    let path = format!("/api/v1/hosts/{host}/location");
+    let location = json!({"provider": "AWS", "region": "ap-northeast-2", "zone": "apne2-az1", "vpc": "vpc-1"});
+    let injected = harness.rest_as(Some(&provisioner), Method::PUT, &path, Some(location)).await;
+    assert_eq!(injected.status, StatusCode::OK, "{injected:?}");
+    let peer = harness.get(&format!("/v1/cladnet/prod/peer/{host}")).await;
+    let details = &peer.body["details"];
+    assert_eq!(details["providerName"], "aws", "{peer:?}");
+    assert_eq!(details["regionId"], "ap-northeast-2", "{peer:?}");
+}
+
+#[tokio::test]
+async fn a_provisioner_in_the_process_is_one_without_a_key_and_no_more_than_one() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let store = Store::open_embedded(EmbeddedOptions::new(directory.path())).await.expect("a store");
+    let server = Server::bind(free_ports(), store.clone()).await.expect("a replica");
+    let channel = server.provisioner_channel();
+    let info = SystemServiceClient::new(channel.clone()).get_info(()).await.expect("an answer").into_inner();
+    assert_eq!((info.role.as_str(), info.key_id.as_str()), ("provisioner", "provisioner"));
+    let keys = KeyServiceClient::new(channel).list_keys(ListKeysRequest::default()).await;
+    assert_eq!(keys.expect_err("may not").code(), Code::PermissionDenied);
+    assert_eq!(store.list(&key::api_keys()).await.expect("lists").items.len(), 1, "the first one");
 }
