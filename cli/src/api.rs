@@ -22,6 +22,7 @@ use tonic::{
     service::{Interceptor, interceptor::InterceptedService},
     transport::Channel,
 };
+use zeroize::Zeroizing;
 
 use crate::{args::ClientArgs, failure::Failure, file::read_secret};
 
@@ -37,13 +38,9 @@ type Authorized = InterceptedService<Channel, Bearer>;
 impl Api {
     /// Reads the files that `client` names and connects.
     pub(crate) async fn connect(client: &ClientArgs) -> Result<Self, Failure> {
-        let services = services(client)?;
-        let Some(key_file) = &client.key_file else {
-            return Err(missing("--key-file FILE", "CLADNET_KEY_FILE", "a file that holds an API key"));
-        };
-        let bearer = Bearer::read(&read_secret("--key-file", key_file)?)
-            .ok_or_else(|| Failure::configuration(format!("--key-file: {} holds no API key", key_file.display())))?;
-        let channel = channel::connect(services, tls(client)?).await?;
+        let Access { services, tls, key } = Access::read(client)?;
+        let bearer = Bearer::read(&key).ok_or_else(|| Failure::configuration("--key-file: it holds no API key"))?;
+        let channel = channel::connect(&services, tls).await?;
         Ok(Self(InterceptedService::new(channel, bearer)))
     }
 
@@ -105,6 +102,27 @@ pub(crate) fn tls(client: &ClientArgs) -> Result<ClientConfig, Failure> {
         std::fs::read_to_string(ca_file).map_err(|error| Failure::unreadable("--ca-file", ca_file, &error))?;
     client_config(&authority, None)
         .map_err(|error| Failure::configuration(format!("--ca-file: {}: {error}", ca_file.display())))
+}
+
+/// Where the service is, whom to trust there and what to show, as the arguments and the files behind them say.
+pub(crate) struct Access {
+    pub(crate) services: Vec<ServiceUrl>,
+    pub(crate) tls: ClientConfig,
+    pub(crate) key: Zeroizing<String>,
+}
+
+impl Access {
+    pub(crate) fn read(client: &ClientArgs) -> Result<Self, Failure> {
+        let services = services(client)?.to_vec();
+        let Some(key_file) = &client.key_file else {
+            return Err(missing("--key-file FILE", "CLADNET_KEY_FILE", "a file that holds an API key"));
+        };
+        let key = read_secret("--key-file", key_file)?;
+        if Bearer::read(&key).is_none() {
+            return Err(Failure::configuration(format!("--key-file: {} holds no API key", key_file.display())));
+        }
+        Ok(Self { services, tls: tls(client)?, key })
+    }
 }
 
 fn missing(flag: &str, variable: &str, what: &str) -> Failure {

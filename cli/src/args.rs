@@ -13,7 +13,7 @@ use crate::{
         test::TestCommand, token::TokenCommand,
     },
     output::Format,
-    roles::{AdminWebArgs, ControllerArgs, ServerArgs, ServiceArgs},
+    roles::{AdminWebArgs, ControllerArgs, ProvisionerArgs, ServerArgs, ServiceArgs},
 };
 
 /// cladnet: one private network over VMs of any clouds
@@ -42,7 +42,7 @@ pub(crate) struct ClientArgs {
     #[arg(long, global = true, value_name = "URL", env = "CLADNET_SERVICE", value_delimiter = ',')]
     pub(crate) service: Vec<ServiceUrl>,
     /// File that holds the API key.
-    #[arg(long, global = true, value_name = "FILE", env = "CLADNET_KEY_FILE")]
+    #[arg(long, visible_alias = "api-key-file", global = true, value_name = "FILE", env = "CLADNET_KEY_FILE")]
     pub(crate) key_file: Option<PathBuf>,
     /// Certificate of the service's authority: ca.pem of the server's data directory.
     #[arg(long, visible_alias = "service-ca", global = true, value_name = "FILE", env = "CLADNET_CA_FILE")]
@@ -62,7 +62,7 @@ pub(crate) struct ClientArgs {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Run the whole control plane on this machine: controller and service on an embedded store
+    /// Run the whole control plane on this machine: controller, service, provisioner, embedded store
     ///
     ///   cladnet server --data-dir /var/lib/cladnet --admin-key-file /root/cladnet.key
     ///
@@ -85,6 +85,14 @@ pub(crate) enum Command {
     ///     --secret-key-file secret.key
     #[command(verbatim_doc_comment)]
     Service(ServiceArgs),
+    /// Run a provisioner on etcd: it puts agents onto machines over SSH; any number may run
+    ///
+    ///   cladnet key create --name provisioner --role provisioner --file provisioner.key
+    ///   cladnet provisioner --etcd https://etcd-1:2379 --etcd-ca etcd-ca.pem \
+    ///     --secret-key-file secret.key --service https://server:8053 \
+    ///     --ca-file ca.pem --key-file provisioner.key
+    #[command(verbatim_doc_comment)]
+    Provisioner(ProvisionerArgs),
     /// Serve the admin web on a port of its own, in front of a service elsewhere
     ///
     ///   cladnet admin-web --service https://server:8053 --service-ca ca.pem

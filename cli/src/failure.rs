@@ -3,6 +3,7 @@
 use std::{error::Error, io, path::Path, process::ExitCode};
 
 use cladnet_pki::channel::{ConnectError, DialError};
+use cladnet_provisioner::ProvisionerError;
 use cladnet_service::{BootstrapError, StartError};
 use cladnet_store::StoreError;
 use tonic::{Code, Status};
@@ -122,6 +123,16 @@ fn exit_of_store(error: &StoreError) -> Exit {
         StoreError::Unavailable { .. } => Exit::Unreachable,
         StoreError::Denied { .. } => Exit::Denied,
         _ => Exit::Failed,
+    }
+}
+
+impl From<ProvisionerError> for Failure {
+    fn from(error: ProvisionerError) -> Self {
+        let exit = match &error {
+            ProvisionerError::AgentDirectory(_) => Exit::Configuration,
+            ProvisionerError::Store(store) => exit_of_store(store),
+        };
+        Self::new(exit, chain(&error))
     }
 }
 

@@ -34,6 +34,7 @@ fn run(invocation: Invocation) -> Result<ExitCode, Failure> {
         Command::Server(args) => roles::server(args),
         Command::Controller(args) => roles::controller(args),
         Command::Service(args) => roles::service(args),
+        Command::Provisioner(args) => roles::provisioner(args, invocation.client),
         Command::AdminWeb(args) => roles::admin_web(&invocation.client, args),
         Command::Admin(command) => commands::run(invocation.client, command),
     }

@@ -1,10 +1,11 @@
-//! The server roles: `server` (controller and service on an embedded store), `controller` and `service` alone on etcd,
-//! `admin-web` in front of a service.
+//! The server roles: `server` (all of them on an embedded store), `controller`, `service` and `provisioner` alone on
+//! etcd, `admin-web` in front of a service.
 //! Settings become a [`Plan`](plan::Plan) that cannot be wrong before a file is written or a port opens.
 
 mod admin_web;
 mod options;
 mod plan;
+mod provision;
 mod run;
 mod telemetry;
 
@@ -14,7 +15,7 @@ use clap::Args;
 
 use crate::{args::ClientArgs, failure::Failure};
 pub(crate) use admin_web::AdminWebArgs;
-use options::{EtcdOptions, ServiceOptions, SettingsFile};
+use options::{EtcdOptions, ProvisionerOptions, ServiceOptions, SettingsFile};
 use plan::Plan;
 
 /// What every role has.
@@ -42,6 +43,19 @@ pub(crate) struct ServerArgs {
     data_dir: Option<PathBuf>,
     #[command(flatten)]
     service: ServiceOptions,
+    #[command(flatten)]
+    provisioner: ProvisionerOptions,
+    #[command(flatten)]
+    common: CommonArgs,
+}
+
+/// Where the service is and as whom to ask it stand beside those of every admin command.
+#[derive(Debug, Args)]
+pub(crate) struct ProvisionerArgs {
+    #[command(flatten)]
+    etcd: EtcdOptions,
+    #[command(flatten)]
+    provisioner: ProvisionerOptions,
     #[command(flatten)]
     common: CommonArgs,
 }
@@ -80,6 +94,11 @@ pub(crate) fn service(args: ServiceArgs) -> Result<ExitCode, Failure> {
 /// `cladnet controller`.
 pub(crate) fn controller(args: ControllerArgs) -> Result<ExitCode, Failure> {
     start(&args.common, |file| Plan::controller(&args, file))
+}
+
+/// `cladnet provisioner`.
+pub(crate) fn provisioner(args: ProvisionerArgs, client: ClientArgs) -> Result<ExitCode, Failure> {
+    start(&args.common, |file| Plan::provisioner(&args, &client, file))
 }
 
 /// `cladnet admin-web`.

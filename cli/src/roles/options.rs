@@ -17,6 +17,7 @@ use std::{
     str::FromStr,
 };
 
+use cladnet_pki::channel::ServiceUrl;
 use clap::Args;
 use serde::Deserialize;
 
@@ -47,6 +48,19 @@ pub(super) struct ServiceOptions {
     /// New file for the first API key, when this start makes the installation; it is printed too.
     #[arg(long, value_name = "FILE", env = "CLADNET_ADMIN_KEY_FILE")]
     pub(super) admin_key_file: Option<PathBuf>,
+}
+
+/// What a provisioner brings to machines.
+#[derive(Debug, Default, Clone, Args)]
+#[command(next_help_heading = "Deployments")]
+pub(super) struct ProvisionerOptions {
+    /// Where the agents are: cladnet-agent, and cladnet-agent-ARCH for others [default: beside this program].
+    #[arg(long, value_name = "DIR", env = "CLADNET_AGENT_DIR")]
+    pub(super) agent_dir: Option<PathBuf>,
+    /// Where machines reach the service, with commas between several [default: as clients do; of `cladnet server` by
+    /// --tls-name, else by its addresses].
+    #[arg(long, value_name = "URL", env = "CLADNET_ADVERTISE", value_delimiter = ',')]
+    pub(super) advertise: Vec<ServiceUrl>,
 }
 
 /// How to reach etcd.
@@ -119,6 +133,8 @@ pub(super) struct SettingsFile {
     pub(super) tls_key: Option<PathBuf>,
     pub(super) insecure_http: Option<SocketAddr>,
     pub(super) admin_key_file: Option<PathBuf>,
+    pub(super) agent_dir: Option<PathBuf>,
+    pub(super) advertise: Vec<String>,
     pub(super) etcd: EtcdOptions,
 }
 
@@ -143,6 +159,16 @@ impl SettingsFile {
             insecure_http: said.insecure_http.or(self.insecure_http),
             admin_key_file: said.admin_key_file.or_else(|| self.admin_key_file.clone()),
         }
+    }
+
+    /// The same for a provisioner.
+    pub(super) fn under_provisioner(&self, said: &ProvisionerOptions) -> Result<ProvisionerOptions, Failure> {
+        let wrong = |error: cladnet_pki::channel::UrlError| Failure::configuration(format!("--advertise: {error}"));
+        let advertise = match said.advertise.is_empty() {
+            true => self.advertise.iter().map(|url| url.parse()).collect::<Result<_, _>>().map_err(wrong)?,
+            false => said.advertise.clone(),
+        };
+        Ok(ProvisionerOptions { agent_dir: said.agent_dir.clone().or_else(|| self.agent_dir.clone()), advertise })
     }
 
     /// The same for etcd.

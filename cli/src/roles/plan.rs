@@ -11,10 +11,11 @@ use cladnet_store::{EmbeddedOptions, EtcdOptions as StoreEtcd, EtcdTls, Password
 use zeroize::Zeroizing;
 
 use super::{
-    ControllerArgs, ServerArgs, ServiceArgs,
+    ControllerArgs, ProvisionerArgs, ServerArgs, ServiceArgs,
     options::{EtcdOptions, ServiceOptions, SettingsFile, StunListen},
+    provision::{self, ProvisionerPlan},
 };
-use crate::{failure::Failure, file::read_secret};
+use crate::{args::ClientArgs, failure::Failure, file::read_secret};
 
 /// Where records are kept.
 pub(super) enum StorePlan {
@@ -29,6 +30,8 @@ pub(super) struct Plan {
     pub(super) service: Option<Config>,
     /// Whether this process campaigns to be the controller.
     pub(super) controller: bool,
+    /// What the provisioner works with, if this process is one.
+    pub(super) provisioner: Option<ProvisionerPlan>,
     /// Where the authority's certificate is written for clients.
     pub(super) ca_file: Option<PathBuf>,
     pub(super) log: Option<String>,
@@ -53,6 +56,7 @@ impl Plan {
         Ok(Self {
             service: Some(service(file.under_service(&args.service))?),
             controller: true,
+            provisioner: Some(provision::beside(file.under_provisioner(&args.provisioner)?)),
             ca_file: Some(file.write_ca.unwrap_or_else(|| directory.join("ca.pem"))),
             store: StorePlan::Embedded(EmbeddedOptions { sealing_key_file, ..EmbeddedOptions::new(directory) }),
             log: args.common.log.clone().or(file.log),
@@ -69,7 +73,30 @@ impl Plan {
             store: StorePlan::Etcd(etcd(file.under_etcd(&args.etcd), Some(sealing_key(&key_file)?))?),
             service: Some(service(file.under_service(&args.service))?),
             controller: false,
+            provisioner: None,
             ca_file: args.write_ca.clone().or(file.write_ca),
+            log: args.common.log.clone().or(file.log),
+        })
+    }
+
+    pub(super) fn provisioner(
+        args: &ProvisionerArgs,
+        client: &ClientArgs,
+        file: SettingsFile,
+    ) -> Result<Self, Failure> {
+        let Some(key_file) = args.common.secret_key_file.clone().or_else(|| file.secret_key_file.clone()) else {
+            return Err(Failure::configuration(
+                "--secret-key-file FILE is missing: it opens the machines' private keys in etcd; give the services' own",
+            ));
+        };
+        let options = file.under_etcd(&args.etcd);
+        let provisioner = provision::alone(file.under_provisioner(&args.provisioner)?, client, &options)?;
+        Ok(Self {
+            store: StorePlan::Etcd(etcd(options, Some(sealing_key(&key_file)?))?),
+            service: None,
+            controller: false,
+            provisioner: Some(provisioner),
+            ca_file: None,
             log: args.common.log.clone().or(file.log),
         })
     }
@@ -81,6 +108,7 @@ impl Plan {
             store: StorePlan::Etcd(etcd(file.under_etcd(&args.etcd), key)?),
             service: None,
             controller: true,
+            provisioner: None,
             ca_file: None,
             log: args.common.log.clone().or(file.log),
         })

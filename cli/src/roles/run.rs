@@ -15,7 +15,10 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
-use super::plan::{Plan, StorePlan};
+use super::{
+    plan::{Plan, StorePlan},
+    provision::ProvisionerPlan,
+};
 use crate::failure::Failure;
 
 /// Does the work of a role.
@@ -47,11 +50,17 @@ pub(super) async fn serve(plan: Plan) -> Result<ExitCode, Failure> {
     };
     let service = async {
         let served = match service {
-            Some((config, ports)) => serve_api(config, ports, plan.ca_file, store.clone(), shutdown.clone()).await,
-            None => {
-                shutdown.cancelled().await;
-                Ok(())
+            Some((config, ports)) => {
+                let roles = Roles { ca_file: plan.ca_file, provisioner: plan.provisioner };
+                serve_api(config, ports, roles, store.clone(), shutdown.clone()).await
             }
+            None => match plan.provisioner {
+                Some(provisioner) => provision(provisioner.over_network(store.clone()).await?, shutdown.clone()).await,
+                None => {
+                    shutdown.cancelled().await;
+                    Ok(())
+                }
+            },
         };
         shutdown.cancel();
         served
@@ -62,18 +71,51 @@ pub(super) async fn serve(plan: Plan) -> Result<ExitCode, Failure> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// What goes with a service.
+struct Roles {
+    ca_file: Option<PathBuf>,
+    provisioner: Option<ProvisionerPlan>,
+}
+
 async fn serve_api(
     config: Config,
     ports: Ports,
-    ca_file: Option<PathBuf>,
+    roles: Roles,
     store: Store,
     shutdown: CancellationToken,
 ) -> Result<(), Failure> {
-    let announcement =
-        Announcement { ca_file, key_file: config.admin_key_file.clone(), tls_name: config.tls_names.first().cloned() };
-    let server = Server::on(ports, config, store, Clock::default()).await?.with_pages(cladnet_admin_web::router());
+    let announcement = Announcement {
+        ca_file: roles.ca_file,
+        key_file: config.admin_key_file.clone(),
+        tls_name: config.tls_names.first().cloned(),
+    };
+    let server =
+        Server::on(ports, config, store.clone(), Clock::default()).await?.with_pages(cladnet_admin_web::router());
     announce(&server, &announcement)?;
-    Ok(server.run(shutdown).await?)
+    let provisioner = match roles.provisioner {
+        Some(plan) => Some(plan.with(&server, store).await?),
+        None => None,
+    };
+    let serve = async {
+        let served = server.run(shutdown.clone()).await;
+        shutdown.cancel();
+        served.map_err(Failure::from)
+    };
+    let provision = async {
+        match provisioner {
+            Some(config) => provision(config, shutdown.clone()).await,
+            None => Ok(()),
+        }
+    };
+    let (served, provisioned) = tokio::join!(serve, provision);
+    served.and(provisioned)
+}
+
+/// Works on deployments until told to stop; its own end is everybody's.
+async fn provision(config: cladnet_provisioner::Config, shutdown: CancellationToken) -> Result<(), Failure> {
+    let worked = cladnet_provisioner::run(config, shutdown.clone()).await;
+    shutdown.cancel();
+    worked.map_err(Failure::from)
 }
 
 /// By which people recognise the leading controller.

@@ -104,6 +104,13 @@ fn roles_on_etcd_say_what_they_miss() {
     check(&["controller"], &["--etcd"]);
     check(&["service", "--etcd", "http://127.0.0.1:1"], &["--secret-key-file", "openssl rand"]);
     check(&["service", "--etcd", "http://127.0.0.1:1", "--secret-key-file", wrong.to_str().unwrap()], &["32 bytes"]);
+    check(&["provisioner", "--etcd", "http://127.0.0.1:1"], &["--secret-key-file"]);
+    check(&["provisioner", "--etcd", "http://127.0.0.1:1", "--secret-key-file", key], &["--service"]);
+    let service = ["--service", "https://127.0.0.1:1", "--api-key-file", key, "--service-ca", key];
+    check(
+        &[&["provisioner", "--etcd", "http://127.0.0.1:1", "--secret-key-file", key][..], &service].concat(),
+        &["--ca-file"],
+    );
     check(&["controller", "--etcd", "127.0.0.1:1"], &["--etcd", "https://HOST:PORT"]);
     check(&["controller", "--etcd", "https://127.0.0.1:1"], &["--etcd-ca"]);
     check(&["controller", "--etcd", "http://127.0.0.1:1", "--etcd-user", "root"], &["--etcd-password-file"]);
