@@ -3,6 +3,7 @@
 mod arrows;
 mod bad_input;
 mod clouds;
+mod deployment;
 mod diagnosis;
 mod membership;
 mod plain;
