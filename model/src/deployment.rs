@@ -171,6 +171,13 @@ pub struct DeploymentHost {
     pub confirmed: Option<Fingerprint>,
 }
 
+impl DeploymentHost {
+    /// What tells the machine from every other one: where it answers, and behind which bastion.
+    pub fn place(&self, bastion: Option<&Self>) -> String {
+        bastion.map_or_else(|| self.ssh.place(), |bastion| self.ssh.place_behind(&bastion.ssh))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

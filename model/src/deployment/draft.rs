@@ -147,10 +147,10 @@ fn first_ones(mut input: InvalidInput) -> InvalidInput {
     input
 }
 
-/// What earlier machines of the list have taken: `address:port` and overlay addresses, by index.
+/// What earlier machines of the list have taken: `address:port` with the bastion before it, and overlay addresses, by index.
 #[derive(Default)]
 struct Seen {
-    places: BTreeMap<String, usize>,
+    places: BTreeMap<(String, String), usize>,
     overlay: BTreeMap<Ipv4Addr, usize>,
 }
 
@@ -183,7 +183,7 @@ impl Place<'_> {
             checks.optional(&at("overlay_address"), overlay.map(|text| self.overlay(text, draft, &mut seen.overlay)));
         let location = self.location(draft, checks);
         let ssh = SshTarget { address: address?, port: port?, user: user?, host_key };
-        checks.field(&at("address"), self.place(&ssh, &mut seen.places))?;
+        checks.field(&at("address"), self.place(&ssh, draft.bastion, &mut seen.places))?;
         let labels = draft.labels.clone();
         Some(DeploymentHost { name: name?, ssh, bastion, labels, overlay_address, location, confirmed: None })
     }
@@ -224,10 +224,16 @@ impl Place<'_> {
         }
     }
 
-    fn place(&self, ssh: &SshTarget, places: &mut BTreeMap<String, usize>) -> Result<(), String> {
-        let place = ssh.place();
+    /// Clouds overlap: the same private address behind another bastion is another machine.
+    fn place(
+        &self,
+        ssh: &SshTarget,
+        bastion: &str,
+        places: &mut BTreeMap<(String, String), usize>,
+    ) -> Result<(), String> {
+        let place = (ssh.place(), bastion.to_owned());
         match places.get(&place) {
-            Some(first) => Err(format!("is {place}, as that of hosts[{first}] already; name every machine once")),
+            Some(first) => Err(format!("is {}, as that of hosts[{first}] already; name every machine once", place.0)),
             None => {
                 places.insert(place, self.index);
                 Ok(())

@@ -101,10 +101,7 @@ impl Connections {
         host: &DeploymentHost,
         bastion: Option<(&DeploymentHost, &Remote)>,
     ) -> Result<Remote, NoConnection> {
-        let place = match bastion {
-            Some((bastion, _)) => host.ssh.place_behind(&bastion.ssh),
-            None => host.ssh.place(),
-        };
+        let place = host.place(bastion.map(|(bastion, _)| bastion));
         let pinned = self.claim.store().get(&key::host_key(&place)).await?.map(|found| found.value.fingerprint);
         let trust = self.trust(host, &place, pinned)?;
         let credential = key::deployment_credential(&self.claim.deployment().id, &host.name);

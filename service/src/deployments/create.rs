@@ -93,7 +93,8 @@ impl Service {
     /// Whether another deployment of the network is at one of these machines. One that was cancelled and that nobody works
     /// on will not be any more.
     async fn check_not_busy(&self, network: &NetworkId, hosts: &[DeploymentHost]) -> Result<(), CallError> {
-        let wanted: BTreeSet<String> = hosts.iter().map(|host| host.ssh.place()).collect();
+        let bastion = |host: &DeploymentHost| hosts.iter().find(|other| Some(&other.name) == host.bastion.as_ref());
+        let wanted: BTreeSet<String> = hosts.iter().map(|host| host.place(bastion(host))).collect();
         for head in self.store.list(&key::deployments()).await?.complete()? {
             let head = head.value;
             if head.network != *network || head.finished_at.is_some() {
@@ -106,8 +107,10 @@ impl Service {
             let is_over = |host: &&DeploymentHost| {
                 other.progress.get(&host.name).is_some_and(|progress| progress.state.is_final())
             };
+            let place =
+                |host: &DeploymentHost| host.place(host.bastion.as_ref().and_then(|name| other.machines.get(name)));
             let mut at_work = other.machines.values().filter(|host| !is_over(host));
-            if let Some(busy) = at_work.find(|host| wanted.contains(&host.ssh.place())) {
+            if let Some(busy) = at_work.find(|host| wanted.contains(&place(host))) {
                 return Err(CallError::Precondition(format!(
                     "{} works on {} already, as machine {}; wait for it, or cancel it first",
                     head.id,

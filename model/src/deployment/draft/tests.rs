@@ -84,6 +84,17 @@ fn a_name_and_a_place_are_given_once_in_whatever_spelling() {
 }
 
 #[test]
+fn clouds_that_overlap_have_one_address_behind_two_bastions() {
+    let behind = |name, bastion| MachineDraft { bastion, ..machine(name, "10.0.0.5") };
+    let bastions = || vec![machine("east", "192.0.2.1"), machine("west", "192.0.2.2")];
+    let apart = [bastions(), vec![behind("a", "east"), behind("b", "west"), machine("c", "10.0.0.5")]].concat();
+    assert_eq!(check(apart).unwrap().hosts.len(), 5);
+    let (field, problem) = fault([bastions(), vec![behind("a", "east"), behind("b", "east")]].concat());
+    assert_eq!(field, "hosts[3].address");
+    assert!(problem.contains("hosts[2]"), "{problem}");
+}
+
+#[test]
 fn addresses_that_no_machine_has_are_refused() {
     for address in [
         "",
