@@ -76,7 +76,8 @@ impl Agents {
         matches!(answer, Ok(_) | Err(CommandError::Failed(_)))
     }
 
-    /// Asks many hosts, not all at a time; the answers come as they come.
+    /// Asks many hosts, not all at a time; the answers are in the order of the hosts. Whoever is slow keeps one place and
+    /// no more.
     pub(crate) async fn ask_all<'a, T, F>(
         &self,
         hosts: impl IntoIterator<Item = &'a HostId>,
@@ -85,13 +86,15 @@ impl Agents {
     where
         F: Future<Output = T>,
     {
-        let with_host = |host| {
+        let numbered = |(number, host)| {
             let asked = ask(host);
-            async move { (host, asked.await) }
+            async move { (number, (host, asked.await)) }
         };
         // Made before any is awaited: a stream that holds the closure would not be `Send` for every lifetime.
-        let asked: Vec<_> = hosts.into_iter().map(with_host).collect();
-        stream::iter(asked).buffered(AT_A_TIME).collect().await
+        let asked: Vec<_> = hosts.into_iter().enumerate().map(numbered).collect();
+        let mut answers: Vec<(usize, _)> = stream::iter(asked).buffer_unordered(AT_A_TIME).collect().await;
+        answers.sort_unstable_by_key(|(number, _)| *number);
+        answers.into_iter().map(|(_, answer)| answer).collect()
     }
 }
 

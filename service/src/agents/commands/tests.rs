@@ -130,6 +130,25 @@ async fn an_agent_that_goes_while_it_is_asked_is_offline_and_an_endless_answer_i
 }
 
 #[tokio::test]
+async fn one_who_never_answers_keeps_nobody_else_from_being_asked() {
+    let house = House::with_network("n").await;
+    let replica = house.replica().await;
+    let hosts: Vec<HostId> = (0..2 * AT_A_TIME).map(|number| host_id(&format!("host-{number}"))).collect();
+    let others_answered = tokio::sync::Semaphore::new(0);
+    let ask = |host: &HostId| {
+        let (is_slow, others_answered) = (*host == hosts[0], &others_answered);
+        async move {
+            match is_slow {
+                true => drop(others_answered.acquire_many(2 * AT_A_TIME as u32 - 1).await.unwrap()),
+                false => others_answered.add_permits(1),
+            }
+        }
+    };
+    let answers = timeout_at(soon(), replica.agents.ask_all(&hosts, ask)).await.expect("the others are asked");
+    assert!(answers.iter().map(|(host, ())| *host).eq(&hosts), "in the order of the hosts");
+}
+
+#[tokio::test]
 async fn an_orphaned_command_is_cleared_away() {
     let house = House::with_network("n").await;
     let record = CommandRecord {
