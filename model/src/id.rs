@@ -109,6 +109,8 @@ ids! {
     DeploymentId = "deployment";
     /// What a deployment calls one of its machines, which has no host's identity before it has joined.
     MachineName = "machine";
+    /// A connectivity run; sorts by time, see [`RunId::at`].
+    RunId = "run";
     /// Something that happened; sorts by time, see [`EventId::at`].
     EventId = "event";
 }
@@ -117,6 +119,13 @@ impl EventId {
     /// An id that sorts by `at`, with random bytes to tell events of one microsecond apart.
     pub fn at(at: jiff::Timestamp, random: [u8; RANDOM_BYTES]) -> Self {
         Self(format!("event-{:016x}-{}", at.as_microsecond(), base32(&random)))
+    }
+}
+
+impl RunId {
+    /// An id that sorts by `at`.
+    pub fn at(at: jiff::Timestamp, random: [u8; RANDOM_BYTES]) -> Self {
+        Self(format!("run-{:016x}-{}", at.as_microsecond(), base32(&random)))
     }
 }
 

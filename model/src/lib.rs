@@ -5,6 +5,7 @@
 pub mod access;
 pub mod advise;
 pub mod command;
+pub mod connectivity;
 mod credential;
 pub mod deployment;
 pub mod digest;
@@ -29,12 +30,13 @@ pub mod word;
 
 pub use access::{Action, ApiKey, ApiKeyText, Role};
 pub use command::{CommandRecord, CommandState};
+pub use connectivity::{ConnectivityResult, ConnectivityRun};
 pub use credential::{CredentialError, CredentialKind};
 pub use deployment::{Deployment, DeploymentHost, DeploymentProgress};
 pub use digest::SetDigest;
 pub use event::Event;
 pub use host::{Cluster, Endpoint, EndpointSource, Host, HostFacts, Presence, Scope};
-pub use id::{CommandId, DeploymentId, EventId, HostId, IdError, KeyId, MachineName, NetworkId, TokenId};
+pub use id::{CommandId, DeploymentId, EventId, HostId, IdError, KeyId, MachineName, NetworkId, RunId, TokenId};
 pub use location::{CloudLocation, Located, LocationSource};
 pub use membership::{DesiredState, Labels, Membership, MembershipStatus, PeerState};
 pub use network::{EncryptionPolicy, Misfit, Network, NetworkDraft, NetworkSettings, NetworkUpdate, RuleType};

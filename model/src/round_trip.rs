@@ -43,11 +43,11 @@ impl RoundTrips {
 }
 
 /// Replies that did not come, in per cent of what was sent; 0 if nothing was sent.
-pub fn loss_percent(sent: u32, received: u32) -> f64 {
+pub fn loss_percent(sent: u64, received: u64) -> f64 {
     if sent == 0 {
         return 0.0;
     }
-    100.0 * f64::from(sent.saturating_sub(received)) / f64::from(sent)
+    100.0 * sent.saturating_sub(received) as f64 / sent as f64
 }
 
 #[cfg(test)]

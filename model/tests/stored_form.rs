@@ -161,3 +161,36 @@ fn a_record_of_an_older_release_is_read_with_defaults() {
     let wrong = json!({"id": "a/b", "name": "", "address_space": "10.77.0.0/16", "generation": 1, "created_at": "1970-01-01T00:00:00Z"});
     assert!(serde_json::from_value::<Network>(wrong).is_err(), "an id that is none is refused on the way in, too");
 }
+
+#[test]
+fn a_connectivity_run_and_its_results() {
+    use cladnet_model::connectivity::{MissingHost, PairFigures, RunFigures, RunHost};
+    let missing = MissingHost { host: "host-2".parse().unwrap(), outcome: "offline".into(), detail: "away".into() };
+    let run = ConnectivityRun {
+        id: "run-1".parse().unwrap(),
+        network: "prod".parse().unwrap(),
+        started_at: at(0),
+        deadline_at: at(1),
+        hosts: [("host-1".parse().unwrap(), RunHost { name: "vm-1".into(), asked: true })].into(),
+        absent: vec![],
+        outcome: Some(RunFigures { answered: 1, missing: vec![missing.clone()], sent: 3, received: 2, p50_us: 7 }),
+    };
+    let stored_missing = json!({"host": "host-2", "outcome": "offline", "detail": "away"});
+    let stored = json!({
+        "id": "run-1", "network": "prod", "started_at": "1970-01-01T00:00:00Z", "deadline_at": "1970-01-01T00:00:01Z",
+        "hosts": {"host-1": {"name": "vm-1", "asked": true}}, "absent": [],
+        "outcome": {"answered": 1, "missing": [stored_missing], "sent": 3, "received": 2, "p50_us": 7},
+    });
+    assert_stored(run, stored);
+    let pair = PairFigures {
+        destination: "host-3".parse().unwrap(),
+        sent: 3,
+        round_trips: RoundTrips::of(&[1, 3]).unwrap(),
+        error: String::new(),
+    };
+    let stored = json!({
+        "pairs": [["host-3", 3, 2, [1, 2, 3, 1, 1, 3, 3], ""]], "left_out": 0, "sent": 3, "received": 2,
+        "failure": stored_missing,
+    });
+    assert_stored(ConnectivityResult::new(vec![pair], Some(missing)), stored);
+}

@@ -3,6 +3,7 @@
 
 mod admin;
 mod agent;
+mod connectivity;
 mod deployment;
 mod location;
 mod time;
@@ -14,6 +15,7 @@ use tonic::{Code, Status, metadata::MetadataValue};
 
 pub use admin::{PeerRecords, host, injected_location, network, peer, token};
 pub use agent::{host_facts, membership_config, membership_status, public_key, remote_peer};
+pub use connectivity::{connectivity_run, connectivity_test};
 pub use deployment::{DeploymentRecords, deployment, deployment_draft, deployment_overview, host_key};
 pub use time::{duration, timestamp};
 

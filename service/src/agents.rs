@@ -46,6 +46,7 @@ use crate::{
     events::{self, Note},
     rate::{Limiter, RateLimit},
 };
+pub(crate) use commands::CommandError;
 pub(crate) use connectivity::ConnectivityPlan;
 pub(crate) use paths::RoundTrips;
 use streams::Streams;

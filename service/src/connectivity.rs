@@ -1,9 +1,24 @@
 //! Connectivity tests: who takes part, on which terms. The pinging is steered by `agents`.
+//!
+//! Every test is a run that is kept: a head record, and one for the results of every peer that was asked. The replica that
+//! was called writes them as answers come; every replica shows them. If it dies, the run reads as done after its deadline.
+
+mod keep;
+mod run;
+#[cfg(test)]
+mod tests;
 
 use std::time::Duration;
 
-use cladnet_model::{DesiredState, NetworkId};
-use cladnet_proto::cladnet::v1::{ConnectivityTest, ControlResult};
+use cladnet_model::{
+    ConnectivityRun, DesiredState, NetworkId, RunId,
+    connectivity::{MissingHost, RunHost},
+};
+use cladnet_proto::cladnet::v1::ConnectivityTest;
+use tokio::time::Instant;
+use tracing::warn;
+
+use keep::KEPT;
 
 use crate::{
     Service,
@@ -58,26 +73,74 @@ impl TestTerms {
 }
 
 impl Service {
-    /// Lets the named peers, or all, ping each other. Who cannot take part is told with the reason; a peer whose agent is
-    /// not connected is still pinged: its tunnel may well work.
+    /// Lets the named peers, or all, ping each other, and waits for it. Who cannot take part is told with the reason; a peer
+    /// whose agent is not connected is still asked for: it may come in time. Whoever stops waiting does not stop the run.
     pub(crate) async fn test_connectivity(
         &self,
         network: &NetworkId,
         named: &[String],
         terms: TestTerms,
     ) -> Result<ConnectivityTest, CallError> {
+        let (run, plan) = self.plan_run(network, named, terms).await?;
+        match self.open_run(&run).await {
+            // A store that takes no record is no reason not to test.
+            Err(CallError::Store(error)) => {
+                warn!(error = &error as &dyn std::error::Error, run = %run.id, "connectivity run not kept");
+            }
+            opened => opened?,
+        }
+        let answer = self.carry_out(run, plan).await;
+        answer.map_err(|_| CallError::Unavailable("the service is stopping; try another replica".to_owned()))
+    }
+
+    /// Starts the same and does not wait.
+    pub(crate) async fn start_connectivity_test(
+        &self,
+        network: &NetworkId,
+        named: &[String],
+        terms: TestTerms,
+    ) -> Result<ConnectivityRun, CallError> {
+        let (run, plan) = self.plan_run(network, named, terms).await?;
+        let now = self.clock.now();
+        let going_on = self.runs(network).await?.iter().filter(|run| !run.is_over(now)).count();
+        if going_on >= KEPT {
+            return Err(CallError::TooMany(format!(
+                "{going_on} connectivity tests of network {network} are going on; wait until one of them is done"
+            )));
+        }
+        self.open_run(&run).await?;
+        drop(self.carry_out(run.clone(), plan));
+        Ok(run)
+    }
+
+    async fn plan_run(
+        &self,
+        network: &NetworkId,
+        named: &[String],
+        terms: TestTerms,
+    ) -> Result<(ConnectivityRun, ConnectivityPlan), CallError> {
         let peers = select(self.peers(network).await?, network, named)?;
-        let absent: Vec<ControlResult> = peers.iter().filter_map(absence).collect();
+        let (started_at, started) = (self.clock.now(), Instant::now());
+        let host = |peer: &PeerRow| RunHost { name: peer.name().to_owned(), asked: !peer.membership.plain };
+        let present = peers.iter().filter(|peer| absence(peer).is_none());
+        let run = ConnectivityRun {
+            id: RunId::at(started_at, rand::random()),
+            network: network.clone(),
+            started_at,
+            deadline_at: started_at + terms.wait,
+            hosts: present.map(|peer| (peer.id().clone(), host(peer))).collect(),
+            absent: peers.iter().filter_map(absence).collect(),
+            outcome: None,
+        };
         let plan = ConnectivityPlan {
             network: network.clone(),
-            hosts: peers.iter().filter(|peer| absence(peer).is_none()).map(|peer| peer.id().clone()).collect(),
+            sources: run.asked().cloned().collect(),
+            hosts: run.hosts.keys().cloned().collect(),
             count: terms.count,
             interval: terms.interval,
-            deadline: terms.wait,
+            deadline: started + terms.wait,
         };
-        let mut test = self.agents.connectivity_test(&plan).await?;
-        test.missing.extend(absent);
-        Ok(test)
+        Ok((run, plan))
     }
 }
 
@@ -96,32 +159,15 @@ fn select(mut peers: Vec<PeerRow>, network: &NetworkId, named: &[String]) -> Res
 }
 
 /// Why a peer takes no part at all.
-fn absence(peer: &PeerRow) -> Option<ControlResult> {
+fn absence(peer: &PeerRow) -> Option<MissingHost> {
     let detail = match () {
         () if peer.membership.desired_state == DesiredState::Down => "is down, as asked",
         () if peer.address().is_none() => "has no address yet",
         () => return None,
     };
-    Some(ControlResult {
-        host_id: peer.id().to_string(),
+    Some(MissingHost {
+        host: peer.id().clone(),
         outcome: Outcome::Failed.as_str().to_owned(),
         detail: detail.to_owned(),
     })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn terms_are_bounded_and_name_their_field() {
-        let seconds = |seconds| Some(Duration::from_secs(seconds));
-        let field = |terms: Result<TestTerms, CallError>| terms.expect_err("refused").to_string();
-        assert!(field(TestTerms::check(101, None, None)).starts_with("count: is 101"));
-        assert!(field(TestTerms::check(1, Some(Duration::from_millis(9)), None)).starts_with("interval: is 9 ms"));
-        assert!(field(TestTerms::check(1, None, seconds(121))).starts_with("deadline: is 121 s"));
-        let terms = TestTerms::check(0, None, None).expect("defaults");
-        assert_eq!((terms.count, terms.wait), (3, Duration::from_millis(5_600)));
-        assert_eq!(TestTerms::check(100, seconds(30), None).expect("is bounded").wait, LONGEST);
-    }
 }

@@ -172,7 +172,7 @@ impl Service {
         Ok(known)
     }
 
-    /// Deletes a network with its tokens, cancels its deployments and, if that is asked for, ends its memberships; says how
+    /// Deletes a network with its tokens and connectivity runs, cancels its deployments and, if that is asked for, ends its memberships; says how
     /// many. Agents take their interfaces down, the controller takes the addresses back.
     pub(crate) async fn delete_network(
         &self,
@@ -193,6 +193,7 @@ impl Service {
             },
         };
         self.delete_tokens(id, None).await?;
+        self.delete_runs(id, None).await?;
         self.cancel_deployments(id, None, actor).await?;
         let message = format!("network {id} deleted with {removed} peers");
         let note = Note { kind: "network.deleted", network: Some(id), host: None, actor, message };
@@ -214,6 +215,7 @@ impl Service {
     async fn clear_remains(&self, id: &NetworkId, until: Revision, actor: &str) -> Result<usize, CallError> {
         let removed = self.remove_members(id, Some(until), actor).await?;
         self.delete_tokens(id, Some(until)).await?;
+        self.delete_runs(id, Some(until)).await?;
         self.cancel_deployments(id, Some(until), actor).await?;
         Ok(removed)
     }

@@ -51,7 +51,9 @@ impl Record for AnyRecord {
             AnyKey::Deployment(_) => Self::Deployment(Box::new(Record::decode(path, bytes)?)),
             AnyKey::DeploymentHost(..) => Self::DeploymentHost(Box::new(Record::decode(path, bytes)?)),
             AnyKey::DeploymentProgress(..) => Self::DeploymentProgress(Box::new(Record::decode(path, bytes)?)),
-            AnyKey::DeploymentTranscript(..)
+            AnyKey::ConnectivityRun(..)
+            | AnyKey::ConnectivityResult(..)
+            | AnyKey::DeploymentTranscript(..)
             | AnyKey::DeploymentCredential(..)
             | AnyKey::DeploymentClaim(_)
             | AnyKey::HostKey(_)

@@ -52,6 +52,16 @@ impl Agents {
         Ok(ListPathsResponse { paths, unreachable })
     }
 
+    /// The members of a network, as far as this replica has heard of them.
+    pub(super) fn members(&self, network: &NetworkId) -> Result<Members, CallError> {
+        let view = self.shared.view();
+        let state = view.network(network);
+        let state = state.ok_or_else(|| CallError::NotFound(format!("there is no network {network}")))?;
+        let known = state.members().filter(|host| view.host(host).is_some());
+        let with_agent = |host: &HostId| Some((host.clone(), !state.membership(host)?.plain));
+        Ok(Members(known.filter_map(with_agent).collect()))
+    }
+
     /// Every candidate from one member to another, best first, and why it won or lost. While the source's agent does not
     /// answer, what the service knows of both is ranked, and the summary says so.
     pub(crate) async fn explain(
@@ -129,6 +139,21 @@ impl Agents {
         let settings = state.record().cloned();
         let settings = settings.ok_or_else(|| CallError::NotFound(format!("there is no network {network}")))?;
         Ok((settings, end(source)?, end(destination)?))
+    }
+}
+
+/// Members, and whether they run the agent.
+pub(super) struct Members(BTreeMap<HostId, bool>);
+
+impl Members {
+    /// Every one of them.
+    pub(super) fn all(&self) -> impl Iterator<Item = &HostId> {
+        self.0.keys()
+    }
+
+    /// Those that run the agent.
+    pub(super) fn agents(&self) -> impl Iterator<Item = &HostId> {
+        self.0.iter().filter(|(_, runs_agent)| **runs_agent).map(|(host, _)| host)
     }
 }
 

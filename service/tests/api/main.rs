@@ -3,6 +3,7 @@
 
 mod cast;
 mod cbnet;
+mod connectivity;
 mod credentials;
 mod deployments;
 mod front;

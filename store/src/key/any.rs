@@ -3,7 +3,7 @@
 use std::net::Ipv4Addr;
 
 use cladnet_model::{
-    CommandId, DeploymentId, EventId, HostId, KeyId, MachineName, NetworkId, PublicKey, SessionId, TokenId,
+    CommandId, DeploymentId, EventId, HostId, KeyId, MachineName, NetworkId, PublicKey, RunId, SessionId, TokenId,
 };
 
 use super::ROOT;
@@ -23,6 +23,8 @@ pub enum AnyKey {
     Presence(HostId),
     Command(HostId, CommandId),
     Event(EventId),
+    ConnectivityRun(NetworkId, RunId),
+    ConnectivityResult(NetworkId, RunId, HostId),
     Deployment(DeploymentId),
     DeploymentHost(DeploymentId, MachineName),
     DeploymentProgress(DeploymentId, MachineName),
@@ -50,8 +52,13 @@ fn known(path: &str) -> Option<AnyKey> {
     let mut parts = path.strip_prefix(ROOT)?.split('/');
     let kind = parts.next()?;
     let names = (parts.next(), parts.next());
+    let third = parts.next();
     if parts.next().is_some() {
         return None;
+    }
+    if let Some(host) = third {
+        let ("connectivity-result", (Some(network), Some(run))) = (kind, names) else { return None };
+        return Some(AnyKey::ConnectivityResult(network.parse().ok()?, run.parse().ok()?, host.parse().ok()?));
     }
     match (kind, names) {
         ("network", (Some(network), None)) => Some(AnyKey::Network(network.parse().ok()?)),
@@ -70,6 +77,9 @@ fn known(path: &str) -> Option<AnyKey> {
         ("presence", (Some(host), None)) => Some(AnyKey::Presence(host.parse().ok()?)),
         ("command", (Some(host), Some(command))) => Some(AnyKey::Command(host.parse().ok()?, command.parse().ok()?)),
         ("event", (Some(event), None)) => Some(AnyKey::Event(event.parse().ok()?)),
+        ("connectivity-run", (Some(network), Some(run))) => {
+            Some(AnyKey::ConnectivityRun(network.parse().ok()?, run.parse().ok()?))
+        }
         ("deployment", (Some(deployment), None)) => Some(AnyKey::Deployment(deployment.parse().ok()?)),
         ("deployment-host", (Some(deployment), Some(machine))) => {
             Some(AnyKey::DeploymentHost(deployment.parse().ok()?, machine.parse().ok()?))
@@ -130,6 +140,15 @@ mod tests {
         assert_eq!(key::deployment_credential(&deployment, &machine).parse(), of(AnyKey::DeploymentCredential));
         assert_eq!(key::deployment_claim(&deployment).parse(), AnyKey::DeploymentClaim(deployment.clone()));
         assert_eq!(key::host_key("[2001:db8::1]:22").parse(), AnyKey::HostKey("[2001:db8::1]:22".into()));
+        let run: RunId = "run-1".parse().unwrap();
+        assert_eq!(
+            key::connectivity_run(&network, &run).parse(),
+            AnyKey::ConnectivityRun(network.clone(), run.clone())
+        );
+        assert_eq!(
+            key::connectivity_result(&network, &run, &host).parse(),
+            AnyKey::ConnectivityResult(network.clone(), run.clone(), host.clone())
+        );
         let session: SessionId = "0a".repeat(32).parse().unwrap();
         assert_eq!(key::session(&session).parse(), AnyKey::Session(session));
         assert_eq!(key::cluster().parse(), AnyKey::Cluster);
@@ -157,6 +176,8 @@ mod tests {
             "/cladnet/v1/network/Prod",
             "/cladnet/v1/membership/prod",
             "/cladnet/v1/membership/prod/host-1/more",
+            "/cladnet/v1/connectivity-result/prod/run-1",
+            "/cladnet/v1/connectivity-result/prod/run-1/host-1/more",
             "/cladnet/v1/allocation/prod/10.0.0",
             "/cladnet/v1/public-key/é0",
             "/cladnet/v1/session/0A",

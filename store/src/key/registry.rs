@@ -3,9 +3,10 @@
 use std::net::Ipv4Addr;
 
 use cladnet_model::{
-    Allocation, ApiKey, Cluster, CommandId, CommandRecord, Deployment, DeploymentHost, DeploymentId,
-    DeploymentProgress, Event, EventId, Host, HostId, KeyId, MachineName, Membership, MembershipStatus, Network,
-    NetworkId, Peer, Presence, PublicKey, PublicKeyOwner, Session, SessionId, Token, TokenId,
+    Allocation, ApiKey, Cluster, CommandId, CommandRecord, ConnectivityResult, ConnectivityRun, Deployment,
+    DeploymentHost, DeploymentId, DeploymentProgress, Event, EventId, Host, HostId, KeyId, MachineName, Membership,
+    MembershipStatus, Network, NetworkId, Peer, Presence, PublicKey, PublicKeyOwner, RunId, Session, SessionId, Token,
+    TokenId,
     deployment::{DeploymentClaim, DeploymentTurn, PinnedHostKey, Transcript},
     network::AddressPlan,
 };
@@ -161,6 +162,26 @@ pub fn event(event: &EventId) -> Key<Event> {
 /// Everything that happened and is still kept, oldest first.
 pub fn events() -> Prefix<Event> {
     Prefix::at(format!("{ROOT}event/"))
+}
+
+/// A connectivity run of a network.
+pub fn connectivity_run(network: &NetworkId, run: &RunId) -> Key<ConnectivityRun> {
+    Key::at(format!("{ROOT}connectivity-run/{network}/{run}"))
+}
+
+/// The connectivity runs of a network, oldest first.
+pub fn connectivity_runs(network: &NetworkId) -> Prefix<ConnectivityRun> {
+    Prefix::at(format!("{ROOT}connectivity-run/{network}/"))
+}
+
+/// What one host measured in a connectivity run.
+pub fn connectivity_result(network: &NetworkId, run: &RunId, host: &HostId) -> Key<ConnectivityResult> {
+    Key::at(format!("{ROOT}connectivity-result/{network}/{run}/{host}"))
+}
+
+/// What everybody measured in a connectivity run.
+pub fn connectivity_results(network: &NetworkId, run: &RunId) -> Prefix<ConnectivityResult> {
+    Prefix::at(format!("{ROOT}connectivity-result/{network}/{run}/"))
 }
 
 /// A deployment of agents.

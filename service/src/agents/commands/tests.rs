@@ -1,14 +1,11 @@
 use cladnet_model::{CommandRecord, CommandState};
-use cladnet_proto::cladnet::v1::{
-    AgentEndpoint, AgentMessage, ListPathsResponse, PathReport, PathsCommand, PingCommand, PingResult,
-    agent_message::Message as Said, service_message::Message as Told,
-};
+use cladnet_proto::cladnet::v1::{AgentEndpoint, ListPathsResponse, PathReport, PathsCommand, PingCommand, PingResult};
 use cladnet_store::key;
 use tokio::task::JoinHandle;
 use tonic::Code;
 
 use super::*;
-use crate::agents::{RoundTrips, connectivity::ConnectivityPlan, testing::*};
+use crate::agents::{RoundTrips, testing::*};
 
 fn soon() -> Instant {
     Instant::now() + Duration::from_secs(10)
@@ -18,41 +15,9 @@ fn ping() -> Command {
     Command::Ping(PingCommand { network_id: "n".into(), ..PingCommand::default() })
 }
 
-/// An agent on a stream that answers every command by `answer`; one that is none is never answered.
-async fn answering(
-    agent: &Agent,
-    replica: &Replica,
-    answer: impl Fn(Command) -> Option<CommandResult> + Send + 'static,
-) -> JoinHandle<()> {
-    let mut wire = agent.sync(replica).await.unwrap();
-    let Told::Welcome(_) = wire.next("welcome").await.unwrap() else { panic!("no welcome") };
-    tokio::spawn(async move {
-        while let Ok(Some(message)) = wire.told.message().await {
-            let Some(Told::Command(command)) = message.message else { continue };
-            if let Some(result) = answer(command.command.unwrap()) {
-                let result = CommandResult { command_id: command.command_id, ..result };
-                if wire.said.send(AgentMessage { message: Some(Said::Result(result)) }).await.is_err() {
-                    return;
-                }
-            }
-        }
-    })
-}
-
-/// Pings every host that it is asked to: the third reply is lost.
-fn pong(command: Command) -> Option<CommandResult> {
-    let Command::Ping(ping) = command else { return None };
-    let result = |host_id| PingResult { host_id, sent: ping.count, rtts_us: vec![100, 300], error: String::new() };
-    Some(CommandResult { pings: ping.host_ids.into_iter().map(result).collect(), ..CommandResult::default() })
-}
-
 async fn two_agents(house: &House, replica: &Replica) -> (Agent, Agent) {
     let token = house.token("n", 2, replica.ca).await;
     (Machine::new().agent(replica, &token).await, Machine::new().agent(replica, &token).await)
-}
-
-async fn present(replica: &Replica, host: &HostId) {
-    eventually("presence in the view", async || replica.shared().view().presence(host).map(drop)).await;
 }
 
 async fn no_commands_left(house: &House) {
@@ -162,50 +127,6 @@ async fn an_orphaned_command_is_cleared_away() {
     house.store.create(&key::command(&record.host, &record.id), &record).await.unwrap();
     let _replica = house.replica().await;
     no_commands_left(&house).await;
-}
-
-#[tokio::test]
-async fn a_connectivity_test_answers_in_time_with_what_is_there() {
-    let house = House::with_network("n").await;
-    let (here, there) = (house.replica().await, house.replica().await);
-    let token = house.token("n", 4, here.ca).await;
-    let mut agents = Vec::new();
-    for _ in 0..4 {
-        agents.push(Machine::new().agent(&here, &token).await);
-    }
-    let [near, far, silent, offline] = &agents[..] else { unreachable!() };
-    let tasks = [
-        answering(near, &here, pong).await,
-        answering(far, &there, pong).await,
-        answering(silent, &there, |_| None).await,
-    ];
-    present(&here, &far.host).await;
-    present(&here, &silent.host).await;
-    eventually("all members", async || (here.agents.members(&network_id("n")).ok()?.all().count() == 4).then_some(()))
-        .await;
-
-    let plan = ConnectivityPlan {
-        network: network_id("n"),
-        hosts: agents.iter().map(|agent| agent.host.clone()).collect(),
-        count: 3,
-        interval: Duration::from_millis(10),
-        deadline: Duration::from_secs(2),
-    };
-    let started = Instant::now();
-    let test = here.agents.connectivity_test(&plan).await.unwrap();
-    assert!(started.elapsed() < Duration::from_secs(4), "{:?}", started.elapsed());
-    assert_eq!(test.results.len(), 2 * 3);
-    let pair = test.results.iter().find(|pair| pair.source == far.host.as_str()).unwrap();
-    assert_eq!((pair.sent, pair.received, pair.min_us, pair.avg_us, pair.max_us), (3, 2, 100, 200, 300));
-    assert_eq!((pair.stddev_us, pair.p50_us, pair.p99_us), (100, 100, 300));
-    assert!((pair.loss_percent - 100.0 / 3.0).abs() < 1e-9);
-    assert_eq!((pair.source_name.as_str(), pair.destination_name.as_str()), ("vm", "vm"));
-    let mut missing: Vec<_> = test.missing.iter().map(|m| (m.host_id.as_str(), m.outcome.as_str())).collect();
-    missing.sort_unstable();
-    let mut expected = [(silent.host.as_str(), "timed-out"), (offline.host.as_str(), "offline")];
-    expected.sort_unstable();
-    assert_eq!(missing, expected);
-    tasks.iter().for_each(JoinHandle::abort);
 }
 
 #[tokio::test]

@@ -9,8 +9,9 @@ use cladnet_pki::{
     client_config, client_config_pinned,
 };
 use cladnet_proto::cladnet::v1::{
-    AgentMessage, EnrolRequest, EnrolResponse, Hello, HostFacts, ServiceMessage, agent_message::Message as Said,
-    agent_service_client::AgentServiceClient, service_message::Message as Told,
+    AgentMessage, CommandResult, EnrolRequest, EnrolResponse, Hello, HostFacts, PingResult, ServiceMessage,
+    agent_command::Command, agent_message::Message as Said, agent_service_client::AgentServiceClient,
+    service_message::Message as Told,
 };
 use cladnet_store::{EmbeddedOptions, Store, key};
 use futures_util::FutureExt as _;
@@ -294,4 +295,37 @@ impl Wire {
             }
         }
     }
+}
+
+/// An agent on a stream that answers every command by `answer`; one that is none is never answered.
+pub(crate) async fn answering(
+    agent: &Agent,
+    replica: &Replica,
+    answer: impl Fn(Command) -> Option<CommandResult> + Send + 'static,
+) -> JoinHandle<()> {
+    let mut wire = agent.sync(replica).await.unwrap();
+    let Told::Welcome(_) = wire.next("welcome").await.unwrap() else { panic!("no welcome") };
+    tokio::spawn(async move {
+        while let Ok(Some(message)) = wire.told.message().await {
+            let Some(Told::Command(command)) = message.message else { continue };
+            if let Some(result) = answer(command.command.unwrap()) {
+                let result = CommandResult { command_id: command.command_id, ..result };
+                if wire.said.send(AgentMessage { message: Some(Said::Result(result)) }).await.is_err() {
+                    return;
+                }
+            }
+        }
+    })
+}
+
+/// Pings every host that it is asked to: the third reply is lost.
+pub(crate) fn pong(command: Command) -> Option<CommandResult> {
+    let Command::Ping(ping) = command else { return None };
+    let result = |host_id| PingResult { host_id, sent: ping.count, rtts_us: vec![100, 300], error: String::new() };
+    Some(CommandResult { pings: ping.host_ids.into_iter().map(result).collect(), ..CommandResult::default() })
+}
+
+/// Waits until a replica knows that somebody holds the host's stream.
+pub(crate) async fn present(replica: &Replica, host: &HostId) {
+    eventually("presence in the view", async || replica.shared().view().presence(host).map(drop)).await;
 }
