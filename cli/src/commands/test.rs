@@ -2,14 +2,18 @@
 
 use std::{collections::BTreeSet, process::ExitCode, time::Duration};
 
-use cladnet_proto::cladnet::v1::{ConnectivityTest, ControlResult, PairResult, RunConnectivityTestRequest};
+use cladnet_proto::cladnet::v1::{
+    ConnectivityRun, ConnectivityTest, ControlResult, GetConnectivityRunRequest, ListConnectivityRunsRequest,
+    PairResult, RunConnectivityTestRequest,
+};
 use clap::{Args, Subcommand};
+use jiff::Timestamp;
 
 use super::{lookup::Names, peer::MARGIN};
 use crate::{
-    api::{Api, request_within},
+    api::{Api, request, request_within},
     failure::Failure,
-    output::{Output, Table, milliseconds},
+    output::{Output, Table, age, milliseconds},
     parse,
 };
 
@@ -28,6 +32,24 @@ pub(crate) enum TestCommand {
     ///   cladnet test connectivity prod --hosts vm-a,vm-b --count 20 --interval 50ms
     #[command(verbatim_doc_comment)]
     Connectivity(ConnectivityArgs),
+    /// List the last tests of a network, the newest first
+    ///
+    ///   cladnet test list prod
+    #[command(verbatim_doc_comment)]
+    List {
+        /// Id of the network.
+        network: String,
+    },
+    /// Show what a test measured, or has measured so far
+    ///
+    ///   cladnet test show prod run-000643f2a4dq0000-a4dqobyha4dqobyh
+    #[command(verbatim_doc_comment)]
+    Show {
+        /// Id of the network.
+        network: String,
+        /// Id of the test's run, as `cladnet test list` shows it.
+        run: String,
+    },
 }
 
 #[derive(Debug, Args)]
@@ -49,7 +71,15 @@ pub(crate) struct ConnectivityArgs {
 }
 
 pub(super) async fn run(api: &Api, out: Output, command: TestCommand) -> Result<ExitCode, Failure> {
-    let TestCommand::Connectivity(args) = command;
+    match command {
+        TestCommand::Connectivity(args) => return connectivity(api, out, args).await,
+        TestCommand::List { network } => list(api, out, network).await?,
+        TestCommand::Show { network, run } => show(api, out, network, run).await?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn connectivity(api: &Api, out: Output, args: ConnectivityArgs) -> Result<ExitCode, Failure> {
     let names = Names::of(api, out, &args.network).await?;
     let ask = RunConnectivityTestRequest {
         network_id: args.network,
@@ -62,6 +92,53 @@ pub(super) async fn run(api: &Api, out: Output, command: TestCommand) -> Result<
     let done = api.tests().run_connectivity_test(request_within(wait, ask)).await?.into_inner();
     out.show_text(&done, |done| report(out, done, &names))?;
     Ok(if all_reached(&done) { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+async fn list(api: &Api, out: Output, network_id: String) -> Result<(), Failure> {
+    let listed = api.tests().list_connectivity_runs(request(ListConnectivityRunsRequest { network_id })).await?;
+    let now = Timestamp::now();
+    out.show(&listed.into_inner(), |listed| {
+        let head = ["RUN", "STARTED", "STATE", "ANSWERED", "MISSING", "LOSS", "MEDIAN"];
+        Table::of(head, "no tests", &listed.runs, |run| {
+            [
+                run.run_id.clone(),
+                age(run.started_at, now),
+                state(run).to_owned(),
+                format!("{} of {}", run.answered, run.asked),
+                run.missing.len().to_string(),
+                format!("{:.0} %", run.loss_percent),
+                milliseconds(run.p50_us),
+            ]
+        })
+    })
+}
+
+async fn show(api: &Api, out: Output, network_id: String, run_id: String) -> Result<(), Failure> {
+    let names = Names::of(api, out, &network_id).await?;
+    let shown = api.tests().get_connectivity_run(request(GetConnectivityRunRequest { network_id, run_id })).await?;
+    out.show_text(&shown.into_inner(), |run| {
+        let test = ConnectivityTest {
+            results: run.results.clone(),
+            missing: run.missing.clone(),
+            ..ConnectivityTest::default()
+        };
+        format!("{}\n\n{}", heading(run, Timestamp::now()), report(out, &test, &names))
+    })
+}
+
+fn state(run: &ConnectivityRun) -> &'static str {
+    if run.done { "done" } else { "running" }
+}
+
+/// "run-… is running, started 3s ago: 2 of 3 peers answered, 1 % lost, median 0.412 ms; 7 quick pairs are not kept".
+fn heading(run: &ConnectivityRun, now: Timestamp) -> String {
+    let ConnectivityRun { run_id, asked, answered, loss_percent, p50_us, left_out, .. } = run;
+    let (state, started) = (state(run), age(run.started_at, now));
+    let median = if *p50_us == 0 { String::new() } else { format!(", median {}", milliseconds(*p50_us)) };
+    let rest = if *left_out == 0 { String::new() } else { format!("; {left_out} quick pairs are not kept") };
+    format!(
+        "{run_id} is {state}, started {started}: {answered} of {asked} peers answered, {loss_percent:.0} % lost{median}{rest}"
+    )
 }
 
 fn all_reached(test: &ConnectivityTest) -> bool {
@@ -156,6 +233,25 @@ mod tests {
         let names = BTreeSet::from(["a", "b"]);
         let expected = "FROM \\ TO  a     b\na          -     1.500 ms\nb          lost  -";
         assert_eq!(matrix(&names, &results).render(false), expected);
+    }
+
+    #[test]
+    fn a_run_is_told_in_a_line() {
+        let mut run = ConnectivityRun {
+            run_id: "run-1".into(),
+            started_at: Some(prost_types::Timestamp { seconds: 100, nanos: 0 }),
+            asked: 3,
+            answered: 2,
+            loss_percent: 1.2,
+            p50_us: 412,
+            ..ConnectivityRun::default()
+        };
+        let now = Timestamp::from_second(103).unwrap();
+        let told = "run-1 is running, started 3s ago: 2 of 3 peers answered, 1 % lost, median 0.412 ms";
+        assert_eq!(heading(&run, now), told);
+        (run.done, run.left_out, run.p50_us) = (true, 7, 0);
+        let told = "run-1 is done, started 3s ago: 2 of 3 peers answered, 1 % lost; 7 quick pairs are not kept";
+        assert_eq!(heading(&run, now), told);
     }
 
     #[test]
