@@ -70,7 +70,7 @@ impl World {
 
     /// Copies what the machines logged to a directory that stays, and returns it: for people who look for a cause.
     pub fn save_logs(&self) -> Result<PathBuf> {
-        let target = env::temp_dir().join("cladnet-failures").join(self.sandbox.id());
+        let target = failures(&self.sandbox);
         fs::create_dir_all(&target)?;
         for vm in self.sandbox.vms()? {
             for service in vm.services()? {
@@ -110,6 +110,11 @@ pub fn story(topology: &Topology, servers: Servers, body: impl FnOnce(&World) ->
         drop(world);
         panic!("{error:#}\nlogs: {logs}; CLADNET_KEEP=1 keeps the sandbox to look into");
     }
+}
+
+/// Where what is left of a failed story is found.
+pub fn failures(sandbox: &Sandbox) -> PathBuf {
+    env::temp_dir().join("cladnet-failures").join(sandbox.id())
 }
 
 /// A binary of this project, beside the running program or one directory above it (tests run from `deps`).

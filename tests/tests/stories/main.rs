@@ -2,6 +2,7 @@
 
 mod arrows;
 mod bad_input;
+mod browser;
 mod clouds;
 mod deployment;
 mod diagnosis;

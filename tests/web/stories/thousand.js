@@ -1,0 +1,72 @@
+/**
+ * A network with a thousand peers: the table holds only what is in sight, and finds and sorts all of it. One peer is real;
+ * the others are made from what the service says of it, on the way to the page: to join so many would take minutes.
+ */
+
+import assert from 'node:assert/strict';
+import { addPlainPeer, open, press, rows, signIn } from '../acts.js';
+import { until } from '../visit.js';
+import { admin } from '../world.js';
+
+const COUNT = 1000;
+/** More rows than any window shows. */
+const BOUND = 80;
+
+export default async function ({ page, context }) {
+  await admin('network', 'create', 'large', '--hosts', '2000');
+  await addPlainPeer(context, 'large', 'vm-1');
+  await page.route(/\/networks\/large\/peers\?/u, multiplied);
+  await page.goto('/');
+  await signIn(page);
+  await open(page, 'networks', 'large', 'peers');
+  const table = page.getByRole('table', { name: 'Peers' });
+  await table.waitFor();
+  assert.equal(await table.getAttribute('aria-rowcount'), String(COUNT + 1));
+
+  assert.deepEqual((await names(page)).slice(0, 3), ['vm-1', 'vm-2', 'vm-3']);
+  await scroll(page, 20_000);
+  await until('rows of the middle', async () => (await names(page)).includes('vm-505'));
+  await scroll(page, 1e9);
+  await until('the last row', async () => (await names(page)).at(-1) === `vm-${COUNT}`);
+
+  await press(table, 'Name');
+  await scroll(page, 0);
+  await until('names falling', async () => (await names(page))[0] === `vm-${COUNT}`);
+  await press(table, 'Overlay address');
+  const addresses = await rows(page, 'Peers').locator('td.mono:nth-of-type(2)').allTextContents();
+  assert.equal(addresses[0], '10.0.0.0');
+  assert.deepEqual(addresses, addresses.toSorted((one, other) => numeric(one) - numeric(other)));
+
+  await page.getByRole('searchbox').fill('vm-777');
+  await until('the one that is looked for', async () => (await names(page)).join() === 'vm-777');
+  await page.getByText('1 of 1,000').waitFor();
+  await page.getByRole('searchbox').fill('team=b');
+  await page.getByText('500 of 1,000').waitFor();
+  await until('a bounded table', async () => (await rows(page, 'Peers').count()) <= BOUND);
+  await page.getByRole('searchbox').fill('nobody');
+  await page.getByText('No peer matches.').waitFor();
+}
+
+/** Answers with the real peer a thousand times, each time another one. */
+async function multiplied(route) {
+  const response = await route.fetch();
+  const answer = await response.json();
+  const peers = Array.from({ length: COUNT }, (_, index) => ({
+    ...answer.peers[0],
+    hostId: `host-${index + 1}`,
+    hostName: `vm-${index + 1}`,
+    ipv4Address: `10.0.${index >> 8}.${index & 255}`,
+    labels: { team: index % 2 === 0 ? 'a' : 'b' },
+  }));
+  await route.fulfill({ response, json: { ...answer, peers } });
+}
+
+const numeric = (address) => address.split('.').reduce((sum, part) => sum * 256 + Number(part), 0);
+
+async function names(page) {
+  const found = await rows(page, 'Peers').locator('th bdi').allTextContents();
+  assert.ok(found.length <= BOUND, `${found.length} rows are in the document`);
+  return found;
+}
+
+const scroll = (page, top) => page.locator('.window').evaluate((element, to) => (element.scrollTop = to), top);
