@@ -20,6 +20,9 @@ pub(crate) enum CallError {
     Invalid(Vec<FieldError>),
     #[error("{0}")]
     NotFound(String),
+    /// What the field names is not there.
+    #[error(transparent)]
+    Missing(FieldError),
     /// What the field names is there already, or somebody else's.
     #[error(transparent)]
     Exists(FieldError),
@@ -58,11 +61,16 @@ impl CallError {
         Self::Exists(FieldError::new(field, reason))
     }
 
+    /// A field that names what is not there.
+    pub(crate) fn missing(field: impl Into<String>, reason: impl Display) -> Self {
+        Self::Missing(FieldError::new(field, reason))
+    }
+
     /// The fields at fault.
     pub(crate) fn fields(&mut self) -> &mut [FieldError] {
         match self {
             Self::Invalid(errors) => errors,
-            Self::Exists(error) => std::slice::from_mut(error),
+            Self::Exists(error) | Self::Missing(error) => std::slice::from_mut(error),
             _ => &mut [],
         }
     }
@@ -70,7 +78,7 @@ impl CallError {
     fn code(&self) -> Code {
         match self {
             Self::Invalid(_) => Code::InvalidArgument,
-            Self::NotFound(_) => Code::NotFound,
+            Self::NotFound(_) | Self::Missing(_) => Code::NotFound,
             Self::Exists(_) => Code::AlreadyExists,
             Self::Precondition(_) => Code::FailedPrecondition,
             Self::Conflict(_) | Self::Store(StoreError::Conflict { .. }) => Code::Aborted,
@@ -159,6 +167,13 @@ mod tests {
         let status = Status::from(CallError::exists("network_id", "is taken"));
         assert_eq!((status.code(), status.message()), (Code::AlreadyExists, "network_id: is taken"));
         assert_eq!(status.metadata().get(FIELD).map(|field| field.as_bytes()), Some(&b"network_id"[..]));
+    }
+
+    #[test]
+    fn what_is_not_there_is_named_by_its_field() {
+        let status = Status::from(CallError::missing("host_ids[0]", "is nobody"));
+        assert_eq!((status.code(), status.message()), (Code::NotFound, "host_ids[0]: is nobody"));
+        assert_eq!(status.metadata().get(FIELD).map(|field| field.as_bytes()), Some(&b"host_ids[0]"[..]));
     }
 
     #[test]

@@ -63,7 +63,7 @@ pub(crate) fn find<'a>(
     let named: Vec<&PeerRow> = peers.iter().filter(|peer| peer.name() == text).collect();
     match named[..] {
         [] if text.is_empty() => Err(CallError::invalid(field, "is empty; give a host's id or name")),
-        [] => Err(CallError::NotFound(format!("{field}: network {network} has no peer {text:?}"))),
+        [] => Err(CallError::missing(field, format!("network {network} has no peer {text:?}"))),
         [peer] => Ok(peer),
         [..] => {
             let ids = named.iter().map(|peer| peer.id().as_str()).collect::<Vec<_>>().join(", ");

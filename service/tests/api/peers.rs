@@ -158,7 +158,7 @@ async fn a_command_tells_what_became_of_it_at_each_peer() {
     for (body, status, field) in [
         (json!({}), 422, json!("command")),
         (json!({"command": "COMMAND_UP", "timeout": "61s"}), 422, json!("timeout")),
-        (json!({"command": "COMMAND_UP", "hostIds": ["nobody"]}), 404, Value::Null),
+        (json!({"command": "COMMAND_UP", "hostIds": ["nobody"]}), 404, json!("hostIds[0]")),
         (json!({"command": "SUSPEND"}), 400, json!("command")),
     ] {
         let refused = harness.post("/api/v1/networks/prod/control", body.clone()).await;
