@@ -22,6 +22,10 @@ pub(crate) const MAX_RESULT: usize = 64 * 1024;
 /// Agents that one call asks at a time.
 const AT_A_TIME: usize = 64;
 
+/// How long an agent is waited for that has little to do: of a large network many may be silent, and those who are asked
+/// after them must have their turn.
+const ANSWER_TIME: Duration = Duration::from_secs(3);
+
 /// Of its time, what an agent is not given, so that its answer is here in time.
 const RETURN_TIME: Duration = Duration::from_millis(500);
 
@@ -72,7 +76,7 @@ impl Agents {
     pub(crate) async fn answers(&self, network: &NetworkId, host: &HostId, deadline: Instant) -> bool {
         let question =
             PathsCommand { network_id: network.to_string(), host_ids: vec![host.to_string()], measure: false };
-        let answer = self.command(host, Command::Paths(question), deadline).await;
+        let answer = self.command(host, Command::Paths(question), turn(deadline)).await;
         matches!(answer, Ok(_) | Err(CommandError::Failed(_)))
     }
 
@@ -96,6 +100,11 @@ impl Agents {
         answers.sort_unstable_by_key(|(number, _)| *number);
         answers.into_iter().map(|(_, answer)| answer).collect()
     }
+}
+
+/// Until when an agent is waited for that is asked now for what it knows.
+pub(super) fn turn(deadline: Instant) -> Instant {
+    deadline.min(Instant::now() + ANSWER_TIME)
 }
 
 /// The command as it travels to the agent.

@@ -11,7 +11,10 @@ use cladnet_proto::cladnet::v1::{
 };
 use tokio::time::Instant;
 
-use super::{Agents, commands::CommandError};
+use super::{
+    Agents,
+    commands::{CommandError, turn},
+};
 use crate::error::CallError;
 
 /// Peers in one report: it names every candidate of each, and has to fit into an answer.
@@ -113,7 +116,7 @@ impl Agents {
                 host_ids: piece.iter().map(ToString::to_string).collect(),
                 measure: round_trips == RoundTrips::Measured,
             };
-            match self.command(source, Command::Paths(command), deadline).await {
+            match self.command(source, Command::Paths(command), turn(deadline)).await {
                 Ok(result) => reports.extend(result.paths),
                 Err(error) => return (reports, Some(error)),
             }

@@ -187,3 +187,10 @@ async fn only_an_agent_that_is_there_answers() {
     assert!(!replica.agents.answers(&network_id("n"), &asleep.host, shortly).await);
     tasks.iter().for_each(JoinHandle::abort);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_silent_agent_is_not_waited_for_until_the_deadline_of_all() {
+    let now = Instant::now();
+    assert_eq!(turn(now + Duration::from_secs(60)), now + ANSWER_TIME);
+    assert_eq!(turn(now + Duration::from_secs(1)), now + Duration::from_secs(1));
+}
