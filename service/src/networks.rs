@@ -73,6 +73,8 @@ impl Service {
         if let Some(space) = settings.address_space {
             check_room(space, expected_hosts).map_err(|misfit| CallError::invalid("ipv4_address_space", misfit))?;
         }
+        // Of this replica's calls one at a time: they would all be in each other's way.
+        let _one_at_a_time = self.creating.lock().await;
         for _ in 0..TRIES {
             let plan = self.store.get(&key::address_plan()).await?;
             let networks = self.store.list(&key::networks()).await?;
@@ -82,14 +84,14 @@ impl Service {
                 let reason = format!("is {id}, and there is such a network already; choose another id");
                 return Err(CallError::exists("network_id", reason));
             }
-            // While there is no such network nothing new can belong to it.
-            self.clear_remains(&id, seen, actor).await?;
             let space = match settings.address_space {
                 Some(space) => space,
                 None => self.recommended_space(expected_hosts).await?,
             };
             let network = settings.clone().into_network(id.clone(), space, self.clock.now());
             check_fit(&network, [], &others).map_err(|misfit| CallError::invalid("ipv4_address_space", misfit))?;
+            // While there is no such network nothing new can belong to it.
+            self.clear_remains(&id, seen, actor).await?;
 
             let transaction = self.store.transaction().absent(&key::network(&id)).put(&key::network(&id), &network);
             let message = format!("network {id} created with {space}");

@@ -7,8 +7,8 @@ use std::{
 };
 
 use cladnet_model::{
-    Allocation, CloudLocation, Hold, Host, HostFacts, HostId, Membership, NetworkDraft, NetworkId, NetworkUpdate, Peer,
-    PublicKey,
+    Allocation, CloudLocation, Hold, Host, HostFacts, HostId, Membership, Network, NetworkDraft, NetworkId,
+    NetworkUpdate, Peer, PublicKey,
 };
 use cladnet_store::{EmbeddedOptions, Revision, Store, Transaction, key};
 use jiff::Timestamp;
@@ -47,9 +47,7 @@ impl House {
         let config = Config { listen_addr: loopback, stun_addr: None, ..Config::default() };
         let server = Server::bind_with_clock(config, store, clock).await.expect("a replica");
         let service = server.service().clone();
-        let draft = NetworkDraft { id: Some("prod"), address_space: Some(SPACE), ..NetworkDraft::default() };
-        let settings = draft.check().expect("is right");
-        let network = service.create_network(settings, 0, "test").await.expect("a network").id;
+        let network = create(&service, "prod", SPACE).await.expect("a network").id;
         let house = Self { service, network, between, _directory: directory };
         for number in 1..=2 {
             house.join(number).await;
@@ -114,6 +112,11 @@ impl House {
     }
 }
 
+async fn create(service: &Service, id: &str, space: &str) -> Result<Network, CallError> {
+    let draft = NetworkDraft { id: Some(id), address_space: Some(space), ..NetworkDraft::default() };
+    service.create_network(draft.check().expect("is right"), 0, "test").await
+}
+
 fn host(number: u8) -> HostId {
     format!("host-{number}").parse().expect("an id")
 }
@@ -176,7 +179,19 @@ async fn a_space_does_not_shrink_below_an_address_that_is_asked_for() {
 async fn an_address_outside_a_space_that_shrinks_meanwhile_is_refused() {
     let house = House::new().await;
     let record = house.service.network(&house.network).await.expect("a network");
-    let smaller = cladnet_model::Network { address_space: "10.0.0.0/25".parse().expect("a CIDR"), ..record.value };
+    let smaller = Network { address_space: "10.0.0.0/25".parse().expect("a CIDR"), ..record.value };
     house.meanwhile(house.service.store.transaction().put(&record.key, &smaller));
     refused(house.ask_for(1, address(200)).await, "ipv4_address", "no host of 10.0.0.0/25");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn many_networks_are_made_at_a_time() {
+    let house = House::new().await;
+    let made = (1..=40).map(|number| {
+        let house = &house;
+        async move { create(&house.service, &format!("n-{number}"), &format!("10.{number}.0.0/24")).await }
+    });
+    for made in futures_util::future::join_all(made).await {
+        made.expect("nobody is in its way");
+    }
 }

@@ -15,7 +15,7 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::{
     net::{TcpListener, UdpSocket},
-    sync::Semaphore,
+    sync::{Mutex, Semaphore},
 };
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Channel;
@@ -129,6 +129,7 @@ impl Server {
             config,
             gates: Gates::default(),
             agents,
+            creating: Mutex::new(()),
             deployment_watches: Arc::new(Semaphore::new(deployments::WATCHES)),
             shutdown,
         });

@@ -5,7 +5,7 @@ use std::{fmt, sync::Arc};
 use cladnet_pki::Authority;
 use cladnet_store::Store;
 use jiff::Timestamp;
-use tokio::sync::Semaphore;
+use tokio::sync::{Mutex, Semaphore};
 use tokio_util::sync::CancellationToken;
 
 use crate::{Config, agents::Agents, auth::Gates, web::names::OwnNames};
@@ -55,6 +55,8 @@ pub struct Service {
     pub(crate) gates: Gates,
     /// The agents' side: their RPCs, commands to them, what they are told.
     pub(crate) agents: Agents,
+    /// Held by whoever creates a network.
+    pub(crate) creating: Mutex<()>,
     /// Places for those who watch deployments.
     pub(crate) deployment_watches: Arc<Semaphore>,
     /// Cancelled when the replica stops: whoever holds a stream open ends it then.
