@@ -174,8 +174,8 @@ impl Service {
         Ok(known)
     }
 
-    /// Deletes a network with its tokens and connectivity runs, cancels its deployments and, if that is asked for, ends its memberships; says how
-    /// many. Agents take their interfaces down, the controller takes the addresses back.
+    /// Deletes a network with its tokens and connectivity runs, cancels its deployments and, if that is asked for, ends its
+    /// memberships; says how many. Agents take their interfaces down, the controller takes the addresses back.
     pub(crate) async fn delete_network(
         &self,
         id: &NetworkId,
@@ -183,33 +183,46 @@ impl Service {
         actor: &str,
     ) -> Result<(Network, usize), CallError> {
         let current = self.network(id).await?;
-        let mut removed = match deletion {
-            Deletion::WithPeers => self.remove_members(id, None, actor).await?,
-            Deletion::OfEmpty => match self.store.list(&key::memberships(id)).await?.complete()?.len() {
-                0 => 0,
-                members => {
-                    return Err(CallError::Precondition(format!(
-                        "network {id} still has {members} peers; remove them first, or force its deletion"
-                    )));
-                }
-            },
-        };
-        self.delete_tokens(id, None).await?;
-        self.delete_runs(id, None).await?;
-        self.cancel_deployments(id, None, actor).await?;
-        let message = format!("network {id} deleted with {removed} peers");
-        let note = Note { kind: "network.deleted", network: Some(id), host: None, actor, message };
-        let transaction = self.store.transaction().exists(&current.key).delete(&current.key);
-        let deleted = match self.note(transaction, note).commit().await {
-            Ok(revision) => revision,
-            Err(StoreError::Conflict { .. }) => {
-                return Err(CallError::NotFound(format!("network {id} was deleted by somebody else")));
+        let mut removed = 0;
+        if deletion == Deletion::WithPeers {
+            removed = self.remove_members(id, None, actor).await?;
+            self.delete_tokens(id, None).await?;
+            self.delete_runs(id, None).await?;
+            self.cancel_deployments(id, None, actor).await?;
+        }
+        for _ in 0..TRIES {
+            let mut transaction = self.store.transaction().exists(&current.key).delete(&current.key);
+            if deletion == Deletion::OfEmpty {
+                transaction = transaction.none_after(&key::memberships(id), self.seen_empty(id).await?);
             }
-            Err(error) => return Err(error.into()),
-        };
-        // Whoever joined while this went on; what is younger belongs to a new network of this id.
-        removed += self.clear_remains(id, deleted, actor).await?;
-        Ok((current.value, removed))
+            let message = format!("network {id} deleted with {removed} peers");
+            let note = Note { kind: "network.deleted", network: Some(id), host: None, actor, message };
+            match self.note(transaction, note).commit().await {
+                Ok(deleted) => {
+                    // Whoever joined while this went on; what is younger belongs to a new network of this id.
+                    removed += self.clear_remains(id, deleted, actor).await?;
+                    return Ok((current.value, removed));
+                }
+                Err(StoreError::Conflict { key }) if key == current.key.path() => {
+                    return Err(CallError::NotFound(format!("network {id} was deleted by somebody else")));
+                }
+                Err(StoreError::Conflict { .. }) => {} // somebody joined
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Err(busy())
+    }
+
+    /// Up to which revision a network is known to have no peers; one that has some is not deleted without force.
+    async fn seen_empty(&self, id: &NetworkId) -> Result<Revision, CallError> {
+        let members = self.store.list(&key::memberships(id)).await?;
+        let seen = members.revision;
+        match members.complete()?.len() {
+            0 => Ok(seen),
+            members => Err(CallError::Precondition(format!(
+                "network {id} still has {members} peers; remove them first, or force its deletion"
+            ))),
+        }
     }
 
     /// Removes what is left of a network that was gone at revision `until`: a deletion may have been cut short. What is

@@ -14,7 +14,7 @@ use cladnet_store::{EmbeddedOptions, Revision, Store, Transaction, key};
 use jiff::Timestamp;
 use tempfile::TempDir;
 
-use crate::{Clock, Config, Server, Service, error::CallError, peers::PeerUpdate};
+use crate::{Clock, Config, Server, Service, error::CallError, networks::Deletion, peers::PeerUpdate};
 
 const SPACE: &str = "10.0.0.0/24";
 
@@ -182,6 +182,20 @@ async fn an_address_outside_a_space_that_shrinks_meanwhile_is_refused() {
     let smaller = Network { address_space: "10.0.0.0/25".parse().expect("a CIDR"), ..record.value };
     house.meanwhile(house.service.store.transaction().put(&record.key, &smaller));
     refused(house.ask_for(1, address(200)).await, "ipv4_address", "no host of 10.0.0.0/25");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_peer_that_joins_while_its_network_is_deleted_keeps_it_unless_that_is_forced() {
+    let house = House::new().await;
+    let empty = create(&house.service, "empty", "10.1.0.0/24").await.expect("a network").id;
+    let member = Membership { network: empty.clone(), ..house.membership(1, None) };
+    let joining = house.service.store.transaction().put(&key::membership(&empty, &member.host), &member);
+    house.meanwhile(joining);
+    let refused = house.service.delete_network(&empty, Deletion::OfEmpty, "test").await;
+    assert!(matches!(refused, Err(CallError::Precondition(_))), "{refused:?}");
+    house.service.membership(&empty, &member.host).await.expect("is a member still");
+    let (_, removed) = house.service.delete_network(&empty, Deletion::WithPeers, "test").await.expect("is forced");
+    assert_eq!(removed, 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]
