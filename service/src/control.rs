@@ -93,40 +93,55 @@ impl Service {
     }
 
     /// Writes what is wished for the members among `hosts`, many in one transaction; says at which revision, none if it
-    /// was wished for already.
+    /// was wished for already. Nobody is told twice: a later wish of somebody else stays.
     async fn desire(
         &self,
         network: &NetworkId,
-        hosts: BTreeSet<&HostId>,
+        mut hosts: BTreeSet<&HostId>,
         desired: DesiredState,
         actor: &str,
     ) -> Result<BTreeMap<HostId, Option<Revision>>, CallError> {
         let mut told = BTreeMap::new();
         for _ in 0..TRIES {
-            let members = self.store.list(&key::memberships(network)).await?.items;
-            let members: Vec<_> = members.into_iter().filter(|member| hosts.contains(&member.value.host)).collect();
-            for member in members.iter().filter(|member| member.value.desired_state == desired) {
-                told.entry(member.value.host.clone()).or_insert(None);
-            }
-            let others: Vec<_> = members.iter().filter(|member| member.value.desired_state != desired).collect();
-            if others.is_empty() {
-                return Ok(told);
-            }
+            let members = self.members_among(network, &hosts).await?;
+            let (done, others): (Vec<_>, Vec<_>) =
+                members.into_iter().partition(|member| member.value.desired_state == desired);
+            told.extend(done.into_iter().map(|member| (member.value.host, None)));
+            let mut conflicted = false;
             for chunk in others.chunks(CHUNK) {
-                let wish = |transaction, member: &&Versioned<Membership>| {
+                let wish = |transaction, member: &Versioned<Membership>| {
                     let changed = Membership { desired_state: desired, ..member.value.clone() };
                     self.change_peer(transaction, member, &changed, actor)
                 };
                 match chunk.iter().fold(self.store.transaction(), wish).commit().await {
                     Ok(at) => told.extend(chunk.iter().map(|member| (member.value.host.clone(), Some(at)))),
-                    Err(StoreError::Conflict { .. }) => {} // somebody changed one of them; all are looked at again
+                    Err(StoreError::Conflict { .. }) => conflicted = true, // somebody changed one of them
                     Err(error) => return Err(error.into()),
                 }
             }
+            if !conflicted {
+                return Ok(told);
+            }
+            hosts.retain(|host| !told.contains_key(*host));
         }
         Err(CallError::Conflict(format!(
             "peers of network {network} keep changing at the same moment; repeat the call"
         )))
+    }
+
+    /// The memberships of those among `hosts` who have one. One that cannot be read is not one that is gone.
+    async fn members_among(
+        &self,
+        network: &NetworkId,
+        hosts: &BTreeSet<&HostId>,
+    ) -> Result<Vec<Versioned<Membership>>, CallError> {
+        let mut members = self.store.list(&key::memberships(network)).await?;
+        members.undecodable.retain(|bad| match AnyKey::parse(&bad.key) {
+            AnyKey::Membership(_, host) => hosts.contains(&host),
+            _ => true,
+        });
+        let members = members.complete()?.into_iter();
+        Ok(members.filter(|member| hosts.contains(&member.value.host)).collect())
     }
 
     /// Hears reports until all that are expected have come, or until the deadline.

@@ -4,17 +4,24 @@
 use std::{
     net::{Ipv4Addr, SocketAddr},
     sync::{Arc, Mutex},
+    time::Duration,
 };
 
 use cladnet_model::{
-    Allocation, CloudLocation, Hold, Host, HostFacts, HostId, Membership, Network, NetworkDraft, NetworkId,
-    NetworkUpdate, Peer, PublicKey,
+    Allocation, CloudLocation, DesiredState, Hold, Host, HostFacts, HostId, Membership, Network, NetworkDraft,
+    NetworkId, NetworkUpdate, Peer, PublicKey,
 };
-use cladnet_store::{EmbeddedOptions, Revision, Store, Transaction, key};
+use cladnet_store::{EmbeddedOptions, Revision, Store, StoreError, Transaction, key};
 use jiff::Timestamp;
 use tempfile::TempDir;
 
-use crate::{Clock, Config, Server, Service, error::CallError, networks::Deletion, peers::PeerUpdate};
+use crate::{
+    Clock, Config, Server, Service,
+    control::{Outcome, PeerOutcome},
+    error::CallError,
+    networks::Deletion,
+    peers::{PeerRow, PeerUpdate},
+};
 
 const SPACE: &str = "10.0.0.0/24";
 
@@ -22,20 +29,26 @@ const SPACE: &str = "10.0.0.0/24";
 struct House {
     service: Arc<Service>,
     network: NetworkId,
-    between: Arc<Mutex<Option<Transaction>>>,
+    between: Arc<Mutex<Option<Between>>>,
     _directory: TempDir,
 }
+
+/// What is written when the clock has been asked so many times more.
+struct Between(usize, Transaction);
 
 impl House {
     async fn new() -> Self {
         let directory = tempfile::tempdir().expect("a directory");
         let store = Store::open_embedded(EmbeddedOptions::new(directory.path())).await.expect("a store");
-        let between: Arc<Mutex<Option<Transaction>>> = Arc::default();
+        let between: Arc<Mutex<Option<Between>>> = Arc::default();
         let clock = {
             let (between, runtime) = (between.clone(), tokio::runtime::Handle::current());
             Clock::new(move || {
-                let transaction = between.lock().expect("nobody panics with it").take();
-                if let Some(transaction) = transaction {
+                let due = between.lock().expect("nobody panics with it").take_if(|Between(asked, _)| {
+                    *asked -= 1;
+                    *asked == 0
+                });
+                if let Some(Between(_, transaction)) = due {
                     let runtime = runtime.clone();
                     let written = std::thread::spawn(move || runtime.block_on(transaction.commit())).join();
                     written.expect("no panic").expect("nobody is in its way");
@@ -98,7 +111,16 @@ impl House {
     }
 
     fn meanwhile(&self, transaction: Transaction) {
-        *self.between.lock().expect("nobody panics with it") = Some(transaction);
+        self.when_asked(1, transaction);
+    }
+
+    /// Writes it when the clock is asked for the `count`th time.
+    fn when_asked(&self, count: usize, transaction: Transaction) {
+        *self.between.lock().expect("nobody panics with it") = Some(Between(count, transaction));
+    }
+
+    async fn down(&self, peers: Vec<PeerRow>) -> Result<Vec<PeerOutcome>, CallError> {
+        self.service.control(&self.network, peers, DesiredState::Down, Duration::ZERO, "test").await
     }
 
     async fn ask_for(&self, number: u8, address: Ipv4Addr) -> Result<Membership, CallError> {
@@ -208,4 +230,30 @@ async fn many_networks_are_made_at_a_time() {
     for made in futures_util::future::join_all(made).await {
         made.expect("nobody is in its way");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_later_wish_of_somebody_else_stays() {
+    let house = House::new().await;
+    for number in 3..=61 {
+        house.join(number).await; // more than one transaction tells
+    }
+    let first = key::membership(&house.network, &host(1));
+    house.when_asked(61, house.service.store.transaction().put(&first, &house.membership(1, None)));
+    let outcomes = house.down(house.service.peers(&house.network).await.expect("peers")).await.expect("is wished");
+    assert!(outcomes.iter().all(|peer| peer.outcome == Outcome::Offline), "{outcomes:?}");
+    let now = house.service.membership(&house.network, &host(1)).await.expect("a member").value;
+    assert_eq!(now.desired_state, DesiredState::Up);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_membership_that_cannot_be_read_any_more_is_not_one_that_was_left() {
+    let house = House::new().await;
+    let peers = house.service.peers(&house.network).await.expect("peers");
+    let damaged = Membership { public_key: PublicKey([0; 32]), ..house.membership(1, None) };
+    house.service.store.put(&key::membership(&house.network, &host(1)), &damaged).await.expect("writes");
+    let refused = house.down(peers).await;
+    assert!(matches!(refused, Err(CallError::Store(StoreError::Decode { .. }))), "{refused:?}");
+    let others = house.service.peers(&house.network).await.expect("peers");
+    assert_eq!(house.down(others).await.expect("are told").len(), 1);
 }
