@@ -99,7 +99,11 @@ impl Service {
         let Some(PublicKeyOwner { host, .. }) = owner.filter(|owner| owner.network == *network) else {
             return Ok(None);
         };
-        let row = self.peer(network, &host).await?;
+        let row = match self.peer(network, &host).await {
+            Ok(row) => row,
+            Err(CallError::NotFound(_)) => return Ok(None), // it goes at this moment
+            Err(error) => return Err(error),
+        };
         let has = |address: SocketAddr| row.host.facts.endpoints.contains(&endpoint(address));
         let is_same = row.membership.plain
             && row.name() == peer.name
@@ -113,7 +117,7 @@ impl Service {
         Ok(match self.store.get(&key::public_key(public_key)).await? {
             Some(owner) => {
                 let PublicKeyOwner { network, host, .. } = owner.value;
-                CallError::invalid("public_key", format!("is that of {host} in network {network}; make a new key pair"))
+                CallError::exists("public_key", format!("is that of {host} in network {network}; make a new key pair"))
             }
             None => CallError::Conflict("somebody else used the key at the same moment; repeat the call".to_owned()),
         })

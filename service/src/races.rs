@@ -9,7 +9,7 @@ use std::{
 
 use cladnet_model::{
     Allocation, CloudLocation, DesiredState, Hold, Host, HostFacts, HostId, Membership, Network, NetworkDraft,
-    NetworkId, NetworkUpdate, Peer, PublicKey,
+    NetworkId, NetworkUpdate, Peer, PublicKey, PublicKeyOwner,
 };
 use cladnet_store::{EmbeddedOptions, Revision, Store, StoreError, Transaction, key};
 use jiff::Timestamp;
@@ -21,6 +21,7 @@ use crate::{
     error::CallError,
     networks::Deletion,
     peers::{PeerRow, PeerUpdate},
+    plain::PlainPeer,
 };
 
 const SPACE: &str = "10.0.0.0/24";
@@ -256,4 +257,14 @@ async fn a_membership_that_cannot_be_read_any_more_is_not_one_that_was_left() {
     assert!(matches!(refused, Err(CallError::Store(StoreError::Decode { .. }))), "{refused:?}");
     let others = house.service.peers(&house.network).await.expect("peers");
     assert_eq!(house.down(others).await.expect("are told").len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_whose_peer_goes_at_the_same_moment_is_somebody_elses() {
+    let house = House::new().await;
+    let owner = PublicKeyOwner { network: house.network.clone(), host: host(9), token: None };
+    let public_key = PublicKey([9; 32]);
+    house.service.store.create(&key::public_key(&public_key), &owner).await.expect("writes");
+    let peer = PlainPeer { name: "laptop".to_owned(), public_key, labels: Default::default(), endpoint: None };
+    refused(house.service.create_plain_peer(&house.network, peer, "test").await, "public_key", "host-9");
 }

@@ -64,7 +64,7 @@ fn an_exported_file_is_a_snapshot_that_its_own_command_renews() {
     assert!(renewed.contains(command), "{renewed}");
     assert_eq!(server.json(&["peer", "list", "prod"])["peers"].as_array().map(Vec::len), Some(2), "no second laptop");
     let place = ["peer", "export", "prod", "my laptop", "--endpoint", "203.0.113.7:1", "--public-key", key];
-    server.run(&place).refused(2, &["public_key"]);
+    server.run(&place).refused(4, &["public_key"]);
 }
 
 #[test]
@@ -123,7 +123,7 @@ fn bad_input_is_refused_and_nothing_is_made() {
     assert!(server.run(&["peer", "list", "prod"]).ok().stdout.starts_with("no peers"));
 
     export(&["prod", "laptop", "--public-key", PUBLIC_KEY]).ok();
-    export(&["prod", "other", "--public-key", PUBLIC_KEY]).refused(2, &["public_key"]);
+    export(&["prod", "other", "--public-key", PUBLIC_KEY]).refused(4, &["public_key"]);
     server
         .run(&["peer", "update", "prod", "laptop", "--address", "10.0.0.1"])
         .refused(2, &["ipv4_address", "172.20.0.0/24"]);
