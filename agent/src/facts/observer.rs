@@ -19,7 +19,7 @@ use tokio::{
 use tracing::{debug, info, warn};
 
 use super::{
-    Facts,
+    Facts, Observed,
     endpoints::{Known, endpoints},
     location_file, machine,
     metadata::{self, Answer, Places},
@@ -196,10 +196,8 @@ impl Observer {
         if !before.addresses().is_empty() && before.addresses() != self.current.observed.addresses() {
             self.device.kick_all();
         }
-        let left = self.current.observed.left_since(&before);
-        if !left.is_empty() {
+        if leave(&mut self.left, &before, &self.current.observed) {
             // What the metadata service said is of the former address, and it may go on saying it for a while.
-            self.left = left;
             self.metadata_failures = 0;
             *metadata_at = Some(Instant::now());
         }
@@ -327,6 +325,18 @@ impl Observer {
     }
 }
 
+/// Keeps the addresses that were left at the last change, without those that we are seen at again; true if this is a change.
+fn leave(left: &mut Vec<IpAddr>, before: &Observed, now: &Observed) -> bool {
+    let leaving = now.left_since(before);
+    let is_change = !leaving.is_empty();
+    if is_change {
+        *left = leaving;
+    }
+    let seen = now.addresses();
+    left.retain(|address| seen.iter().all(|seen| seen.ip() != *address));
+    is_change
+}
+
 /// Whom to ask: what the services' names stand for now. An error is not an empty answer: after one the former servers stay as well.
 fn servers(answers: Vec<io::Result<Vec<SocketAddr>>>, former: &[SocketAddr]) -> Vec<SocketAddr> {
     let former = if answers.iter().any(Result::is_err) { former } else { &[] };
@@ -349,6 +359,21 @@ async fn until(at: Option<Instant>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_address_that_we_are_seen_at_again_was_not_left() {
+        let seen_at = |seen: &[&str]| Observed::by_servers(seen.iter().map(|seen| seen.parse().expect("address")));
+        let (first, second) = ("203.0.113.1:8055", "203.0.113.2:8055");
+        let former = ["203.0.113.1".parse::<IpAddr>().expect("address")];
+        let (before, moved) = (seen_at(&[first]), seen_at(&[second]));
+        let mut left = Vec::new();
+        assert!(leave(&mut left, &before, &moved));
+        assert_eq!(left, former);
+        assert!(!leave(&mut left, &moved, &moved));
+        assert_eq!(left, former, "and stays left");
+        assert!(!leave(&mut left, &moved, &seen_at(&[second, first])), "another server sees it");
+        assert!(left.is_empty());
+    }
 
     #[test]
     fn a_name_that_is_not_resolved_keeps_the_servers_of_before() {
