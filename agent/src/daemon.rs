@@ -130,7 +130,7 @@ async fn serve(config: Arc<Config>, state: StateDir, _lock: Lock) -> Result<(), 
     let inputs = Inputs { identity: identity_seen, facts, moved, statuses: statuses_seen, results: results_seen };
     let serving = agent.clone();
     let tasks = [
-        tokio::spawn(server::serve(listener, move |request| serving.clone().answer(request))),
+        tokio::spawn(server::serve(listener, move |request, caller| serving.clone().answer(request, caller))),
         tokio::spawn(sync::run(inputs, agent.clone())),
         tokio::spawn(agent.clone().keep_saved()),
         tokio::spawn(agent.clone().follow_facts()),

@@ -1,12 +1,20 @@
 //! The daemon's side of the control socket: accepts root's connections, reads one request, writes one response.
 
-use std::{fs, future::Future, io, os::unix::fs::PermissionsExt as _, path::Path, sync::Arc, time::Duration};
+use std::{
+    fs,
+    future::{Future, pending},
+    io,
+    os::unix::fs::PermissionsExt as _,
+    path::Path,
+    sync::Arc,
+    time::Duration,
+};
 
 use nix::unistd::geteuid;
 use tokio::{
     io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader},
     net::{UnixListener, UnixStream},
-    sync::Semaphore,
+    sync::{Semaphore, oneshot},
     time::timeout,
 };
 use tracing::{debug, warn};
@@ -37,10 +45,20 @@ pub(crate) fn bind(socket: &Path) -> io::Result<UnixListener> {
     Ok(listener)
 }
 
+/// Tells a request's handler that its caller has hung up. A handler that has begun to change something goes on.
+pub(crate) struct Caller(oneshot::Receiver<()>);
+
+impl Caller {
+    /// Waits until it is gone.
+    pub(crate) async fn gone(mut self) {
+        let _ = (&mut self.0).await;
+    }
+}
+
 /// Answers requests until the task is dropped.
 pub(crate) async fn serve<H, F>(listener: UnixListener, handle: H)
 where
-    H: Fn(Request) -> F + Clone + Send + 'static,
+    H: Fn(Request, Caller) -> F + Clone + Send + 'static,
     F: Future<Output = Response> + Send,
 {
     let slots = Arc::new(Semaphore::new(MAX_CONNECTIONS));
@@ -66,7 +84,7 @@ where
 
 async fn converse<H, F>(stream: UnixStream, handle: H) -> io::Result<()>
 where
-    H: Fn(Request) -> F,
+    H: Fn(Request, Caller) -> F,
     F: Future<Output = Response>,
 {
     let caller = stream.peer_cred()?.uid();
@@ -76,7 +94,18 @@ where
         let mut reader = BufReader::new(reader.take(MAX_LINE as u64));
         timeout(READ_TIMEOUT, reader.read_until(b'\n', &mut line)).await??;
         match serde_json::from_slice(&line) {
-            Ok(request) => handle(request).await,
+            Ok(request) => {
+                let (present, caller) = oneshot::channel();
+                let hang_up = async {
+                    while reader.read_u8().await.is_ok() {} // it has nothing more to say
+                    drop(present);
+                    pending().await
+                };
+                tokio::select! {
+                    response = handle(request, Caller(caller)) => response,
+                    response = hang_up => response,
+                }
+            }
             Err(error) => Response::Error(Failure::new(Kind::Usage, format!("not a request: {error}"))),
         }
     } else {
@@ -97,7 +126,7 @@ mod tests {
     use super::*;
     use crate::control::{Reply, client};
 
-    async fn echo(request: Request) -> Response {
+    async fn echo(request: Request, _: Caller) -> Response {
         match request {
             Request::Status => Response::Ok(Box::new(Reply::Netcheck(Vec::new()))),
             _ => Response::Error(Failure::new(Kind::NotFound, "nothing but its status".to_owned())),
@@ -116,6 +145,33 @@ mod tests {
         assert_eq!(failure.kind, Kind::NotFound);
         let mode = |path: &Path| fs::metadata(path).expect("metadata").permissions().mode() & 0o777;
         assert_eq!((mode(&socket), mode(socket.parent().expect("parent"))), (0o600, 0o700));
+        serving.abort();
+    }
+
+    #[tokio::test]
+    async fn a_handler_hears_that_its_caller_is_gone_and_may_go_on() {
+        let dir = tempfile::tempdir().expect("temporary directory");
+        let socket = dir.path().join("control.sock");
+        let (sender, mut heard) = tokio::sync::mpsc::channel(2);
+        let handle = move |_: Request, caller: Caller| {
+            let sender = sender.clone();
+            async move {
+                sender.send("asked").await.expect("is heard");
+                caller.gone().await;
+                tokio::task::yield_now().await;
+                sender.send("gone").await.expect("is heard");
+                Response::Ok(Box::new(Reply::Netcheck(Vec::new())))
+            }
+        };
+        let serving = tokio::spawn(serve(bind(&socket).expect("bind"), handle));
+        let patience = Duration::from_secs(5);
+        let asking = async { client::ask(&socket, &Request::Status, patience).await.map(drop) };
+        let asked = tokio::select! {
+            asked = heard.recv() => asked,
+            answer = asking => panic!("answered: {answer:?}"),
+        };
+        assert_eq!(asked, Some("asked"));
+        assert_eq!(timeout(patience, heard.recv()).await, Ok(Some("gone")));
         serving.abort();
     }
 

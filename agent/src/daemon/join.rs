@@ -17,7 +17,7 @@ use super::{
     membership::Membership,
 };
 use crate::{
-    control::{Reply, protocol::NetworkStatus},
+    control::{Reply, protocol::NetworkStatus, server::Caller},
     enrol::{self, EnrolError},
     facts::machine,
     failure::{Failure, Kind},
@@ -25,8 +25,15 @@ use crate::{
 };
 
 impl Agent {
-    /// Becomes a member of the token's network and waits for its interface; `wait` is for both.
-    pub(super) async fn join(&self, services: &[String], token: &str, wait: Duration) -> Result<Reply, Failure> {
+    /// Becomes a member of the token's network and waits for its interface; `wait` is for both. Nobody is asked any more
+    /// when the caller is gone: the next one shall not wait for a join that nobody waits for.
+    pub(super) async fn join(
+        &self,
+        services: &[String],
+        token: &str,
+        wait: Duration,
+        caller: Caller,
+    ) -> Result<Reply, Failure> {
         let services = services.iter().map(|url| url.parse()).collect::<Result<Vec<ServiceUrl>, _>>();
         let services = services.map_err(|error| Failure::new(Kind::Usage, format!("service URL {error}")))?;
         let token: JoinToken = token.parse().map_err(|error| Failure::new(Kind::Usage, format!("token {error}")))?;
@@ -40,14 +47,19 @@ impl Agent {
                 known.extend(services.iter().filter(|s| !known.contains(s)).cloned().collect::<Vec<_>>())
             });
             let ask = || self.ask_to_join(&services, &token, &pending, identity.clone());
-            match enrol::until(deadline, ask).await {
-                Ok((identity, network)) => self.adopt(identity, network, pending).await?,
-                Err(error) => {
-                    if !error.is_uncertain() {
+            let asked = tokio::select! {
+                asked = enrol::until(deadline, ask) => Some(asked),
+                () = caller.gone() => None, // what became of the last attempt is not known: its keys stay
+            };
+            match asked {
+                Some(Ok((identity, network))) => self.adopt(identity, network, pending).await?,
+                failed => {
+                    if matches!(&failed, Some(Err(error)) if !error.is_uncertain()) {
                         self.on_disk(|| self.state.forget_pending())?;
                     }
                     self.services.send_replace(self.core.lock().await.services());
-                    return Err(error.into());
+                    let gone = || Failure::new(Kind::Failed, "whoever asked to join is gone".to_owned());
+                    return Err(failed.and_then(Result::err).map_or_else(gone, Failure::from));
                 }
             }
         };

@@ -14,6 +14,7 @@ use crate::{
     control::{
         Reply, Request, Response,
         protocol::{HostStatus, PathStatus, PeerStatus, PingReport, Status},
+        server::Caller,
     },
     failure::{Failure, Kind, chain},
     netcheck,
@@ -26,10 +27,10 @@ use crate::{
 const MEASURE: Duration = Duration::from_secs(3);
 
 impl Agent {
-    pub(super) async fn answer(self: Arc<Self>, request: Request) -> Response {
+    pub(super) async fn answer(self: Arc<Self>, request: Request, caller: Caller) -> Response {
         let reply = match request {
             Request::Join { services, token, wait_ms } => {
-                self.join(&services, &token, Duration::from_millis(wait_ms)).await
+                self.join(&services, &token, Duration::from_millis(wait_ms), caller).await
             }
             Request::Up { network } => self.wish(network, DesiredState::Up).await,
             Request::Down { network } => self.wish(network, DesiredState::Down).await,
