@@ -1,7 +1,8 @@
 //! The first start: several replicas at once make one installation, and the key is told once.
 
-use std::os::unix::fs::PermissionsExt as _;
+use std::{fs::Permissions, os::unix::fs::PermissionsExt as _};
 
+use cladnet_model::{ApiKeyText, Secret};
 use cladnet_service::{BootstrapError, CertificateFiles, Config, Server, StartError};
 use cladnet_store::{EmbeddedOptions, Store};
 
@@ -38,6 +39,25 @@ async fn the_first_key_is_written_to_a_private_file_that_was_not_there() {
     drop(server);
     Server::bind(config(), store).await.expect("a later start leaves the file alone");
     assert_eq!(std::fs::read_to_string(&path).expect("reads"), written);
+}
+
+#[tokio::test]
+async fn a_start_goes_on_with_the_private_key_file_of_one_that_was_interrupted() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let store = Store::open_embedded(EmbeddedOptions::new(directory.path())).await.expect("a store");
+    let path = directory.path().join("admin.key");
+    let left = ApiKeyText::new([1; 10], Secret::new([2; 32]));
+    std::fs::write(&path, format!("{left}\n")).expect("writes");
+    let bind = || Server::bind(Config { admin_key_file: Some(path.clone()), ..free_ports() }, store.clone());
+    let allow = |mode| std::fs::set_permissions(&path, Permissions::from_mode(mode)).expect("sets the mode");
+    allow(0o644);
+    let error = bind().await.err().expect("others may have read it");
+    assert!(matches!(error, StartError::Bootstrap(BootstrapError::KeyFile { .. })), "{error}");
+    allow(0o600);
+    assert_eq!(bind().await.expect("starts").first_key(), Some(&left));
+    let record = store.get(&cladnet_store::key::api_key(left.id())).await.expect("reads").expect("is there").value;
+    assert_eq!(record.secret_hash, left.secret_hash());
+    assert_eq!(std::fs::read_to_string(&path).expect("reads").trim(), left.to_string());
 }
 
 #[tokio::test]
