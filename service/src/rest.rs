@@ -25,6 +25,7 @@ use axum::{
 };
 use futures_util::StreamExt;
 use http::{StatusCode, header, uri::PathAndQuery};
+use http_body_util::{BodyExt as _, Limited};
 use prost_reflect::{DescriptorPool, DynamicMessage, SerializeOptions};
 use tokio::time::timeout;
 use tonic::{Status, client::Grpc};
@@ -44,6 +45,9 @@ const UNWANTED_LIMIT: usize = 16 * 1024;
 
 /// How long such a body may take.
 const UNWANTED_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Most that is read of a body after what was too much of it. A client that sends still more may lose the answer.
+const EXCESS_LIMIT: usize = 8 * 1024 * 1024;
 
 const JSON: SerializeOptions = SerializeOptions::new().skip_default_fields(false);
 
@@ -123,10 +127,11 @@ async fn call(
     Ok(([(header::CONTENT_TYPE, "application/json")], json(&answer)?).into_response())
 }
 
-pub(crate) async fn read(body: Body, limit: usize) -> Result<Bytes, Problem> {
-    match timeout(BODY_TIMEOUT, axum::body::to_bytes(body, limit)).await {
-        Ok(Ok(body)) => Ok(body),
+pub(crate) async fn read(mut body: Body, limit: usize) -> Result<Bytes, Problem> {
+    match timeout(BODY_TIMEOUT, Limited::new(&mut body, limit).collect()).await {
+        Ok(Ok(read)) => Ok(read.to_bytes()),
         Ok(Err(_)) => {
+            drain(body, EXCESS_LIMIT, BODY_TIMEOUT).await;
             let detail = format!("the body is larger than {limit} bytes or was cut off");
             Err(Problem::new(StatusCode::PAYLOAD_TOO_LARGE, detail))
         }
@@ -137,9 +142,18 @@ pub(crate) async fn read(body: Body, limit: usize) -> Result<Bytes, Problem> {
     }
 }
 
-/// An answer that comes before a short body has gone out breaks the stream of some HTTP/2 clients (curl 7.88 with error 92).
+/// Reads what is short of a body that nobody wants.
 pub(crate) async fn throw_away(body: Body) {
-    let _ = timeout(UNWANTED_TIMEOUT, axum::body::to_bytes(body, UNWANTED_LIMIT)).await;
+    drain(body, UNWANTED_LIMIT, UNWANTED_TIMEOUT).await;
+}
+
+/// Reads and forgets, within limits. An answer that comes before the body has gone out breaks the stream of some HTTP/2
+/// clients (curl 7.88 with error 92).
+async fn drain(body: Body, limit: usize, time: Duration) {
+    let mut body = Limited::new(body, limit);
+    let drained = async { while let Some(Ok(_)) = body.frame().await {} };
+    // Whoever sends more than that gets the answer all the same, if they still listen.
+    let _ = timeout(time, drained).await;
 }
 
 fn message(
@@ -177,4 +191,34 @@ fn json(message: &DynamicMessage) -> Result<String, Problem> {
         .ok()
         .and_then(|()| String::from_utf8(text).ok())
         .ok_or_else(|| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "the answer cannot be written as JSON"))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use futures_util::stream;
+
+    use super::*;
+
+    /// What is answered to a body of so many pieces of 1 KiB, and how many of them were read.
+    async fn answer(pieces: usize, limit: usize) -> (Option<StatusCode>, usize) {
+        let taken = Arc::new(AtomicUsize::new(0));
+        let count = taken.clone();
+        let pieces = stream::iter(0..pieces).map(move |_| {
+            count.fetch_add(1, Ordering::Relaxed);
+            Ok::<_, Infallible>(vec![0; 1024])
+        });
+        let read = read(Body::from_stream(pieces), limit).await;
+        (read.err().map(|problem| problem.status), taken.load(Ordering::Relaxed))
+    }
+
+    #[tokio::test]
+    async fn a_body_that_is_too_large_is_read_before_it_is_refused_but_not_without_end() {
+        assert_eq!(answer(4, 4 * 1024).await, (None, 4));
+        assert_eq!(answer(100, 4 * 1024).await, (Some(StatusCode::PAYLOAD_TOO_LARGE), 100));
+        let (refused, taken) = answer(2 * EXCESS_LIMIT / 1024, 4 * 1024).await;
+        assert_eq!(refused, Some(StatusCode::PAYLOAD_TOO_LARGE));
+        assert!(taken <= EXCESS_LIMIT / 1024 + 8, "{taken} KiB were read");
+    }
 }
