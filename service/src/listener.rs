@@ -7,6 +7,7 @@ mod crowd;
 use std::{io::ErrorKind, net::SocketAddr, sync::Arc, time::Duration};
 
 use axum::Router;
+use cladnet_pki::certificate_spki_sha256;
 use rustls::pki_types::CertificateDer;
 use tokio::{
     net::{TcpListener, TcpStream},
@@ -17,7 +18,7 @@ use tracing::{debug, info, warn};
 
 use self::{
     conversation::converse,
-    crowd::{Crowd, Place},
+    crowd::{Crowd, Group, Place},
 };
 use crate::{Connection, tls::ServerTls};
 
@@ -108,15 +109,17 @@ async fn welcome(
     }
 }
 
-/// Whether the connection may stay: one with a certificate that was verified always, another if its network has a seat left.
+/// Whether the connection may stay: if its host has a seat left, or without a certificate its network.
 async fn seated(place: &mut Place, connection: &Connection, shutdown: &CancellationToken) -> bool {
-    if connection.certificate.is_some() {
-        place.recognise();
-        return true;
-    }
-    let seated = shutdown.run_until_cancelled(place.seat()).await.unwrap_or(false);
+    let remote = connection.remote;
+    let group = match connection.certificate.as_ref().map(|leaf| certificate_spki_sha256(leaf)) {
+        Some(Ok(key)) => Group::Host(key),
+        // It was verified, so this does not happen; a certificate that nobody can read is worth nothing.
+        Some(Err(_)) | None => Group::strangers(remote.ip()),
+    };
+    let seated = shutdown.run_until_cancelled(place.seat(group)).await.unwrap_or(false);
     if !seated {
-        debug!(remote = %connection.remote, "connection refused: its network has too many");
+        debug!(%remote, ?group, "connection refused: there are too many of its kind");
     }
     seated
 }
@@ -147,5 +150,18 @@ mod tests {
         }
         let come = timeout(crowd::SEAT_WAIT / 2, agent.sync(&replica)).await.expect("it waits for a seat");
         come.expect("its certificate is its ticket");
+    }
+
+    #[tokio::test]
+    async fn a_certificate_is_a_ticket_for_a_few_seats_only() {
+        let house = House::with_network("n").await;
+        let replica = house.replica().await;
+        let token = house.token("n", 1, replica.ca).await;
+        let agent = Machine::new().agent(&replica, &token).await;
+        let mut wires = Vec::new();
+        for _ in 0..crowd::HOST {
+            wires.push(timeout(crowd::SEAT_WAIT / 2, agent.client(&replica)).await.expect("it waits for a seat"));
+        }
+        timeout(crowd::SEAT_WAIT / 2, agent.sync(&replica)).await.err().expect("it has no share");
     }
 }

@@ -1,10 +1,11 @@
-//! How many connections there are: in all, and from one network of addresses. Whoever shows a certificate of ours is an
-//! agent and counts in all only; so agents behind one NAT never stand in each other's way, nor does anybody else in theirs.
+//! How many connections there are: in all, from one network of addresses, and of one host. Whoever shows a certificate of
+//! ours is counted with it and not where they come from; so agents behind one NAT never stand in each other's way, nor does
+//! anybody else in theirs, and no certificate is worth more than a few places, not even that of a host that was removed.
 
 use std::{
     collections::HashMap,
     net::IpAddr,
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, MutexGuard},
     time::Duration,
 };
 
@@ -28,42 +29,72 @@ const ARRIVING: usize = 1_024;
 /// others wait for it meanwhile. With a 32nd of all places, no single network keeps the rest of the world out.
 pub(super) const ANONYMOUS: usize = 256;
 
+/// Connections that have shown the certificate of one host. Its agent needs one for its stream and one for a call now and
+/// then; the others are for those that broke and whose end has not been noticed yet.
+pub(super) const HOST: usize = 8;
+
 /// How long a connection waits for one of those seats: a thousand enrolments are over by then.
 pub(super) const SEAT_WAIT: Duration = Duration::from_secs(15);
+
+/// Connections that share a number of seats.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) enum Group {
+    /// From a network of addresses, still on their way to a seat.
+    Arriving(IpAddr),
+    /// From a network of addresses, without a certificate.
+    Strangers(IpAddr),
+    /// Of the host whose key has this hash.
+    Host([u8; 32]),
+}
+
+impl Group {
+    /// Those who come from near `address` and show nothing.
+    pub(super) fn strangers(address: IpAddr) -> Self {
+        Self::Strangers(neighbourhood(address))
+    }
+
+    fn seats(self) -> usize {
+        match self {
+            Self::Arriving(_) => ARRIVING,
+            Self::Strangers(_) => ANONYMOUS,
+            Self::Host(_) => HOST,
+        }
+    }
+}
 
 /// Counts the connections that stand.
 #[derive(Debug, Clone)]
 pub(super) struct Crowd {
     room: Arc<Semaphore>,
-    networks: Arc<Mutex<HashMap<IpAddr, Arc<Shares>>>>,
+    groups: Arc<Mutex<HashMap<Group, Seats>>>,
 }
 
-/// What one network of addresses may have.
+/// What a group has, and how many sit there or wait.
 #[derive(Debug)]
-struct Shares {
-    arriving: Arc<Semaphore>,
-    anonymous: Arc<Semaphore>,
+struct Seats {
+    free: Arc<Semaphore>,
+    users: usize,
+}
+
+/// One of the users of a group's seats until this is dropped.
+#[derive(Debug)]
+struct User {
+    free: Arc<Semaphore>,
+    group: Group,
+    crowd: Crowd,
 }
 
 /// A connection that is counted until this is dropped.
 #[derive(Debug)]
 pub(super) struct Place {
+    _seat: OwnedSemaphorePermit,
+    user: User,
     _room: OwnedSemaphorePermit,
-    origin: Option<Origin>,
-}
-
-/// A connection that is counted among those of its network.
-#[derive(Debug)]
-struct Origin {
-    _share: OwnedSemaphorePermit,
-    shares: Arc<Shares>,
-    address: IpAddr,
-    crowd: Crowd,
 }
 
 impl Crowd {
     pub(super) fn new() -> Self {
-        Self { room: Arc::new(Semaphore::new(CONNECTIONS)), networks: Arc::default() }
+        Self { room: Arc::new(Semaphore::new(CONNECTIONS)), groups: Arc::default() }
     }
 
     /// Waits until there is room for one more.
@@ -73,32 +104,31 @@ impl Crowd {
 
     /// Counts a connection that has just come; none if too many of its network have.
     pub(super) fn arrive(&self, room: OwnedSemaphorePermit, from: IpAddr) -> Option<Place> {
-        let address = neighbourhood(from);
-        let mut networks = self.networks.lock().expect("no holder of this lock panics");
-        let shares = networks.entry(address).or_default().clone();
-        let share = shares.arriving.clone().try_acquire_owned().ok()?;
-        Some(Place { _room: room, origin: Some(Origin { _share: share, shares, address, crowd: self.clone() }) })
+        let user = self.user(Group::Arriving(neighbourhood(from)));
+        let seat = user.free.clone().try_acquire_owned().ok()?;
+        Some(Place { _seat: seat, user, _room: room })
     }
-}
 
-impl Default for Shares {
-    fn default() -> Self {
-        Self { arriving: Arc::new(Semaphore::new(ARRIVING)), anonymous: Arc::new(Semaphore::new(ANONYMOUS)) }
+    fn user(&self, group: Group) -> User {
+        let mut groups = self.groups();
+        let new = || Seats { free: Arc::new(Semaphore::new(group.seats())), users: 0 };
+        let seats = groups.entry(group).or_insert_with(new);
+        seats.users += 1;
+        User { free: seats.free.clone(), group, crowd: self.clone() }
+    }
+
+    fn groups(&self) -> MutexGuard<'_, HashMap<Group, Seats>> {
+        self.groups.lock().expect("no holder of this lock panics")
     }
 }
 
 impl Place {
-    /// The connection has shown a certificate of ours: where it comes from does not matter.
-    pub(super) fn recognise(&mut self) {
-        self.origin = None;
-    }
-
-    /// The connection has shown no certificate: waits for a seat among its network's; false if none came free.
-    pub(super) async fn seat(&mut self) -> bool {
-        let Some(origin) = &mut self.origin else { return true };
-        match timeout(SEAT_WAIT, origin.shares.anonymous.clone().acquire_owned()).await {
+    /// Waits for a seat of `group`; false if none came free.
+    pub(super) async fn seat(&mut self, group: Group) -> bool {
+        let user = self.user.crowd.user(group);
+        match timeout(SEAT_WAIT, user.free.clone().acquire_owned()).await {
             Ok(Ok(seat)) => {
-                origin._share = seat;
+                (self._seat, self.user) = (seat, user);
                 true
             }
             _ => false,
@@ -106,12 +136,14 @@ impl Place {
     }
 }
 
-impl Drop for Origin {
+impl Drop for User {
     fn drop(&mut self) {
-        let mut networks = self.crowd.networks.lock().expect("no holder of this lock panics");
-        // The map's and this one: nobody else of this network is here, and nobody comes while the lock is held.
-        if Arc::strong_count(&self.shares) == 2 {
-            networks.remove(&self.address);
+        let mut groups = self.crowd.groups();
+        if let Some(seats) = groups.get_mut(&self.group) {
+            seats.users -= 1;
+            if seats.users == 0 {
+                groups.remove(&self.group);
+            }
         }
     }
 }
@@ -126,7 +158,7 @@ mod tests {
 
     async fn seated(crowd: &Crowd, from: &str) -> Option<Place> {
         let mut place = arrive(crowd, from).await?;
-        place.seat().await.then_some(place)
+        place.seat(Group::strangers(from.parse().expect("an address"))).await.then_some(place)
     }
 
     #[tokio::test(start_paused = true)]
@@ -145,7 +177,7 @@ mod tests {
             places.pop();
             assert!(seated(&crowd, neighbour).await.is_some());
             places.clear();
-            assert!(crowd.networks.lock().expect("not poisoned").is_empty(), "nothing is remembered of the gone");
+            assert!(crowd.groups().is_empty(), "nothing is remembered of the gone");
             assert_eq!(crowd.room.available_permits(), CONNECTIONS);
         }
     }
@@ -158,21 +190,33 @@ mod tests {
             places.push(seated(&crowd, "198.51.100.1").await.expect("a seat"));
         }
         let mut waiting = arrive(&crowd, "198.51.100.2").await.expect("arrives");
-        let (came, ()) = tokio::join!(waiting.seat(), async { drop(places.pop()) });
+        let (came, ()) = tokio::join!(waiting.seat(places[0].user.group), async { drop(places.pop()) });
         assert!(came);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn the_recognised_are_counted_in_all_only() {
+    async fn a_host_has_its_share_wherever_it_comes_from_and_takes_none_of_others() {
         let crowd = Crowd::new();
+        let of_host = async |host: u8, from: &str| {
+            let mut place = arrive(&crowd, from).await.expect("arrives");
+            place.seat(Group::Host([host; 32])).await.then_some(place)
+        };
         let mut places = Vec::new();
-        for _ in 0..2 * ARRIVING {
-            let mut place = arrive(&crowd, "198.51.100.1").await.expect("the others have been recognised");
-            place.recognise();
-            places.push(place);
+        for _ in 0..HOST {
+            places.push(of_host(1, "198.51.100.1").await.expect("a seat"));
         }
+        assert!(of_host(1, "198.51.100.1").await.is_none(), "one host would take all places");
+        assert!(of_host(1, "203.0.113.1").await.is_none(), "it is the same host from elsewhere");
         assert!(seated(&crowd, "198.51.100.2").await.is_some());
+        for host in 2..=200 {
+            for _ in 0..HOST {
+                places.push(of_host(host, "198.51.100.1").await.expect("the neighbours have seats of their own"));
+            }
+        }
+        assert!(places.len() > ARRIVING, "whoever has a seat arrives no more");
         assert_eq!(crowd.room.available_permits(), CONNECTIONS - places.len());
+        places.clear();
+        assert!(crowd.groups().is_empty(), "nothing is remembered of the gone");
     }
 
     #[tokio::test]
