@@ -20,6 +20,7 @@ use tracing::info;
 use crate::{
     Connection, Service,
     access::{self, Access},
+    connection::Acquaintance,
     error::CallError,
     in_process::InProcess,
     rate::{Limiter, RateLimit},
@@ -115,7 +116,11 @@ pub(crate) async fn admit(
     if let Err(error) = &caller {
         info!(rpc, from = connection.map(|connection| tracing::field::display(connection.remote)), %error, "call refused");
     }
-    Ok(Admission { rpc, caller: caller.map_err(|error| counted(service, extensions, error))? })
+    let caller = caller.map_err(|error| counted(service, extensions, error))?;
+    if let (Some(_), Some(acquaintance)) = (&caller, extensions.get::<Acquaintance>()) {
+        acquaintance.make();
+    }
+    Ok(Admission { rpc, caller })
 }
 
 /// Counts a wrong credential of whoever is at the other end; who has shown too many is told to wait instead.

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 
 use rustls::pki_types::CertificateDer;
+use tokio_util::sync::CancellationToken;
 
 /// Put into the extensions of every request by the listener; REST transcoding copies it into the gRPC request it makes.
 #[derive(Debug, Clone)]
@@ -14,4 +15,21 @@ pub struct Connection {
     pub certificate: Option<CertificateDer<'static>>,
     /// Arrived without TLS, on the loopback listener for `cbnet.v1`.
     pub insecure: bool,
+}
+
+/// Whether somebody whom we know uses a connection; in the extensions of every request beside [`Connection`]. The requests
+/// of strangers have a deadline.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Acquaintance(CancellationToken);
+
+impl Acquaintance {
+    /// The caller has shown a credential that is good.
+    pub(crate) fn make(&self) {
+        self.0.cancel();
+    }
+
+    /// Waits until one was shown.
+    pub(crate) async fn made(&self) {
+        self.0.cancelled().await;
+    }
 }

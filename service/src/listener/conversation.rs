@@ -1,7 +1,9 @@
 //! HTTP over one connection, from the first request to the last. Whoever asks nothing for too long has to go; a request
-//! lasts until its answer has been read to the end, so a stream is one for as long as it is open.
+//! lasts until its answer has been read to the end, so a stream is one for as long as it is open. A connection on which
+//! nobody has shown who they are ends with the first request that takes too long.
 
 use std::{
+    collections::BTreeMap,
     convert::Infallible,
     future::pending,
     net::SocketAddr,
@@ -21,14 +23,14 @@ use hyper_util::{
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     sync::watch,
-    time::{sleep, timeout},
+    time::{Instant, timeout, timeout_at},
 };
 use tokio_util::sync::CancellationToken;
 use tower::{ServiceExt as _, service_fn};
 use tracing::debug;
 
 use super::DRAIN;
-use crate::Connection;
+use crate::{Connection, connection::Acquaintance};
 
 /// How long the first request of a connection may take, and the headers of each over HTTP/1.1; also how long an idle
 /// HTTP/1.1 connection may stay.
@@ -36,6 +38,8 @@ const HEADER_TIMEOUT: Duration = Duration::from_secs(15);
 /// How long an HTTP/2 connection may stay without a request. A browser or a program that pauses for less keeps its
 /// connection, and opens another one without anybody noticing when it paused for longer; an agent's stream is a request.
 const IDLE: Duration = Duration::from_secs(120);
+/// How long a request of a stranger may last: an enrolment, a question about the interfaces, or a page over a slow line.
+const STRANGERS_REQUEST: Duration = Duration::from_secs(30);
 /// Requests of one HTTP/2 connection at a time.
 const STREAMS: u32 = 256;
 /// Bytes of all headers of a request.
@@ -50,20 +54,30 @@ where
 {
     let remote = connection.remote;
     let (requests, mut in_flight) = watch::channel(Count::default());
-    let service = service_fn(move |request| answer(router.clone(), connection.clone(), requests.clone(), request));
+    let known = Acquaintance::default();
+    if connection.certificate.is_some() {
+        known.make();
+    }
+    let asker = known.clone();
+    let service = service_fn(move |mut request: Request<Incoming>| {
+        request.extensions_mut().insert(connection.clone());
+        request.extensions_mut().insert(asker.clone());
+        answer(router.clone(), requests.clone(), request)
+    });
     let service = TowerToHyperService::new(service);
     let mut served = pin!(http().serve_connection(TokioIo::new(stream), service).into_owned());
     tokio::select! {
         ended = served.as_mut() => return told(remote, ended),
         () = silence(in_flight.clone()) => return debug!(%remote, "connection closed: no request came"),
+        () = outstay(in_flight.clone(), &known) => return debug!(%remote, "connection closed: a stranger's request lasts"),
         () = idleness(&mut in_flight) => debug!(%remote, "connection is idle; asked to end"),
         () = shutdown.cancelled() => {}
     }
-    // What is in flight is finished, and no more is taken.
+    // What is in flight is finished, and no more is taken. Of an idle connection that is an answer which nobody takes.
     served.as_mut().graceful_shutdown();
-    tokio::select! {
-        ended = served => told(remote, ended),
-        () = async { shutdown.cancelled().await; sleep(DRAIN).await } => {}
+    match timeout(DRAIN, served).await {
+        Ok(ended) => told(remote, ended),
+        Err(_) => debug!(%remote, "connection closed: it did not end in time"),
     }
 }
 
@@ -88,7 +102,7 @@ fn http() -> Builder<TokioExecutor> {
 /// Over when the first request does not come in time: neither the choice between the versions of HTTP nor the preface of
 /// HTTP/2 has a limit of its own.
 async fn silence(mut in_flight: watch::Receiver<Count>) {
-    if timeout(HEADER_TIMEOUT, in_flight.wait_for(|count| count.begun)).await.is_ok() {
+    if timeout(HEADER_TIMEOUT, in_flight.wait_for(|count| count.begun > 0)).await.is_ok() {
         pending::<()>().await;
     }
 }
@@ -97,7 +111,7 @@ async fn silence(mut in_flight: watch::Receiver<Count>) {
 async fn idleness(in_flight: &mut watch::Receiver<Count>) {
     loop {
         // The sender lives as long as the connection does; without it there is nothing to be idle.
-        if in_flight.wait_for(|count| count.begun && count.now == 0).await.is_err() {
+        if in_flight.wait_for(|count| count.begun > 0 && count.standing.is_empty()).await.is_err() {
             pending::<()>().await;
         }
         if timeout(IDLE, in_flight.changed()).await.is_err() {
@@ -106,38 +120,65 @@ async fn idleness(in_flight: &mut watch::Receiver<Count>) {
     }
 }
 
+/// Over when nobody has become known and a request has lasted for as long as a stranger's may. The whole connection has to
+/// end then: nothing else reaches an answer that waits until its reader takes more.
+async fn outstay(mut in_flight: watch::Receiver<Count>, known: &Acquaintance) {
+    let outstayed = async {
+        loop {
+            let oldest = in_flight.borrow_and_update().standing.first_key_value().map(|(_, begun)| *begun);
+            match oldest {
+                Some(begun) if timeout_at(begun + STRANGERS_REQUEST, in_flight.changed()).await.is_err() => return,
+                None if in_flight.changed().await.is_err() => pending().await,
+                _ => {}
+            }
+        }
+    };
+    tokio::select! {
+        () = outstayed => {}
+        () = known.made() => pending().await,
+    }
+}
+
 /// Requests of one connection.
 #[derive(Debug, Default)]
 struct Count {
-    /// Whether there has been any.
-    begun: bool,
-    now: usize,
+    begun: u64,
+    /// Those in flight, by number, and when they began.
+    standing: BTreeMap<u64, Instant>,
 }
 
 /// A request that is counted until this is dropped.
-struct InFlight(watch::Sender<Count>);
+struct InFlight {
+    requests: watch::Sender<Count>,
+    number: u64,
+}
 
 impl InFlight {
     fn begin(requests: watch::Sender<Count>) -> Self {
-        requests.send_modify(|count| *count = Count { begun: true, now: count.now + 1 });
-        Self(requests)
+        let mut number = 0;
+        requests.send_modify(|count| {
+            count.begun += 1;
+            number = count.begun;
+            count.standing.insert(number, Instant::now());
+        });
+        Self { requests, number }
     }
 }
 
 impl Drop for InFlight {
     fn drop(&mut self) {
-        self.0.send_modify(|count| count.now -= 1);
+        self.requests.send_modify(|count| {
+            count.standing.remove(&self.number);
+        });
     }
 }
 
 async fn answer(
     router: Router,
-    connection: Connection,
     requests: watch::Sender<Count>,
-    mut request: Request<Incoming>,
+    request: Request<Incoming>,
 ) -> Result<http::Response<Counted>, Infallible> {
     let in_flight = InFlight::begin(requests);
-    request.extensions_mut().insert(connection);
     let response = router.oneshot(request.map(axum::body::Body::new)).await?;
     Ok(response.map(|body| Counted { body, _in_flight: in_flight }))
 }
@@ -170,10 +211,10 @@ impl Body for Counted {
 
 #[cfg(test)]
 mod tests {
-    use axum::{body::Body, routing::get};
+    use axum::{Extension, body::Body, routing::get};
     use futures_util::stream;
     use hyper::client::conn::http2::{SendRequest, handshake};
-    use tokio::task::JoinHandle;
+    use tokio::{task::JoinHandle, time::sleep};
 
     use super::*;
 
@@ -182,7 +223,16 @@ mod tests {
         let (near, far) = tokio::io::duplex(1 << 16);
         let connection = Connection { remote: ([192, 0, 2, 1], 1).into(), certificate: None, insecure: true };
         let endless = || async { Body::from_stream(stream::pending::<Result<Bytes, Infallible>>()) };
-        let router = Router::new().route("/short", get(|| async { "short" })).route("/endless", get(endless));
+        let admitted = async move |Extension(known): Extension<Acquaintance>| {
+            known.make();
+            endless().await
+        };
+        let router = Router::new()
+            .route("/short", get(|| async { "short" }))
+            .route("/endless", get(endless))
+            .route("/silent", get(pending::<()>))
+            .route("/large", get(|| async { vec![0; 1 << 24] }))
+            .route("/admitted", get(admitted));
         let conversation = tokio::spawn(converse(far, connection, router, shutdown.clone()));
         let (client, ours) = handshake(TokioExecutor::new(), TokioIo::new(near)).await.expect("HTTP/2");
         tokio::spawn(ours);
@@ -206,13 +256,45 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_stream_is_in_flight_for_as_long_as_it_is_open() {
+    async fn a_stream_of_somebody_known_is_in_flight_for_as_long_as_it_is_open() {
         let (mut client, conversation) = pair(&CancellationToken::new()).await;
-        let stream = client.send_request(request("/endless")).await.expect("an answer");
+        let stream = client.send_request(request("/admitted")).await.expect("an answer");
         sleep(IDLE * 3).await;
         assert!(!conversation.is_finished(), "the stream was cut");
         drop(stream);
         timeout(IDLE * 2, conversation).await.expect("the idle connection lives").expect("no panic");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_request_of_a_stranger_has_a_deadline() {
+        for path in ["/silent", "/endless"] {
+            let (mut client, conversation) = pair(&CancellationToken::new()).await;
+            let asked = client.send_request(request(path));
+            let answer = tokio::spawn(async move { (asked.await, pending::<()>().await) });
+            sleep(STRANGERS_REQUEST / 2).await;
+            assert!(!conversation.is_finished(), "{path}: the time is not over");
+            timeout(STRANGERS_REQUEST, conversation).await.expect(path).expect("no panic");
+            answer.abort();
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_answer_that_nobody_takes_does_not_keep_a_connection() {
+        let (mut client, conversation) = pair(&CancellationToken::new()).await;
+        let _answer = client.send_request(request("/large")).await.expect("the head of an answer");
+        timeout(IDLE + DRAIN * 2, conversation).await.expect("the connection lives").expect("no panic");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_stranger_may_ask_again_and_again() {
+        let (mut client, conversation) = pair(&CancellationToken::new()).await;
+        let start = Instant::now();
+        while start.elapsed() < STRANGERS_REQUEST * 3 {
+            let answer = client.send_request(request("/short")).await.expect("an answer");
+            sleep(STRANGERS_REQUEST / 3).await;
+            drop(answer);
+        }
+        assert!(!conversation.is_finished(), "no request took too long");
     }
 
     #[tokio::test(start_paused = true)]

@@ -13,6 +13,7 @@ use tower::ServiceExt as _;
 use tracing::warn;
 
 use crate::{
+    connection::Acquaintance,
     request_id::{self, RequestId},
     rest::problem::Problem,
     web::names,
@@ -46,6 +47,10 @@ impl Upstream {
 /// Asks the service; one that cannot be asked is 502.
 pub(super) async fn forward(State(Upstream(channel)): State<Upstream>, request: Request) -> Response {
     let id = RequestId::of(request.extensions());
+    // Who may ask what for how long is for the service to say.
+    if let Some(acquaintance) = request.extensions().get::<Acquaintance>() {
+        acquaintance.make();
+    }
     match channel.oneshot(outgoing(request, &id)).await {
         Ok(mut response) => {
             drop_one_hop(response.headers_mut());
