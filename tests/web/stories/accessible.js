@@ -1,0 +1,181 @@
+/**
+ * Every page in light and dark, on a desk and in a hand: nothing that keeps people out, by axe's rules. Then a network is
+ * made and deleted without a mouse. With `facts.pictures` a picture of every page is left there.
+ */
+
+import assert from 'node:assert/strict';
+import { readFileSync } from 'node:fs';
+import { createRequire } from 'node:module';
+import { join as under } from 'node:path';
+import { addPlainPeer, call, dialog, open, press, row, rows, settled, signIn } from '../acts.js';
+import { until } from '../visit.js';
+import { admin, facts, join } from '../world.js';
+
+const AXE = readFileSync(createRequire(import.meta.url).resolve('axe-core/axe.min.js'), 'utf8');
+const DESK = { width: 1360, height: 850 };
+const PHONE = { width: 390, height: 844 };
+
+/** Each place, and what there is to wait for or to open. */
+const PLACES = {
+  networks: (page) => go(page, 'networks'),
+  'network-new': async (page) => {
+    await go(page, 'networks');
+    await press(page, 'New network');
+    await dialog(page, 'New network').getByText('recommended').waitFor();
+  },
+  peers: async (page) => {
+    await go(page, 'networks', 'prod', 'peers');
+    await row(page, 'Peers', 'one').getByText('tunneling').waitFor();
+  },
+  peer: async (page) => {
+    await go(page, 'networks', 'prod', 'peers');
+    await row(page, 'Peers', 'one').click();
+    await dialog(page, 'one').waitFor();
+  },
+  'peers-down': async (page) => {
+    await go(page, 'networks', 'prod', 'peers');
+    await press(page, 'All down');
+  },
+  'network-edit': async (page) => {
+    await go(page, 'networks', 'prod');
+    await press(page, 'Edit network');
+  },
+  'network-delete': async (page) => {
+    await go(page, 'networks', 'prod');
+    await press(page, 'Delete network');
+  },
+  paths: async (page) => {
+    await go(page, 'networks', 'prod', 'paths');
+    await rows(page, 'Paths').first().waitFor();
+  },
+  'path-why': async (page) => {
+    await go(page, 'networks', 'prod', 'paths');
+    await press(page, 'Why');
+    await page.getByRole('table', { name: 'Candidates' }).waitFor();
+  },
+  connectivity: async (page) => {
+    await go(page, 'networks', 'prod', 'connectivity');
+    await page.locator('figure').nth(1).locator('canvas').first().waitFor();
+  },
+  join: async (page) => {
+    await go(page, 'networks', 'prod', 'join');
+    await press(page, 'Make a token');
+    await page.getByText('The token is shown only now.').waitFor();
+  },
+  'network-events': (page) => go(page, 'networks', 'prod', 'events'),
+  'network-deployments': (page) => go(page, 'networks', 'prod', 'deployments'),
+  deployments: (page) => go(page, 'deployments'),
+  'deployment-new': async (page) => {
+    await go(page, 'networks', 'prod', 'deployments');
+    await press(page, 'New deployment');
+    await page.getByRole('dialog').waitFor();
+  },
+  'host-keys': (page) => go(page, 'host-keys'),
+  events: (page) => go(page, 'events'),
+  'no-peers': (page) => go(page, 'networks', 'staging', 'peers'),
+  'no-network': (page) => go(page, 'networks', 'nowhere'),
+  'no-page': (page) => go(page, 'nowhere'),
+};
+
+export default async function ({ page, context, expected }) {
+  expected.push(/status of 404 .*nowhere/u);
+  await context.addInitScript(AXE);
+  await page.setViewportSize(DESK);
+  await furnish(context);
+  const faults = [];
+  await page.goto('/');
+  await page.getByLabel('API key').waitFor();
+  faults.push(...(await inEveryLight(page, 'sign-in')));
+  await signIn(page);
+  for (const [name, reach] of Object.entries(PLACES)) {
+    await reach(page);
+    faults.push(...(await inEveryLight(page, name)));
+    if (await page.getByRole('dialog').isVisible()) await page.keyboard.press('Escape');
+  }
+  assert.deepEqual(faults, []);
+  await withoutAMouse(page);
+}
+
+async function furnish(context) {
+  await admin('network', 'create', 'prod', '--hosts', '50', '--name', 'Production', '--description', 'Shops and their databases');
+  await admin('network', 'create', 'staging', '--hosts', '10');
+  for (const vm of ['one', 'two']) await join(vm, 'prod');
+  await addPlainPeer(context, 'prod', 'router-1', { site: 'seoul', tier: 'edge' });
+  await until('both agents to answer', async () => {
+    const run = await call(context, 'POST', '/networks/prod/connectivity-tests', { count: 3 });
+    return run.results.filter((pair) => pair.received > 0).length === 2;
+  });
+  await call(context, 'POST', '/networks/prod/connectivity-runs', { count: 3 });
+}
+
+async function go(page, ...segments) {
+  await open(page, ...segments);
+  await settled(page);
+}
+
+/** What axe has against the page as it is, in each light and size. */
+async function inEveryLight(page, name) {
+  const faults = [];
+  for (const [size, viewport] of Object.entries({ desk: DESK, phone: PHONE })) {
+    await page.setViewportSize(viewport);
+    for (const light of ['light', 'dark']) {
+      await page.emulateMedia({ colorScheme: light, reducedMotion: 'reduce' });
+      await page.locator(`html[data-theme=${light}]`).waitFor();
+      await page.evaluate(colouredThrough);
+      // The light changes colours and nothing else.
+      const rules = light === 'dark' ? ['color-contrast'] : undefined;
+      faults.push(...(await axe(page, rules)).map((fault) => `${name}, ${size}, ${light}: ${fault}`));
+      if (size === 'phone' && (await isWiderThanTheScreen(page))) faults.push(`${name}: wider than a phone`);
+      if (facts.pictures) await page.screenshot({ path: under(facts.pictures, `${name}-${size}-${light}.png`) });
+    }
+  }
+  await page.setViewportSize(DESK);
+  return faults;
+}
+
+/** In the page: returns when no colour is on its way to another one. */
+async function colouredThrough() {
+  await new Promise((resolve) => requestAnimationFrame(() => requestAnimationFrame(resolve)));
+  await Promise.allSettled(document.getAnimations().map((animation) => animation.finished));
+}
+
+async function axe(page, rules) {
+  const violations = await page.evaluate(async (only) => {
+    const options = { resultTypes: ['violations'], ...(only && { runOnly: only }) };
+    return (await window.axe.run(document, options)).violations;
+  }, rules);
+  const grave = violations.filter(({ impact }) => impact === 'serious' || impact === 'critical');
+  return grave.flatMap(({ id, nodes }) => nodes.map((node) => `${id}: ${node.target.join(' ')}: ${node.failureSummary}`));
+}
+
+const isWiderThanTheScreen = (page) =>
+  page.evaluate(() => document.documentElement.scrollWidth > document.documentElement.clientWidth);
+
+async function withoutAMouse(page) {
+  await page.reload();
+  await go(page, 'networks');
+  await tabTo(page, page.getByRole('button', { name: 'New network' }));
+  await page.keyboard.press('Enter');
+  await page.keyboard.type('Keyboard');
+  await page.keyboard.press('Tab');
+  await page.keyboard.type('keyboard');
+  await dialog(page, 'New network').getByText('recommended').waitFor();
+  await tabTo(page, page.getByRole('button', { name: 'Create network' }));
+  await page.keyboard.press('Enter');
+  await page.getByRole('heading', { name: 'Keyboard' }).waitFor();
+  await tabTo(page, page.getByRole('button', { name: 'Delete network' }));
+  await page.keyboard.press('Enter');
+  await tabTo(page, dialog(page, 'Delete network').getByRole('button', { name: 'Delete network' }));
+  await page.keyboard.press('Enter');
+  await page.getByText('Network keyboard is gone.').waitFor();
+}
+
+/** Presses Tab until something has the focus. */
+async function tabTo(page, wanted) {
+  await wanted.waitFor();
+  for (let presses = 0; presses < 60; presses += 1) {
+    if (await wanted.evaluate((element) => element === document.activeElement)) return;
+    await page.keyboard.press('Tab');
+  }
+  throw new Error(`Tab never reaches ${wanted}`);
+}
