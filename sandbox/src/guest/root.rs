@@ -200,13 +200,29 @@ fn identity(root: &Path, state: &State, name: &str, vm: &Machine) -> Result<()> 
         hosts += &format!("{} metadata.google.internal metadata\n", metadata::ADDRESSES[0]);
     }
     replace(&root.join("etc/hosts"), &hosts, 0o644)?;
-    for (parent, prefix) in
-        [("etc", "cladnet"), ("var/lib", "cladnet"), ("var/log", "cladnet"), ("etc/ssh", "ssh_host_")]
-    {
+    hide(root)
+}
+
+/// Where a machine keeps what the host's is not to be mistaken for, and how its names begin.
+const HIDDEN: &[(&str, &str)] = &[
+    ("etc", "cladnet"),
+    ("etc/ssh", "ssh_host_"),
+    ("etc/systemd/system", "cladnet"),
+    ("etc/systemd/system/multi-user.target.wants", "cladnet"),
+    ("usr/local/bin", "cladnet"),
+    ("usr/local/sbin", "cladnet"),
+    ("usr/bin", "cladnet"),
+    ("var/lib", "cladnet"),
+    ("var/log", "cladnet"),
+];
+
+fn hide(root: &Path) -> Result<()> {
+    for (parent, prefix) in HIDDEN {
         for entry in fs::read_dir(root.join(parent)).into_iter().flatten().flatten() {
             if entry.file_name().as_encoded_bytes().starts_with(prefix.as_bytes()) {
                 let path = entry.path();
-                let removed = if path.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
+                let is_directory = path.is_dir() && !path.is_symlink();
+                let removed = if is_directory { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
                 removed.doing(|| format!("hide the host's {}", path.display()))?;
             }
         }
@@ -244,6 +260,23 @@ fn make_directory(path: &Path, mode: u32) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_the_host_has_of_cladnet_is_hidden_and_nothing_else() {
+        let root = tempfile::tempdir().unwrap();
+        let of_the_host = ["usr/local/bin/cladnet-agent", "etc/systemd/system/cladnet-agent.service", "etc/cladnet/x"];
+        let of_others = ["usr/local/bin/other", "etc/systemd/system/other.service", "etc/ssh/sshd_config"];
+        for file in of_the_host.iter().chain(&of_others) {
+            let path = root.path().join(file);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, "").unwrap();
+        }
+        let link = root.path().join("usr/local/bin/cladnet");
+        symlink(root.path().join("etc/ssh"), &link).unwrap();
+        hide(root.path()).unwrap();
+        assert!(of_the_host.iter().all(|file| !root.path().join(file).exists()) && !link.is_symlink());
+        assert!(of_others.iter().all(|file| root.path().join(file).exists()), "what a link names stays too");
+    }
 
     #[test]
     fn only_disks_of_the_host_are_inherited() {
