@@ -3,6 +3,7 @@
 //! A world is destroyed when it is dropped. With `CLADNET_KEEP=1` it stays, and says how to enter it and how to destroy it.
 
 mod admin;
+mod deployment;
 mod servers;
 mod vm;
 
@@ -16,6 +17,7 @@ use cladnet_sandbox::{Sandbox, Topology, Vm};
 use tempfile::TempDir;
 
 pub use admin::{Admin, Answer};
+pub use deployment::{Deployed, HostsFile, SSH_USER, SshKey, Target};
 pub use servers::{SERVICE_PORT, Servers};
 
 /// The machine of every topology here that runs the control plane.
@@ -28,6 +30,8 @@ pub const AGENT: &str = "cladnet-agent";
 pub struct World {
     sandbox: Sandbox,
     servers: Servers,
+    /// Whether agents come by SSH: then there is a provisioner.
+    deploys: bool,
     /// The admin's key and the CA's certificate, on the host.
     work: TempDir,
     keep: bool,
@@ -39,7 +43,7 @@ impl World {
         let sandbox = Sandbox::create(topology).context("could not raise the sandbox")?;
         let work = tempfile::Builder::new().prefix("cladnet-world-").tempdir().context("no temporary directory")?;
         let keep = env::var_os("CLADNET_KEEP").is_some();
-        let world = Self { sandbox, servers, work, keep };
+        let world = Self { sandbox, servers, deploys: topology.ssh.is_some(), work, keep };
         if let Err(error) = world.start_servers() {
             let logs = world.save_logs()?;
             return Err(error.context(format!("could not start the control plane; logs: {}", logs.display())));

@@ -1,6 +1,6 @@
 //! The admin's side: the command `cladnet` on the host, with the first key.
 
-use std::process::{Command, Output};
+use std::process::{Child, Command, Output, Stdio};
 
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
@@ -68,6 +68,11 @@ impl Admin<'_> {
         }
         serde_json::from_slice(&output.stdout)
             .with_context(|| format!("cladnet {} printed no JSON", arguments.join(" ")))
+    }
+
+    /// Begins the command; what it prints is seen at once.
+    pub fn start<'s>(&self, arguments: impl IntoIterator<Item = &'s str>) -> Result<Child> {
+        self.command()?.args(arguments).stdin(Stdio::null()).spawn().context("could not run cladnet")
     }
 
     /// The key itself, for callers that are not `cladnet`.

@@ -15,6 +15,7 @@ const DATA: &str = "/var/lib/cladnet";
 const KEY: &str = "/root/admin.key";
 const SECRET: &str = "/root/secret.key";
 const CA: &str = "/root/ca.pem";
+const PROVISIONER_KEY: &str = "/root/provisioner.key";
 const ETCD: &str = "http://127.0.0.1:2379";
 
 /// How long a control plane may take to answer.
@@ -33,12 +34,19 @@ impl World {
     pub(super) fn start_servers(&self) -> Result<()> {
         let control = self.vm(CONTROL)?;
         install(&control, "cladnet")?;
+        if self.deploys {
+            install(&control, "cladnet-agent")?;
+        }
         match self.servers {
             Servers::One => self.start_one(&control)?,
             Servers::OnEtcd { controllers, services } => self.start_on_etcd(&control, controllers, services)?,
         }
         self.fetch_credentials(&control)?;
-        eventually("a healthy service", START, || self.admin().run(["info"]).map(drop))
+        eventually("a healthy service", START, || self.admin().run(["info"]).map(drop))?;
+        match (self.deploys, self.servers) {
+            (true, Servers::OnEtcd { services, .. }) => self.start_provisioner(&control, services),
+            _ => Ok(()),
+        }
     }
 
     /// The URL agents use for replica `replica`, counted from 0.
@@ -64,8 +72,12 @@ impl World {
 
     fn start_one(&self, control: &Vm<'_>) -> Result<()> {
         let listen = format!("[::]:{SERVICE_PORT}");
-        let command =
-            ["/usr/local/bin/cladnet", "server", "--data-dir", DATA, "--admin-key-file", KEY, "--listen", &listen];
+        let url = self.service_url(0)?;
+        let mut command =
+            vec!["/usr/local/bin/cladnet", "server", "--data-dir", DATA, "--admin-key-file", KEY, "--listen", &listen];
+        if self.deploys {
+            command.extend(["--advertise", &url]);
+        }
         Ok(control.add_service("server", command)?)
     }
 
@@ -92,6 +104,16 @@ impl World {
             eventually("the first API key", START, || Ok(control.read_file(KEY)?))?;
         }
         Ok(())
+    }
+
+    /// A provisioner of its own, beside the services.
+    fn start_provisioner(&self, control: &Vm<'_>, services: u16) -> Result<()> {
+        let key = self.admin().run(["key", "create", "--name", "provisioner", "--role", "provisioner"])?;
+        control.write_file(PROVISIONER_KEY, key.trim().as_bytes(), 0o600)?;
+        let urls = (0..services).map(|n| self.service_url(n)).collect::<Result<Vec<_>>>()?.join(",");
+        let mut command = vec!["/usr/local/bin/cladnet", "provisioner", "--etcd", ETCD, "--secret-key-file", SECRET];
+        command.extend(["--service", &urls, "--ca-file", CA, "--key-file", PROVISIONER_KEY]);
+        Ok(control.add_service("provisioner", command)?)
     }
 
     /// Brings the admin's key and the CA's certificate to the host, as an admin would.

@@ -123,26 +123,3 @@ vms:
 fn parse(text: &str) -> Topology {
     Topology::from_yaml(&format!("{text}{CONTROL}")).expect("the topology is valid")
 }
-
-/// As [`overlapping`], with an SSH server in every VM; the one of `aws-2` is reached from inside its VPC only.
-pub(crate) fn with_ssh(public_key: &str) -> Topology {
-    parse(&format!(
-        "vpcs:
-  - name: aws
-    provider: aws
-    region: ap-northeast-2
-    cidrs: [10.0.0.0/16]
-    subnets: [{{ name: aws, cidr: 10.0.1.0/24, zone: ap-northeast-2a }}]
-  - name: gcp
-    provider: gcp
-    region: asia-northeast3
-    cidrs: [10.0.0.0/16]
-    subnets: [{{ name: gcp, cidr: 10.0.1.0/24, zone: asia-northeast3-a }}]
-vms:
-  - {{ name: aws-1, vpc: aws, subnet: aws }}
-  - {{ name: aws-2, vpc: aws, subnet: aws, security_group: {{ tcp: [], udp: [8055] }} }}
-  - {{ name: gcp-1, vpc: gcp, subnet: gcp }}
-ssh: {{ user: debian, authorized_keys: [\"{public_key}\"] }}
-"
-    ))
-}
