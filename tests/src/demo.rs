@@ -1,23 +1,27 @@
-//! The demo's story: three clouds, one network, every pair pings; a VM sleeps and wakes elsewhere; nothing stays behind.
+//! The demo's story: three clouds, agents brought by SSH, one network, every pair pings; a VM sleeps and wakes elsewhere; nothing stays behind.
 
 mod capture;
 mod footprint;
 mod rest;
 
 use std::{
+    process::Child,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context, Result, bail, ensure};
 use cladnet_sandbox::{PublicAddress, Topology};
 use ipnet::Ipv4Net;
 
-use crate::world::{CONTROL, Servers, World};
+use crate::{
+    wait::eventually,
+    world::{CONTROL, HostsFile, Servers, SshKey, World},
+};
 use footprint::Footprint;
 
 const NETWORK: &str = "demo";
@@ -25,10 +29,17 @@ const NETWORK: &str = "demo";
 /// The VM that is put to sleep: the one in another continent.
 const SLEEPER: &str = "gcp-1";
 
+/// The VM that nobody outside its VPC reaches by SSH, and the one it is reached through.
+const INNER: &str = "aws-2";
+const BASTION: &str = "aws-1";
+
+/// How long the first agents may take to be there; for failing, not a target.
+const FIRST_AGENT: Duration = Duration::from_secs(120);
+
 /// How long traffic may be away after the sleeper woke; what is printed is the measured time.
 const RETURN: Duration = Duration::from_secs(30);
 
-/// Raises three clouds on this machine, joins their VMs into one network and proves the mesh.
+/// Raises three clouds on this machine, brings agents to their VMs by SSH, and proves the mesh.
 #[derive(Debug, clap::Parser)]
 #[command(name = "scripts/demo")]
 pub struct Options {
@@ -65,9 +76,10 @@ pub fn run(options: &Options) -> Result<()> {
 fn tell(options: &Options, interrupted: &AtomicBool) -> Result<String> {
     let servers = if options.etcd { Servers::OnEtcd { controllers: 2, services: 2 } } else { Servers::One };
     say("raising AWS ap-northeast-2, GCP us-central1 and Azure koreacentral on this machine");
-    let topology = Topology::demo();
+    let mut key = SshKey::make()?;
+    let topology = Topology { ssh: Some(key.server()?), ..Topology::demo() };
     let mut world = World::raise(&topology, servers)?;
-    let story = Story { world: &world, topology: &topology, options };
+    let story = Story { world: &world, topology: &topology, key: &key, options };
     let outcome = story.all(interrupted);
     if outcome.is_err() && !interrupted.load(Ordering::SeqCst) {
         println!("logs: {}", world.save_logs()?.display());
@@ -75,6 +87,7 @@ fn tell(options: &Options, interrupted: &AtomicBool) -> Result<String> {
     outcome?;
     if options.keep {
         world.keep();
+        key.keep();
         say("kept: the VMs are named as above; the control plane is the machine `control`");
     } else if !options.check {
         say("running until Ctrl-C");
@@ -88,6 +101,8 @@ fn tell(options: &Options, interrupted: &AtomicBool) -> Result<String> {
 struct Story<'a> {
     world: &'a World,
     topology: &'a Topology,
+    /// What every VM lets in by SSH.
+    key: &'a SshKey,
     options: &'a Options,
 }
 
@@ -95,7 +110,7 @@ impl Story<'_> {
     fn all(&self, interrupted: &AtomicBool) -> Result<()> {
         let steps: [fn(&Self) -> Result<()>; 7] = [
             Self::create_network,
-            Self::join_everyone,
+            Self::deploy_everywhere,
             Self::show_mesh,
             Self::prove_secrecy,
             Self::sleep_and_wake,
@@ -124,19 +139,39 @@ impl Story<'_> {
         Ok(())
     }
 
-    fn join_everyone(&self) -> Result<()> {
-        say("joining each VM with a one-time token: cladnet-agent join URL TOKEN");
-        for (count, vm) in self.world.vm_names()?.iter().enumerate() {
-            if self.options.etcd && count == 3 {
-                self.kill_leader()?;
-            }
-            self.world.start_agent(vm)?;
-            // With two replicas, agents spread over both.
-            let replica = if self.options.etcd { count as u16 % 2 } else { 0 };
-            let took = self.world.join_at(vm, NETWORK, replica)?;
-            println!("{vm:<8} joined in {:.2} s", took.as_secs_f64());
-        }
+    fn deploy_everywhere(&self) -> Result<()> {
+        let names = self.world.vm_names()?;
+        let target = |vm: &String| match vm.as_str() {
+            INNER => self.world.target_behind(BASTION, INNER),
+            vm => self.world.target(vm),
+        };
+        let machines = HostsFile::new(self.key, names.iter().map(target).collect::<Result<_>>()?);
+        let file = machines.write(self.key)?;
+        say("putting the agent on each VM by SSH, all at once: cladnet deploy");
+        println!("{INNER} is reached through {BASTION} only; the machines and their host keys are in {file}");
+        let begin = Instant::now();
+        let deploying = self.world.admin().start(["deploy", "-f", &file, "--network", NETWORK])?;
+        self.await_agents(deploying)?;
+        println!("{} VMs in {:.1} s", names.len(), begin.elapsed().as_secs_f64());
         Ok(())
+    }
+
+    fn await_agents(&self, mut deploying: Child) -> Result<()> {
+        let killed = if self.options.etcd { self.kill_leader_on_the_way() } else { Ok(()) };
+        let status = deploying.wait().context("could not wait for cladnet deploy")?;
+        ensure!(status.success(), "cladnet deploy: {status}");
+        killed
+    }
+
+    fn kill_leader_on_the_way(&self) -> Result<()> {
+        eventually("a VM to join", FIRST_AGENT, || {
+            let begun = self.world.admin().json(["deployment", "list"])?;
+            let id = begun["deployments"][0]["deploymentId"].as_str().context("no deployment")?.to_owned();
+            let state = self.world.deployment_state(&id, BASTION)?;
+            ensure!(["joining", "verifying", "done"].contains(&state.as_str()), "{BASTION} is {state}");
+            Ok(())
+        })?;
+        self.kill_leader()
     }
 
     fn kill_leader(&self) -> Result<()> {
@@ -244,9 +279,14 @@ impl Story<'_> {
     fn tell_how(&self) -> Result<()> {
         say("the same steps as REST calls");
         rest::show(self.world, self.options.check)?;
-        say("the admin address");
+        say("the admin's page");
         let (url, admin) = (self.world.admin_url(0)?, self.world.admin());
-        println!("{url}/docs/   log in there with Authorize and the API key in {}", admin.key_file());
+        println!(
+            "{url}/   sign in with the API key in {}; its certificate is of {}",
+            admin.key_file(),
+            admin.ca_file()
+        );
+        println!("{url}/docs/   the REST API; the same key, with Authorize");
         println!(
             "  or: cladnet --service {url} --key-file {} --ca-file {} peer list {NETWORK}",
             admin.key_file(),
