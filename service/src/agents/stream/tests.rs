@@ -28,11 +28,11 @@ async fn an_agent_is_welcomed_gets_a_snapshot_and_then_what_changes() {
     let mut wire = agent.sync(&replica).await.unwrap();
     let Told::Welcome(welcome) = wire.next("welcome").await.unwrap() else { panic!("no welcome") };
     assert_eq!(welcome.network_ids, ["n"]);
-    agent
-        .take_until(&mut wire, "the other one", |copy| copy.networks.get("n").is_some_and(|n| n.peers.len() == 1))
-        .await;
+    let is_known = |copy: &Copy| {
+        copy.networks.get("n").is_some_and(|n| n.peers.len() == 1 && !n.membership.ipv4_address.is_empty())
+    };
+    agent.take_until(&mut wire, "the other one and an address", is_known).await;
     assert_eq!(agent.copy.networks["n"].membership.ipv4_address_space, "10.77.0.0/16");
-    assert!(!agent.copy.networks["n"].membership.ipv4_address.is_empty());
 
     let token = house.token("n", 1, replica.ca).await;
     Machine::new().agent(&replica, &token).await;
