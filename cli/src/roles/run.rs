@@ -13,7 +13,7 @@ use cladnet_service::{Clock, Config, Ports, Server};
 use cladnet_store::Store;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
-use tracing::info;
+use tracing::{info, warn};
 
 use super::{
     plan::{Plan, StorePlan},
@@ -89,8 +89,11 @@ async fn serve_api(
         key_file: config.admin_key_file.clone(),
         tls_name: config.tls_names.first().cloned(),
     };
-    let server =
-        Server::on(ports, config, store.clone(), Clock::default()).await?.with_pages(cladnet_admin_web::router());
+    let started = shutdown.run_until_cancelled(Server::on(ports, config, store.clone(), Clock::default())).await;
+    let Some(server) = started.transpose()?.map(|server| server.with_pages(cladnet_admin_web::router())) else {
+        unstarted(announcement.key_file.as_deref());
+        return Ok(());
+    };
     announce(&server, &announcement)?;
     let provisioner = match roles.provisioner {
         Some(plan) => Some(plan.with(&server, store).await?),
@@ -116,6 +119,17 @@ async fn provision(config: cladnet_provisioner::Config, shutdown: CancellationTo
     let worked = cladnet_provisioner::run(config, shutdown.clone()).await;
     shutdown.cancel();
     worked.map_err(Failure::from)
+}
+
+/// Tells that the service was stopped before it had found or made its installation: a store may take its time.
+fn unstarted(key_file: Option<&Path>) {
+    match key_file.filter(|path| path.exists()) {
+        Some(path) => {
+            let path = path.display();
+            warn!(%path, "stopped before the service was ready; the key file is kept, the next start goes on with it");
+        }
+        None => warn!("stopped before the service was ready"),
+    }
 }
 
 /// By which people recognise the leading controller.
