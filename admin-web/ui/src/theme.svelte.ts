@@ -12,7 +12,11 @@ class Appearance {
   #systemIsDark = $state(system.matches);
 
   constructor() {
-    system.addEventListener('change', () => (this.#systemIsDark = system.matches));
+    this.#dress();
+    system.addEventListener('change', () => {
+      this.#systemIsDark = system.matches;
+      this.#dress();
+    });
   }
 
   get isDark(): boolean {
@@ -22,6 +26,12 @@ class Appearance {
   next(): void {
     this.choice = THEMES[(THEMES.indexOf(this.choice) + 1) % THEMES.length] ?? 'system';
     remember('theme', this.choice);
+    this.#dress();
+  }
+
+  /** At once, not in an effect: pictures that are drawn anew read the page's colours. */
+  #dress(): void {
+    document.documentElement.dataset['theme'] = this.isDark ? 'dark' : 'light';
   }
 }
 
