@@ -37,7 +37,8 @@ impl Service {
         let network_record = self.network(network).await?;
         let transaction = self.store.transaction().exists(&network_record.key).absent(&key::token(&token.id));
         let transaction = self.forget_tokens(transaction.put(&key::token(&token.id), &token)).await?;
-        let message = format!("{} made for {} uses in network {network}", token.id, token.uses_left);
+        let uses = if token.uses_left == 1 { "one use".to_owned() } else { format!("{} uses", token.uses_left) };
+        let message = format!("{} made for {uses} in network {network}", token.id);
         let note = Note { kind: "token.created", network: Some(network), host: None, actor, message };
         self.note(transaction, note).commit().await?;
         Ok((token, text))
