@@ -33,6 +33,9 @@ pub(crate) fn connect(network: Ipv4Net, machine: &File) -> Result<()> {
     let (name, host) = (interface(network), own_namespace()?);
     let end = CableEnd { name: HOST_INTERFACE, namespace: machine, mac_address: None };
     let [host_address, machine_address] = addresses(network);
+    // Nobody else is on the cable. An address that is probed first is another one a moment later, and a browser on the
+    // machine drops its connections then.
+    namespace::set_sysctls(machine, &[("ipv6/conf/default/accept_dad", "0")])?;
     namespace::configure(&host, async |links| {
         links.add_cable(&name, &end).await?;
         links.set_up(&name).await?;
