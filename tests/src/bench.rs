@@ -1,5 +1,6 @@
 //! Benchmarks. A figure that misses its target is told, never asserted: machines differ, tests must not.
 
+mod deploy;
 mod footprint;
 mod join;
 
@@ -29,6 +30,8 @@ pub struct Options {
 enum Name {
     /// From the join command to the first ping over the overlay
     Join,
+    /// How many VMs a minute get their agents over SSH
+    Deploy,
     /// Memory of an idle agent and an idle server
     Footprint,
 }
@@ -50,6 +53,7 @@ pub fn run(options: &Options) -> Result<()> {
     };
     let report = match options.name {
         Name::Join => join::measure(effort)?,
+        Name::Deploy => deploy::measure(effort)?,
         Name::Footprint => footprint::measure(effort)?,
     };
     report.print();
