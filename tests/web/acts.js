@@ -35,6 +35,12 @@ export const rows = (page, table) => page.getByRole('table', { name: table }).lo
 /** The row that a name heads. */
 export const row = (page, table, name) => rows(page, table).filter({ has: page.getByRole('rowheader', { name }) });
 
+/** Asks why the path to that peer is as it is, and waits for the candidates: only a path to an agent has any. */
+export async function why(page, destination) {
+  await press(rows(page, 'Paths').filter({ has: page.getByRole('cell', { name: destination, exact: true }) }), 'Why');
+  await page.getByRole('table', { name: 'Candidates' }).waitFor();
+}
+
 /** Calls the API with a key, past the page. */
 export async function call(context, method, path, data, key = facts.key) {
   const answer = await context.request.fetch(`/api/v1${path}`, { method, data, headers: { authorization: `Bearer ${key}` } });

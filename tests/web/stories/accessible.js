@@ -7,7 +7,7 @@ import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { join as under } from 'node:path';
-import { addPlainPeer, call, dialog, open, press, row, rows, settled, signIn } from '../acts.js';
+import { addPlainPeer, call, dialog, open, press, row, rows, settled, signIn, why } from '../acts.js';
 import { until } from '../visit.js';
 import { admin, facts, join } from '../world.js';
 
@@ -50,8 +50,7 @@ const PLACES = {
   },
   'path-why': async (page) => {
     await go(page, 'networks', 'prod', 'paths');
-    await press(page, 'Why');
-    await page.getByRole('table', { name: 'Candidates' }).waitFor();
+    await why(page, 'two');
   },
   connectivity: async (page) => {
     await go(page, 'networks', 'prod', 'connectivity');

@@ -1,7 +1,7 @@
 /** Names that try to be something else are text, wherever they stand. */
 
 import assert from 'node:assert/strict';
-import { addPlainPeer, call, dialog, open, press, row, signIn } from '../acts.js';
+import { addPlainPeer, call, dialog, open, press, row, signIn, why } from '../acts.js';
 import { join } from '../world.js';
 
 const SCRIPT = '<script>alert(1)</script>';
@@ -37,8 +37,7 @@ export default async function ({ page, context, expected }) {
 
   await open(page, 'networks', 'evil', 'paths');
   await says(page.getByRole('table', { name: 'Paths' }), HOST);
-  await page.getByRole('button', { name: 'Why' }).first().click();
-  await page.getByRole('table', { name: 'Candidates' }).waitFor();
+  await why(page, 'two');
   await page.keyboard.press('Escape');
 
   await open(page, 'networks', 'evil', 'connectivity');
