@@ -46,10 +46,12 @@ pub enum Discard {
     UnknownInterface,
     #[error("endpoint lies inside a tunnel of ours")]
     InsideTunnel,
+    #[error("offload header does not fit the packet behind it")]
+    MalformedOffload,
 }
 
 impl Discard {
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 21] = [
         Self::Malformed,
         Self::WrongMac,
         Self::UnknownPeer,
@@ -70,6 +72,7 @@ impl Discard {
         Self::NotDelivered,
         Self::UnknownInterface,
         Self::InsideTunnel,
+        Self::MalformedOffload,
     ];
 
     /// The value of the `reason` label.
@@ -95,6 +98,7 @@ impl Discard {
             Self::NotDelivered => "not_delivered",
             Self::UnknownInterface => "unknown_interface",
             Self::InsideTunnel => "inside_tunnel",
+            Self::MalformedOffload => "malformed_offload",
         }
     }
 }

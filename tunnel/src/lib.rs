@@ -11,6 +11,7 @@ pub mod engine;
 mod interface;
 mod key;
 mod message;
+pub mod offload;
 mod packet;
 mod peer;
 mod tunnel;
