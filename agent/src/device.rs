@@ -134,7 +134,14 @@ impl Device {
         let applied = self
             .shared
             .tunnel
-            .update_interface(Instant::now(), running.id, config.address.trunc(), &config.peers, &mut rand::rng())
+            .update_interface(
+                Instant::now(),
+                running.id,
+                config.address.trunc(),
+                config.mtu,
+                &config.peers,
+                &mut rand::rng(),
+            )
             .map_err(|source| DeviceError::Config { name: config.name.clone(), source })?;
         let id = running.id;
         running.config = config;
@@ -202,6 +209,7 @@ impl Device {
         let identity = cladnet_tunnel::InterfaceConfig {
             private_key: config.private_key.clone(),
             network: config.address.trunc(),
+            mtu: config.mtu,
             peers: config.peers.clone(),
         };
         let (id, applied) = self

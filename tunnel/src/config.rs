@@ -14,6 +14,8 @@ pub struct InterfaceConfig {
     pub private_key: PrivateKey,
     /// The network's address space. No peer is reached at an address inside: the tunnel would travel through itself.
     pub network: IpNet,
+    /// The longest inner packet; padding stops there.
+    pub mtu: u16,
     pub peers: Vec<PeerConfig>,
 }
 

@@ -40,17 +40,18 @@ pub(crate) struct Interface {
     pub(crate) id: InterfaceId,
     pub(crate) engine: Arc<dyn Engine>,
     pub(crate) network: IpNet,
+    pub(crate) mtu: u16,
     pub(crate) peers: BTreeMap<PublicKey, Arc<Peer>>,
     pub(crate) allowed_ips: AllowedIps<Arc<Peer>>,
 }
 
 impl Interface {
-    pub(crate) fn empty(id: InterfaceId, engine: Arc<dyn Engine>, network: IpNet) -> Self {
-        Self { id, engine, network, peers: BTreeMap::new(), allowed_ips: AllowedIps::new() }
+    pub(crate) fn empty(id: InterfaceId, engine: Arc<dyn Engine>, network: IpNet, mtu: u16) -> Self {
+        Self { id, engine, network, mtu, peers: BTreeMap::new(), allowed_ips: AllowedIps::new() }
     }
 
-    pub(crate) fn in_network(&self, network: IpNet) -> Self {
-        Self { network, ..self.clone() }
+    pub(crate) fn in_network(&self, network: IpNet, mtu: u16) -> Self {
+        Self { network, mtu, ..self.clone() }
     }
 
     /// The interface as `configs` wants it. `fresh_index` yields an unused 24-bit index for each new peer.
@@ -60,7 +61,7 @@ impl Interface {
         configs: &[PeerConfig],
         mut fresh_index: impl FnMut() -> u32,
     ) -> (Self, Applied) {
-        let mut next = Self::empty(self.id, self.engine.clone(), self.network);
+        let mut next = Self::empty(self.id, self.engine.clone(), self.network, self.mtu);
         let mut applied = Applied::default();
         for config in configs {
             let peer = match next.peers.get(&config.public_key) {

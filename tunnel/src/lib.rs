@@ -14,6 +14,7 @@ mod message;
 pub mod offload;
 mod packet;
 mod peer;
+mod train;
 mod tunnel;
 
 pub use allowed_ips::AllowedIps;
@@ -22,4 +23,5 @@ pub use discard::{Discard, DiscardCounts};
 pub use interface::{Applied, InterfaceId, MAX_INTERFACES};
 pub use key::{KeyError, PresharedKey, PrivateKey, PublicKey};
 pub use peer::PeerStats;
+pub use train::{Delivery, MAX_TRAIN, ReceivedTrain, Train};
 pub use tunnel::{BUFFER_SIZE, Outbox, TICK, Tunnel};

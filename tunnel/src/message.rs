@@ -5,8 +5,12 @@ use crate::discard::Discard;
 const HANDSHAKE_INITIATION_LEN: usize = 148;
 const HANDSHAKE_RESPONSE_LEN: usize = 92;
 const COOKIE_REPLY_LEN: usize = 64;
+/// Type, receiver index and counter of a data message.
+pub(crate) const DATA_HEADER: usize = 16;
 /// Header and tag around an empty packet.
-pub(crate) const DATA_OVERHEAD: usize = 32;
+pub(crate) const DATA_OVERHEAD: usize = DATA_HEADER + 16;
+/// The longest payload of a UDP datagram over IPv4.
+pub(crate) const MAX_DATAGRAM: usize = 65_507;
 
 /// A message's kind and, where it answers something of ours, the index that says what.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -19,9 +19,10 @@ use crate::engine::Engine;
 use crate::engine::boringtun::BoringtunEngine;
 use crate::interface::{Applied, Interface, InterfaceId};
 use crate::key::PublicKey;
-use crate::message::{DATA_OVERHEAD, Message};
+use crate::message::{DATA_OVERHEAD, MAX_DATAGRAM, Message};
 use crate::packet::Addresses;
 use crate::peer::{Peer, PeerStats, Received, Transmit};
+use crate::train::{Delivery, ReceivedTrain, Train};
 
 mod snapshot;
 
@@ -29,14 +30,19 @@ use snapshot::Snapshot;
 
 /// What a caller's working buffer must hold: the longest datagram.
 pub const BUFFER_SIZE: usize = 1 << 16;
-/// The longest payload of a UDP datagram over IPv4.
-const MAX_DATAGRAM: usize = 65_507;
 /// How often [`Tunnel::handle_timeout`] wants to be called.
 pub const TICK: Duration = Duration::from_millis(250);
 
 /// Where a tunnel's output goes. Called without any lock held.
 pub trait Outbox {
     fn transmit(&mut self, to: SocketAddr, datagram: &[u8]);
+
+    /// Datagrams for one receiver, one after the other: each `segment_size` long but the last, which may be shorter.
+    /// One `sendmsg` with `UDP_SEGMENT` takes them.
+    fn transmit_train(&mut self, to: SocketAddr, datagrams: &[u8], segment_size: usize) {
+        datagrams.chunks(segment_size).for_each(|datagram| self.transmit(to, datagram));
+    }
+
     fn deliver(&mut self, interface: InterfaceId, packet: &[u8]);
 }
 
@@ -68,7 +74,7 @@ impl Tunnel {
             return Err(ConfigError::KeyInUse);
         }
         let id = snapshot.free_slot().ok_or(ConfigError::TooManyInterfaces)?;
-        let interface = Interface::empty(id, Arc::new(engine), config.network);
+        let interface = Interface::empty(id, Arc::new(engine), config.network, config.mtu);
         let applied = self.publish(now, &snapshot, &interface, &config.peers, rng);
         Ok((id, applied))
     }
@@ -79,12 +85,13 @@ impl Tunnel {
         now: Instant,
         id: InterfaceId,
         network: IpNet,
+        mtu: u16,
         peers: &[PeerConfig],
         rng: &mut impl Rng,
     ) -> Result<Applied, ConfigError> {
         let _changing = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
         let snapshot = self.snapshot.load_full();
-        let interface = snapshot.interface(id).ok_or(ConfigError::UnknownInterface)?.in_network(network);
+        let interface = snapshot.interface(id).ok_or(ConfigError::UnknownInterface)?.in_network(network, mtu);
         Ok(self.publish(now, &snapshot, &interface, peers, rng))
     }
 
@@ -131,6 +138,49 @@ impl Tunnel {
             let received = Received { now, from, kind: Message::parse(datagram)?, bytes: datagram };
             self.snapshot.load().open(&received, buffer, outbox)
         })
+    }
+
+    /// An empty train for packets read from `interface`, in a `space` of [`BUFFER_SIZE`].
+    pub fn train<'a>(&self, interface: InterfaceId, space: &'a mut [u8]) -> Result<Train<'a>, Discard> {
+        let snapshot = self.snapshot.load();
+        let mtu = snapshot.interface(interface).ok_or(Discard::UnknownInterface)?.mtu;
+        Ok(Train::new(interface, mtu, space))
+    }
+
+    /// Seals the packets of a train, which go to the peer responsible for the first one's destination.
+    pub fn seal_train(
+        &self,
+        now: Instant,
+        train: Train<'_>,
+        buffer: &mut [u8],
+        outbox: &mut impl Outbox,
+    ) -> Result<(), Discard> {
+        train.packets().try_for_each(|packet| self.seal(now, train.interface(), packet, buffer, outbox))
+    }
+
+    /// Datagrams received together. They are opened where they lie; `deliveries` become the inner packets, in order.
+    /// Discards are only counted.
+    pub fn open_train(
+        &self,
+        now: Instant,
+        train: ReceivedTrain<'_>,
+        deliveries: &mut Vec<Delivery>,
+        buffer: &mut [u8],
+        outbox: &mut impl Outbox,
+    ) {
+        let ReceivedTrain { from, datagrams, segment_size } = train;
+        deliveries.clear();
+        for (position, datagram) in datagrams.chunks_mut(segment_size.max(1)).enumerate() {
+            let mut inner = Inner { outbox, delivered: None };
+            let message = datagram.to_vec();
+            // Counted where it happened.
+            let _ = self.open(now, from, &message, buffer, &mut inner);
+            if let Some((interface, packet)) = inner.delivered {
+                datagram[..packet.len()].copy_from_slice(&packet);
+                let start = position * segment_size;
+                deliveries.push(Delivery { interface, packet: start..start + packet.len() });
+            }
+        }
     }
 
     /// Retransmissions, renewals, keepalives of every peer. To be called every [`TICK`].
@@ -212,5 +262,21 @@ impl Tunnel {
         let (interface, applied) = interface.with_peers(now, peers, fresh_index);
         self.snapshot.store(Arc::new(snapshot.with(interface)));
         applied
+    }
+}
+
+/// Keeps the inner packet of one datagram.
+struct Inner<'a, O> {
+    outbox: &'a mut O,
+    delivered: Option<(InterfaceId, Vec<u8>)>,
+}
+
+impl<O: Outbox> Outbox for Inner<'_, O> {
+    fn transmit(&mut self, to: SocketAddr, datagram: &[u8]) {
+        self.outbox.transmit(to, datagram);
+    }
+
+    fn deliver(&mut self, interface: InterfaceId, packet: &[u8]) {
+        self.delivered = Some((interface, packet.to_vec()));
     }
 }

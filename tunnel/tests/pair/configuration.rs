@@ -122,7 +122,8 @@ fn networks_share_the_socket_and_nothing_else() {
     // b is in a second network, where a's twin lives; both networks use the same addresses.
     let second_key = PrivateKey::generate(&mut rand::rng());
     let twin = Host::new(1, vec![peer(2, second_key.public_key())]);
-    let config = InterfaceConfig { private_key: second_key.clone(), network: network(), peers: vec![twin.as_peer()] };
+    let config =
+        InterfaceConfig { private_key: second_key.clone(), network: network(), mtu: 1420, peers: vec![twin.as_peer()] };
     let (second, _) = b.tunnel.add_interface(b.now, &config, &mut rand::rng()).unwrap();
     assert_ne!(second, b.interface);
 
@@ -144,7 +145,7 @@ fn networks_share_the_socket_and_nothing_else() {
 fn a_host_has_a_bounded_number_of_interfaces_each_with_its_own_key() {
     let host = Host::new(1, vec![]);
     let add = |private_key| {
-        let config = InterfaceConfig { private_key, network: network(), peers: vec![] };
+        let config = InterfaceConfig { private_key, network: network(), mtu: 1420, peers: vec![] };
         host.tunnel.add_interface(host.now, &config, &mut rand::rng()).map(|(id, _)| id)
     };
     assert_eq!(add(host.private_key.clone()), Err(ConfigError::KeyInUse));

@@ -26,6 +26,38 @@ fn packets_may_overtake_each_other() {
 }
 
 #[test]
+fn a_train_arrives_in_order_and_each_packet_once() {
+    let (a, b) = friends();
+    let packets: Vec<_> = (0..9u8).map(|n| between(1, 2, &vec![n; if n == 8 { 3 } else { 1000 }])).collect();
+    let datagrams: Vec<_> = a.seal_train(&packets).unwrap().datagrams.into_iter().map(|(_, bytes)| bytes).collect();
+    let delivered = b.open_train(a.endpoint(), &datagrams).packets;
+    assert_eq!(delivered.into_iter().map(|(_, packet)| packet).collect::<Vec<_>>(), packets);
+    assert!(b.open_train(a.endpoint(), &datagrams).packets.is_empty());
+    assert_eq!(b.tunnel.discards().of(Discard::Replay), 9);
+}
+
+#[test]
+fn what_is_forged_in_a_train_is_left_out_of_it() {
+    let (a, b) = friends();
+    let packets: Vec<_> = (0..5u8).map(|n| between(1, 2, &[n; 100])).collect();
+    let mut datagrams: Vec<_> = a.seal_train(&packets).unwrap().datagrams.into_iter().map(|(_, bytes)| bytes).collect();
+    datagrams[1][40] ^= 1;
+    datagrams[3][5] ^= 1;
+    let delivered = b.open_train(a.endpoint(), &datagrams).packets;
+    let expected: Vec<_> = [0, 2, 4].map(|n: usize| packets[n].clone()).into();
+    assert_eq!(delivered.into_iter().map(|(_, packet)| packet).collect::<Vec<_>>(), expected);
+}
+
+#[test]
+fn a_train_that_waits_for_a_session_arrives_in_order() {
+    let (a, b) = crate::sim::strangers();
+    let packets: Vec<_> = (0..5u8).map(|n| between(1, 2, &[n; 100])).collect();
+    let initiation = a.seal_train(&packets).unwrap();
+    let expected: Vec<_> = packets.into_iter().map(|packet| (2, packet)).collect();
+    assert_eq!(carry(&a, &b, initiation), expected);
+}
+
+#[test]
 fn a_source_that_is_no_peers_is_dropped_but_the_endpoint_follows() {
     let (a, b) = friends();
     let output = a.seal(&packet(Ipv4Addr::new(172, 16, 0, 1), Ipv4Addr::new(10, 9, 0, 2), b"spoofed")).unwrap();

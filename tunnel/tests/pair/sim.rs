@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use cladnet_tunnel::{
     BUFFER_SIZE, Discard, InterfaceConfig, InterfaceId, Outbox, PeerConfig, PeerStats, PresharedKey, PrivateKey,
-    PublicKey, Tunnel,
+    PublicKey, ReceivedTrain, Tunnel,
 };
 use ipnet::IpNet;
 
@@ -51,7 +51,7 @@ impl Host {
     pub(crate) fn with_key(number: u8, private_key: PrivateKey, peers: Vec<PeerConfig>) -> Self {
         let tunnel = Tunnel::new();
         let now = Instant::now();
-        let config = InterfaceConfig { private_key: private_key.clone(), network: network(), peers };
+        let config = InterfaceConfig { private_key: private_key.clone(), network: network(), mtu: 1420, peers };
         let (interface, _) = tunnel.add_interface(now, &config, &mut rand::rng()).unwrap();
         Self { tunnel, number, interface, private_key, now }
     }
@@ -70,12 +70,31 @@ impl Host {
     }
 
     pub(crate) fn set_peers(&self, peers: &[PeerConfig]) -> cladnet_tunnel::Applied {
-        self.tunnel.update_interface(self.now, self.interface, network(), peers, &mut rand::rng()).unwrap()
+        self.tunnel.update_interface(self.now, self.interface, network(), 1420, peers, &mut rand::rng()).unwrap()
     }
 
     pub(crate) fn seal(&self, packet: &[u8]) -> Result<Output, Discard> {
         let mut output = Output::default();
         self.tunnel.seal(self.now, self.interface, packet, &mut vec![0; BUFFER_SIZE], &mut output).map(|()| output)
+    }
+
+    /// Seals all packets as one train.
+    pub(crate) fn seal_train(&self, packets: &[Vec<u8>]) -> Result<Output, Discard> {
+        let (mut space, mut output) = (vec![0xaa; BUFFER_SIZE], Output::default());
+        let mut train = self.tunnel.train(self.interface, &mut space).unwrap();
+        assert!(packets.iter().all(|packet| train.push(packet)));
+        self.tunnel.seal_train(self.now, train, &mut vec![0; BUFFER_SIZE], &mut output).map(|()| output)
+    }
+
+    /// Opens datagrams that arrived one after the other, all but the last as long as the first.
+    pub(crate) fn open_train(&self, from: SocketAddr, datagrams: &[Vec<u8>]) -> Output {
+        let (mut bytes, mut output) = (datagrams.concat(), Output::default());
+        let (mut deliveries, stride) = (Vec::new(), datagrams[0].len());
+        let mut buffer = vec![0; BUFFER_SIZE];
+        let train = ReceivedTrain { from, datagrams: &mut bytes, segment_size: stride };
+        self.tunnel.open_train(self.now, train, &mut deliveries, &mut buffer, &mut output);
+        output.packets.extend(deliveries.into_iter().map(|it| (it.interface, bytes[it.packet].to_vec())));
+        output
     }
 
     pub(crate) fn open(&self, from: SocketAddr, datagram: &[u8]) -> Result<Output, Discard> {
