@@ -15,7 +15,7 @@ use clap::{CommandFactory as _, Parser, Subcommand, ValueEnum};
 use tracing_subscriber::EnvFilter;
 
 use crate::{
-    config::{Config, LogFilter, Overrides},
+    config::{Config, Engine, LogFilter, Overrides},
     daemon,
     failure::{Failure, Kind},
     static_tunnel::{self, StaticTunnelError},
@@ -149,7 +149,7 @@ fn execute(arguments: Arguments) -> Result<ExitCode, Failure> {
         }
         Some(Command::Static { file }) => {
             log(&config.log);
-            static_tunnel(&file)
+            static_tunnel(&file, config.engine)
         }
         Some(command) => ask::run(&config, command, arguments.output),
         None => {
@@ -160,12 +160,12 @@ fn execute(arguments: Arguments) -> Result<ExitCode, Failure> {
 }
 
 /// Runs until a signal; the file is the whole configuration.
-fn static_tunnel(file: &Path) -> Result<ExitCode, Failure> {
+fn static_tunnel(file: &Path, engine: Engine) -> Result<ExitCode, Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(|error| Failure::new(Kind::Failed, format!("cannot start: {error}")))?;
-    match runtime.block_on(static_tunnel::run(file)) {
+    match runtime.block_on(static_tunnel::run(file, engine.into())) {
         Ok(()) => Ok(ExitCode::SUCCESS),
         Err(error @ StaticTunnelError::File(_)) => Err(Failure::caused(Kind::Configuration, &error)),
         Err(error) => Err(Failure::caused(Kind::Failed, &error)),

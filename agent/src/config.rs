@@ -8,6 +8,7 @@ use std::{
     str::FromStr,
 };
 
+use cladnet_tunnel::Implementation;
 use serde::Deserialize;
 
 /// Read if it exists, unless `--config` names another, which must.
@@ -37,6 +38,9 @@ pub(crate) struct Overrides {
     /// UDP port of the tunnel [default: 8055]
     #[arg(long, value_name = "PORT", env = "CLADNET_AGENT_LISTEN_PORT", global = true)]
     pub listen_port: Option<u16>,
+    /// What carries WireGuard [default: boringtun]
+    #[arg(long, value_enum, value_name = "ENGINE", env = "CLADNET_AGENT_ENGINE", global = true)]
+    pub engine: Option<Engine>,
     /// What is logged, as tracing directives [default: info]
     #[arg(long, value_name = "LEVEL", env = "CLADNET_AGENT_LOG", global = true)]
     pub log: Option<String>,
@@ -52,6 +56,7 @@ struct File {
     socket: Option<PathBuf>,
     location_file: Option<PathBuf>,
     extra_endpoints: Option<Vec<SocketAddr>>,
+    engine: Option<Engine>,
     log: Option<LogFilter>,
 }
 
@@ -65,7 +70,28 @@ pub(crate) struct Config {
     pub location_file: PathBuf,
     /// Endpoints that nothing on the host or outside can tell: a port forward, a second address.
     pub extra_endpoints: Vec<SocketAddr>,
+    pub engine: Engine,
     pub log: LogFilter,
+}
+
+/// Which implementation of WireGuard carries the tunnels. Peers cannot tell.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Engine {
+    /// cladnet's own
+    Own,
+    /// The library boringtun, a packet at a time
+    #[default]
+    Boringtun,
+}
+
+impl From<Engine> for Implementation {
+    fn from(engine: Engine) -> Self {
+        match engine {
+            Engine::Own => Self::Own,
+            Engine::Boringtun => Self::Boringtun,
+        }
+    }
 }
 
 /// Why the settings cannot be used.
@@ -109,6 +135,7 @@ impl Config {
             socket: pick(&overrides.socket, file.socket, DEFAULT_SOCKET),
             location_file: pick(&None, file.location_file, DEFAULT_LOCATION_FILE),
             extra_endpoints: file.extra_endpoints.unwrap_or_default(),
+            engine: overrides.engine.or(file.engine).unwrap_or_default(),
             log: log.unwrap_or_default(),
         })
     }
@@ -237,6 +264,7 @@ mod tests {
             "\nlisten_port = 70000",
             "\ninterface_prefix = \"Net 0\"",
             "\nextra_endpoints = [\"203.0.113.1\"]",
+            "\nengine = \"wireguard-go\"",
             "\nlog = \"loud=very=much\"",
         ] {
             let error = parse(text).expect_err(text).to_string();
@@ -273,11 +301,11 @@ mod tests {
             .filter_map(|line| line.strip_prefix('#')?.split_once(" = "))
             .fold(String::new(), |text, (name, value)| format!("{text}{name} = {value}\n"));
         let (stated, default) = (parse(&settings).expect("valid"), parse("").expect("valid"));
-        let Config { listen_port, interface_prefix, state_dir, socket, location_file, extra_endpoints: _, log } =
+        let Config { listen_port, interface_prefix, state_dir, socket, location_file, extra_endpoints: _, engine, log } =
             stated;
         assert_eq!((listen_port, interface_prefix), (default.listen_port, default.interface_prefix));
         assert_eq!((state_dir, socket), (default.state_dir, default.socket));
-        assert_eq!((location_file, log), (default.location_file, default.log));
-        assert_eq!(settings.lines().count(), 7);
+        assert_eq!((location_file, engine, log), (default.location_file, default.engine, default.log));
+        assert_eq!(settings.lines().count(), 8);
     }
 }

@@ -95,7 +95,7 @@ async fn serve(config: Arc<Config>, state: StateDir, _lock: Lock) -> Result<(), 
     let failed = |error: &(dyn std::error::Error + 'static)| Failure::caused(Kind::Failed, error);
     let mut terminate = signal(SignalKind::terminate()).map_err(|error| failed(&error))?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(|error| failed(&error))?;
-    let device = Arc::new(Device::open(config.listen_port).map_err(|error| match error {
+    let device = Arc::new(Device::open(config.listen_port, config.engine.into()).map_err(|error| match error {
         DeviceError::Udp(UdpError::PortInUse { .. }) => Failure::caused(Kind::Conflict, &error),
         error => failed(&error),
     })?);

@@ -9,7 +9,9 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
-use cladnet_tunnel::{Applied, ConfigError, Discard, InterfaceId, PeerConfig, PeerStats, PrivateKey, PublicKey};
+use cladnet_tunnel::{
+    Applied, ConfigError, Discard, Implementation, InterfaceId, PeerConfig, PeerStats, PrivateKey, PublicKey,
+};
 use ipnet::IpNet;
 use tokio::sync::{Mutex, broadcast, mpsc};
 use tokio::task::JoinHandle;
@@ -83,9 +85,9 @@ struct Running {
 
 impl Device {
     /// Binds the socket and starts the threads. To be called inside a tokio runtime; port 0 takes any free one.
-    pub fn open(port: u16) -> Result<Self, DeviceError> {
+    pub fn open(port: u16, implementation: Implementation) -> Result<Self, DeviceError> {
         let netlink = Netlink::connect()?;
-        let shared = Arc::new(Shared::new(UdpSocket::bind(port)?));
+        let shared = Arc::new(Shared::new(UdpSocket::bind(port)?, implementation));
         let commands = threads::start(&shared).map_err(DeviceError::Thread)?;
         let interfaces = Arc::new(Mutex::new(BTreeMap::new()));
         let (lost, reports) = mpsc::channel(cladnet_tunnel::MAX_INTERFACES);
@@ -134,14 +136,7 @@ impl Device {
         let applied = self
             .shared
             .tunnel
-            .update_interface(
-                Instant::now(),
-                running.id,
-                config.address.trunc(),
-                config.mtu,
-                &config.peers,
-                &mut rand::rng(),
-            )
+            .update_interface(Instant::now(), running.id, config.address.trunc(), config.mtu, &config.peers)
             .map_err(|source| DeviceError::Config { name: config.name.clone(), source })?;
         let id = running.id;
         running.config = config;
@@ -215,7 +210,7 @@ impl Device {
         let (id, applied) = self
             .shared
             .tunnel
-            .add_interface(Instant::now(), &identity, &mut rand::rng())
+            .add_interface(Instant::now(), &identity)
             .map_err(|source| DeviceError::Config { name: config.name.clone(), source })?;
         if let Err(error) = threads::read_tun(&self.shared, id, &config.name, tun, self.lost.clone()) {
             self.shared.tunnel.remove_interface(id);

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use cladnet_tunnel::Implementation;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::info;
 
@@ -25,12 +26,12 @@ pub enum StaticTunnelError {
 }
 
 /// Brings the interface up that the file at `path` describes and keeps it until SIGTERM or SIGINT.
-pub async fn run(path: &Path) -> Result<(), StaticTunnelError> {
+pub async fn run(path: &Path, implementation: Implementation) -> Result<(), StaticTunnelError> {
     let tunnel = file::read(path)?;
     let mut terminate = signal(SignalKind::terminate()).map_err(StaticTunnelError::Signal)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(StaticTunnelError::Signal)?;
     let mut monitor = Monitor::open()?;
-    let device = Device::open(tunnel.listen_port)?;
+    let device = Device::open(tunnel.listen_port, implementation)?;
     let name = tunnel.interface.name.clone();
     device.add_interface(tunnel.interface).await?;
     info!(interface = name, "static tunnel is up");

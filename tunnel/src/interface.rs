@@ -54,19 +54,19 @@ impl Interface {
         Self { network, mtu, ..self.clone() }
     }
 
-    /// The interface as `configs` wants it. `fresh_index` yields an unused 24-bit index for each new peer.
+    /// The interface as `configs` wants it. `fresh_number` yields an unused 24-bit number for each new peer.
     pub(crate) fn with_peers(
         &self,
         now: Instant,
         configs: &[PeerConfig],
-        mut fresh_index: impl FnMut() -> u32,
+        mut fresh_number: impl FnMut() -> u32,
     ) -> (Self, Applied) {
         let mut next = Self::empty(self.id, self.engine.clone(), self.network, self.mtu);
         let mut applied = Applied::default();
         for config in configs {
             let peer = match next.peers.get(&config.public_key) {
                 Some(named_before) => named_before.clone(),
-                None => match self.peer_for(now, config, &mut fresh_index, &mut applied) {
+                None => match self.peer_for(now, config, &mut fresh_number, &mut applied) {
                     Some(peer) => peer,
                     None => continue,
                 },
@@ -84,7 +84,7 @@ impl Interface {
         &self,
         now: Instant,
         config: &PeerConfig,
-        fresh_index: &mut impl FnMut() -> u32,
+        fresh_number: &mut impl FnMut() -> u32,
         applied: &mut Applied,
     ) -> Option<Arc<Peer>> {
         let kept = self.peers.get(&config.public_key).filter(|peer| peer.accepts(config));
@@ -94,24 +94,24 @@ impl Interface {
             }
             return Some(peer.clone());
         }
-        let created = self.new_peer(now, config, fresh_index);
+        let created = self.new_peer(now, config, fresh_number);
         let list = if created.is_some() { &mut applied.to_greet } else { &mut applied.refused };
         list.push(config.public_key);
         created
     }
 
-    fn new_peer(&self, now: Instant, config: &PeerConfig, fresh_index: &mut impl FnMut() -> u32) -> Option<Arc<Peer>> {
+    fn new_peer(&self, now: Instant, config: &PeerConfig, fresh_number: &mut impl FnMut() -> u32) -> Option<Arc<Peer>> {
         if config.public_key == self.engine.public_key() {
             return None;
         }
-        let index = fresh_index();
+        let number = fresh_number();
         let parameters = PeerParameters {
             public_key: config.public_key,
             preshared_key: config.preshared_key.clone(),
             persistent_keepalive: config.persistent_keepalive,
-            index,
+            number,
         };
         let engine = self.engine.peer(now, parameters).ok()?;
-        Some(Arc::new(Peer::new(config, self.id, index, engine)))
+        Some(Arc::new(Peer::new(config, self.id, number, engine)))
     }
 }

@@ -1,13 +1,16 @@
 //! The WireGuard device, without the machine: handshakes, sealing and opening, allowed IPs, peers, discards.
 //!
-//! Pure: no socket, no TUN, no clock, no async. Bytes and `now` come in, bytes go out through an [`Outbox`];
-//! `agent::device` stands around it. The one stated exception is `engine::boringtun`, whose library reads the clock
-//! itself.
+//! Pure: no socket, no TUN, no clock, no async. Bytes, `now` and randomness come in, bytes go out through an [`Outbox`];
+//! `agent::device` stands around it. The one stated exception is `engine::boringtun`, whose library reads the clock and
+//! draws keys itself.
 
 mod allowed_ips;
 mod config;
+mod datapath;
 mod discard;
-pub mod engine;
+mod engine;
+mod host;
+mod index;
 mod interface;
 mod key;
 mod message;
@@ -20,6 +23,8 @@ mod tunnel;
 pub use allowed_ips::AllowedIps;
 pub use config::{ConfigError, InterfaceConfig, PeerConfig};
 pub use discard::{Discard, DiscardCounts};
+pub use engine::Implementation;
+pub use host::Epoch;
 pub use interface::{Applied, InterfaceId, MAX_INTERFACES};
 pub use key::{KeyError, PresharedKey, PrivateKey, PublicKey};
 pub use peer::PeerStats;

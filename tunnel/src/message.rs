@@ -2,9 +2,9 @@
 
 use crate::discard::Discard;
 
-const HANDSHAKE_INITIATION_LEN: usize = 148;
-const HANDSHAKE_RESPONSE_LEN: usize = 92;
-const COOKIE_REPLY_LEN: usize = 64;
+pub(crate) const HANDSHAKE_INITIATION_LEN: usize = 148;
+pub(crate) const HANDSHAKE_RESPONSE_LEN: usize = 92;
+pub(crate) const COOKIE_REPLY_LEN: usize = 64;
 /// Type, receiver index and counter of a data message.
 pub(crate) const DATA_HEADER: usize = 16;
 /// Header and tag around an empty packet.
@@ -38,9 +38,24 @@ impl Message {
     }
 }
 
-/// Our own index in a handshake message that we wrote.
+/// The writer's own index in a handshake message.
 pub(crate) fn sender_index(message: &[u8]) -> Option<u32> {
     u32_at(message, 4)
+}
+
+pub(crate) fn data_counter(datagram: &[u8]) -> Option<u64> {
+    Some(u64::from_le_bytes(datagram.get(8..DATA_HEADER)?.try_into().ok()?))
+}
+
+pub(crate) fn write_data_header(datagram: &mut [u8], receiver_index: u32, counter: u64) {
+    write_head(datagram, 4, &receiver_index.to_le_bytes());
+    datagram[8..DATA_HEADER].copy_from_slice(&counter.to_le_bytes());
+}
+
+/// The type, and the index that follows it in every message.
+pub(crate) fn write_head(message: &mut [u8], message_type: u8, index: &[u8]) {
+    message[..4].copy_from_slice(&[message_type, 0, 0, 0]);
+    message[4..8].copy_from_slice(index);
 }
 
 fn u32_at(bytes: &[u8], offset: usize) -> Option<u32> {

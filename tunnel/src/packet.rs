@@ -1,4 +1,4 @@
-//! The two addresses of an inner IP packet: all that forwarding looks at.
+//! The two addresses and the length of an inner IP packet: all that forwarding looks at.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -26,6 +26,17 @@ impl Addresses {
             _ => Err(Discard::NotIp),
         }
     }
+}
+
+/// How long the packet at the head of `padded` says it is.
+pub(crate) fn length(padded: &[u8]) -> Result<usize, Discard> {
+    let word = |at: usize| padded.get(at..at + 2).map(|bytes| usize::from(u16::from_be_bytes([bytes[0], bytes[1]])));
+    let (len, header) = match padded.first().map(|byte| byte >> 4) {
+        Some(4) => (word(2), V4_HEADER),
+        Some(6) => (word(4).map(|payload| payload + V6_HEADER), V6_HEADER),
+        _ => (None, 0),
+    };
+    len.filter(|len| (header..=padded.len()).contains(len)).ok_or(Discard::NotIp)
 }
 
 fn v4(bytes: &[u8]) -> Result<IpAddr, Discard> {
@@ -61,10 +72,24 @@ mod tests {
         assert_eq!((addresses.source.to_string(), addresses.destination.to_string()), ("::1".into(), "::2".into()));
     }
 
+    #[test]
+    fn padding_is_no_part_of_a_packet() {
+        let mut padded = [0; 64];
+        padded[..4].copy_from_slice(&[0x45, 0, 0, 50]);
+        assert_eq!(length(&padded), Ok(50));
+        assert_eq!(length(&padded[..49]), Err(Discard::NotIp));
+        padded[3] = 19;
+        assert_eq!(length(&padded), Err(Discard::NotIp));
+        padded[..6].copy_from_slice(&[0x60, 0, 0, 0, 0, 10]);
+        assert_eq!(length(&padded), Ok(50));
+        assert_eq!(length(&padded[..49]), Err(Discard::NotIp));
+    }
+
     proptest! {
         #[test]
         fn no_bytes_panic(bytes in prop::collection::vec(any::<u8>(), 0..80)) {
             let _ = Addresses::of(&bytes);
+            prop_assert!(length(&bytes).is_err() || length(&bytes).unwrap() <= bytes.len());
         }
     }
 }

@@ -1,4 +1,4 @@
-//! One peer: its engine and endpoint behind one lock, its counters beside it.
+//! One peer: its engine, where it is, and its counters.
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -7,10 +7,11 @@ use std::time::{Duration, Instant};
 
 use crate::config::PeerConfig;
 use crate::discard::Discard;
-use crate::engine::{PeerEngine, Step};
+use crate::engine::{Direction, Initiation, Opened, PeerEngine, Run, Sealed};
 use crate::interface::InterfaceId;
 use crate::key::{PresharedKey, PublicKey};
-use crate::message::Message;
+use crate::message::{DATA_OVERHEAD, Message};
+use crate::train::Train;
 
 /// What a peer has been doing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,22 +29,23 @@ pub struct PeerStats {
 pub(crate) struct Peer {
     pub(crate) public_key: PublicKey,
     pub(crate) interface: InterfaceId,
-    /// The upper 24 bits of its session indices.
-    pub(crate) index: u32,
+    /// By which session indices lead here.
+    pub(crate) number: u32,
     preshared_key: Option<PresharedKey>,
-    state: Mutex<State>,
+    engine: Box<dyn PeerEngine>,
+    whereabouts: Mutex<Whereabouts>,
     tx_bytes: AtomicU64,
     rx_bytes: AtomicU64,
 }
 
-struct State {
-    engine: Box<dyn PeerEngine>,
+struct Whereabouts {
     endpoint: Option<SocketAddr>,
     /// What configuration said last, to tell a change of it from roaming.
-    configured_endpoint: Option<SocketAddr>,
+    configured: Option<SocketAddr>,
 }
 
 /// A message from the wire.
+#[derive(Clone, Copy)]
 pub(crate) struct Received<'a> {
     pub(crate) now: Instant,
     pub(crate) from: SocketAddr,
@@ -57,21 +59,15 @@ pub(crate) struct Transmit {
     pub(crate) len: usize,
 }
 
-/// What an authentic message led to.
-pub(crate) struct Opened {
-    pub(crate) step: Step,
-    /// Packets that had waited for a session can go now: see [`Peer::seal_queued`].
-    pub(crate) queued: bool,
-}
-
 impl Peer {
-    pub(crate) fn new(config: &PeerConfig, interface: InterfaceId, index: u32, engine: Box<dyn PeerEngine>) -> Self {
+    pub(crate) fn new(config: &PeerConfig, interface: InterfaceId, number: u32, engine: Box<dyn PeerEngine>) -> Self {
         Self {
             public_key: config.public_key,
             interface,
-            index,
+            number,
             preshared_key: config.preshared_key.clone(),
-            state: Mutex::new(State { engine, endpoint: config.endpoint, configured_endpoint: config.endpoint }),
+            engine,
+            whereabouts: Mutex::new(Whereabouts { endpoint: config.endpoint, configured: config.endpoint }),
             tx_bytes: AtomicU64::new(0),
             rx_bytes: AtomicU64::new(0),
         }
@@ -84,41 +80,82 @@ impl Peer {
 
     /// Takes on what may change on a living session; true if the endpoint was changed by it.
     pub(crate) fn reconfigure(&self, config: &PeerConfig) -> bool {
-        let mut state = self.lock();
-        state.engine.set_persistent_keepalive(config.persistent_keepalive);
-        if state.configured_endpoint == config.endpoint {
+        self.engine.set_persistent_keepalive(config.persistent_keepalive);
+        let mut whereabouts = self.whereabouts();
+        if whereabouts.configured == config.endpoint {
             return false;
         }
-        state.configured_endpoint = config.endpoint;
-        let moved = config.endpoint.is_some() && state.endpoint != config.endpoint;
+        whereabouts.configured = config.endpoint;
+        let moved = config.endpoint.is_some() && whereabouts.endpoint != config.endpoint;
         if moved {
-            state.endpoint = config.endpoint;
+            whereabouts.endpoint = config.endpoint;
         }
         moved
     }
 
-    pub(crate) fn seal(&self, now: Instant, packet: &[u8], buffer: &mut [u8]) -> Result<Option<Transmit>, Discard> {
-        let mut state = self.lock();
-        let to = state.endpoint.ok_or(Discard::NoEndpoint)?;
-        let step = state.engine.seal(now, packet, buffer)?;
-        Ok(self.transmit(to, step))
+    /// Where to send a train that is ready; nowhere if its packets wait for a session.
+    pub(crate) fn seal_train(&self, now: Instant, train: &mut Train<'_>) -> Result<Option<SocketAddr>, Discard> {
+        let to = self.endpoint().ok_or(Discard::NoEndpoint)?;
+        match self.engine.seal_train(now, train)? {
+            Sealed::Ready => {
+                self.count_sent(train.datagrams().len());
+                Ok(Some(to))
+            }
+            Sealed::Waiting => Ok(None),
+        }
     }
 
-    pub(crate) fn open(&self, received: &Received<'_>, buffer: &mut [u8]) -> Result<Opened, Discard> {
-        let mut state = self.lock();
-        let step = state.engine.open(received.now, received.bytes, buffer)?;
-        if !matches!(received.kind, Message::CookieReply { .. }) && state.endpoint != Some(received.from) {
-            state.endpoint = Some(received.from);
+    /// Opens a run of data messages; an authentic one tells where the peer is.
+    pub(crate) fn open_run(
+        &self,
+        now: Instant,
+        from: SocketAddr,
+        run: Run<'_>,
+        mut opened: impl FnMut(Result<Opened<'_>, Discard>),
+    ) {
+        let mut authentic = 0;
+        self.engine.open_run(now, run, &mut |result| {
+            authentic += result.as_ref().map_or(0, |opened| opened.packet.len() + DATA_OVERHEAD);
+            opened(result);
+        });
+        if authentic > 0 {
+            self.heard(from, authentic);
         }
-        self.rx_bytes.fetch_add(received.bytes.len() as u64, Ordering::Relaxed);
-        if let Step::Datagram(len) = step {
-            self.tx_bytes.fetch_add(len as u64, Ordering::Relaxed);
-        }
-        Ok(Opened { step, queued: state.engine.has_queued() })
     }
 
+    /// Answers a handshake initiation.
+    pub(crate) fn respond(
+        &self,
+        received: &Received<'_>,
+        initiation: Initiation,
+        answer: &mut [u8],
+    ) -> Result<Option<Transmit>, Discard> {
+        let len = self.engine.respond(received.now, received.bytes, initiation, answer)?;
+        self.heard(received.from, received.bytes.len());
+        Ok(self.transmit(received.from, len))
+    }
+
+    /// Takes a handshake response or a cookie reply.
+    pub(crate) fn handle_reply(&self, received: &Received<'_>, answer: &mut [u8]) -> Result<Option<Transmit>, Discard> {
+        let len = self.engine.handle_reply(received.now, received.bytes, answer)?;
+        if matches!(received.kind, Message::CookieReply { .. }) {
+            self.rx_bytes.fetch_add(received.bytes.len() as u64, Ordering::Relaxed);
+        } else {
+            self.heard(received.from, received.bytes.len());
+        }
+        Ok(self.transmit(received.from, len))
+    }
+
+    /// The next packet that had waited for a session.
     pub(crate) fn seal_queued(&self, now: Instant, buffer: &mut [u8]) -> Option<Transmit> {
+        if !self.engine.has_queued(now) {
+            return None;
+        }
         self.with_endpoint(|engine| engine.seal_queued(now, buffer))
+    }
+
+    pub(crate) fn renew(&self, now: Instant, direction: Direction, buffer: &mut [u8]) -> Option<Transmit> {
+        self.with_endpoint(|engine| engine.renew(now, direction, buffer))
     }
 
     pub(crate) fn initiate(&self, now: Instant, buffer: &mut [u8]) -> Option<Transmit> {
@@ -134,32 +171,46 @@ impl Peer {
     }
 
     pub(crate) fn stats(&self, now: Instant) -> PeerStats {
-        let state = self.lock();
         PeerStats {
             public_key: self.public_key,
-            endpoint: state.endpoint,
-            last_handshake: state.engine.last_handshake().map(|at| now.saturating_duration_since(at)),
+            endpoint: self.endpoint(),
+            last_handshake: self.engine.last_handshake().map(|at| now.saturating_duration_since(at)),
             tx_bytes: self.tx_bytes.load(Ordering::Relaxed),
             rx_bytes: self.rx_bytes.load(Ordering::Relaxed),
         }
     }
 
     /// Without an endpoint the engine is not asked: it would believe that something was sent.
-    fn with_endpoint(&self, act: impl FnOnce(&mut dyn PeerEngine) -> Step) -> Option<Transmit> {
-        let mut state = self.lock();
-        let to = state.endpoint?;
-        let step = act(state.engine.as_mut());
-        self.transmit(to, step)
+    fn with_endpoint(&self, act: impl FnOnce(&dyn PeerEngine) -> Option<usize>) -> Option<Transmit> {
+        let to = self.endpoint()?;
+        self.transmit(to, act(self.engine.as_ref()))
     }
 
-    fn transmit(&self, to: SocketAddr, step: Step) -> Option<Transmit> {
-        let Step::Datagram(len) = step else { return None };
-        self.tx_bytes.fetch_add(len as u64, Ordering::Relaxed);
+    fn transmit(&self, to: SocketAddr, len: Option<usize>) -> Option<Transmit> {
+        let len = len?;
+        self.count_sent(len);
         Some(Transmit { to, len })
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn count_sent(&self, bytes: usize) {
+        self.tx_bytes.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+
+    /// Authentic bytes came from there.
+    fn heard(&self, from: SocketAddr, bytes: usize) {
+        self.rx_bytes.fetch_add(bytes as u64, Ordering::Relaxed);
+        let mut whereabouts = self.whereabouts();
+        if whereabouts.endpoint != Some(from) {
+            whereabouts.endpoint = Some(from);
+        }
+    }
+
+    fn endpoint(&self) -> Option<SocketAddr> {
+        self.whereabouts().endpoint
+    }
+
+    fn whereabouts(&self) -> MutexGuard<'_, Whereabouts> {
         // A panic while it was held is a bug of ours, and no reason to stop the other peers.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.whereabouts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

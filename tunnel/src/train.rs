@@ -32,6 +32,11 @@ impl<'a> Train<'a> {
         Self { buffer, interface, mtu: mtu.into(), packet_len: 0, last_len: 0, count: 0 }
     }
 
+    /// A train of one packet that needs no padding any more.
+    pub(crate) fn padded_already(buffer: &'a mut [u8]) -> Self {
+        Self::new(InterfaceId(0), 0, buffer)
+    }
+
     /// Room for one more packet, to be filled whole. `None`: it is longer than the first, comes after a shorter one,
     /// or there is no room; what is here must be sealed first.
     pub fn slot(&mut self, len: usize) -> Option<&mut [u8]> {
@@ -81,6 +86,17 @@ impl<'a> Train<'a> {
         &self.buffer[..self.wire_len()]
     }
 
+    pub(crate) fn datagrams_mut(&mut self) -> impl Iterator<Item = &mut [u8]> {
+        let (len, stride) = (self.wire_len(), self.stride());
+        self.buffer[..len].chunks_mut(stride)
+    }
+
+    /// The inner packets with their padding.
+    pub(crate) fn padded_packets(&self) -> impl Iterator<Item = &[u8]> {
+        let tag = DATA_OVERHEAD - DATA_HEADER;
+        self.datagrams().chunks(self.stride()).map(move |datagram| &datagram[DATA_HEADER..datagram.len() - tag])
+    }
+
     /// The length of every datagram but the last: the segment size of `UDP_SEGMENT`.
     pub(crate) fn stride(&self) -> usize {
         DATA_OVERHEAD + self.padded(self.packet_len)
@@ -112,6 +128,13 @@ pub struct Delivery {
     pub interface: InterfaceId,
     /// Where it lies in [`ReceivedTrain::datagrams`].
     pub packet: Range<usize>,
+}
+
+impl Delivery {
+    /// The same, seen from `offset` bytes before.
+    pub(crate) fn behind(self, offset: usize) -> Self {
+        Self { packet: self.packet.start + offset..self.packet.end + offset, ..self }
+    }
 }
 
 #[cfg(test)]

@@ -11,16 +11,17 @@ use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use ipnet::IpNet;
-use rand::Rng;
+use rand::CryptoRng;
 
 use crate::config::{ConfigError, InterfaceConfig, PeerConfig};
 use crate::discard::{Discard, DiscardCounts};
-use crate::engine::Engine;
 use crate::engine::boringtun::BoringtunEngine;
+use crate::engine::own::OwnEngine;
+use crate::engine::{Direction, Engine, Implementation, Run};
+use crate::host::{Epoch, Host};
 use crate::interface::{Applied, Interface, InterfaceId};
 use crate::key::PublicKey;
-use crate::message::{DATA_OVERHEAD, MAX_DATAGRAM, Message};
-use crate::packet::Addresses;
+use crate::message::Message;
 use crate::peer::{Peer, PeerStats, Received, Transmit};
 use crate::train::{Delivery, ReceivedTrain, Train};
 
@@ -48,8 +49,9 @@ pub trait Outbox {
 
 /// The WireGuard state of a host. Shared by the data threads; every `buffer` is the calling thread's own, of
 /// [`BUFFER_SIZE`], and holds nothing between calls.
-#[derive(Default)]
 pub struct Tunnel {
+    implementation: Implementation,
+    host: Arc<Host>,
     snapshot: ArcSwap<Snapshot>,
     /// Held while a new snapshot is made.
     changing: Mutex<()>,
@@ -57,26 +59,31 @@ pub struct Tunnel {
 }
 
 impl Tunnel {
-    pub fn new() -> Self {
-        Self::default()
+    /// A tunnel without interfaces. What must be unpredictable is drawn from `rng`.
+    pub fn new(implementation: Implementation, epoch: Epoch, rng: impl CryptoRng + Send + 'static) -> Self {
+        let host = Arc::new(Host::new(epoch, rng));
+        Self {
+            implementation,
+            snapshot: ArcSwap::from_pointee(Snapshot::new(host.indices.clone())),
+            host,
+            changing: Mutex::default(),
+            discards: DiscardCounts::default(),
+        }
     }
 
-    pub fn add_interface(
-        &self,
-        now: Instant,
-        config: &InterfaceConfig,
-        rng: &mut impl Rng,
-    ) -> Result<(InterfaceId, Applied), ConfigError> {
+    pub fn add_interface(&self, now: Instant, config: &InterfaceConfig) -> Result<(InterfaceId, Applied), ConfigError> {
         let _changing = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
         let snapshot = self.snapshot.load_full();
-        let engine = BoringtunEngine::new(&config.private_key);
+        let engine: Arc<dyn Engine> = match self.implementation {
+            Implementation::Own => Arc::new(OwnEngine::new(&config.private_key, self.host.clone())),
+            Implementation::Boringtun => Arc::new(BoringtunEngine::new(&config.private_key)),
+        };
         if snapshot.interfaces().any(|other| other.engine.public_key() == engine.public_key()) {
             return Err(ConfigError::KeyInUse);
         }
         let id = snapshot.free_slot().ok_or(ConfigError::TooManyInterfaces)?;
-        let interface = Interface::empty(id, Arc::new(engine), config.network, config.mtu);
-        let applied = self.publish(now, &snapshot, &interface, &config.peers, rng);
-        Ok((id, applied))
+        let interface = Interface::empty(id, engine, config.network, config.mtu);
+        Ok((id, self.publish(now, &snapshot, &interface, &config.peers)))
     }
 
     /// Makes an interface what is asked, under the key it has. A peer that stays as it was keeps its session.
@@ -87,12 +94,11 @@ impl Tunnel {
         network: IpNet,
         mtu: u16,
         peers: &[PeerConfig],
-        rng: &mut impl Rng,
     ) -> Result<Applied, ConfigError> {
         let _changing = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
         let snapshot = self.snapshot.load_full();
         let interface = snapshot.interface(id).ok_or(ConfigError::UnknownInterface)?.in_network(network, mtu);
-        Ok(self.publish(now, &snapshot, &interface, peers, rng))
+        Ok(self.publish(now, &snapshot, &interface, peers))
     }
 
     pub fn remove_interface(&self, id: InterfaceId) {
@@ -111,17 +117,34 @@ impl Tunnel {
         outbox: &mut impl Outbox,
     ) -> Result<(), Discard> {
         self.counted(|| {
-            if packet.len() + DATA_OVERHEAD > MAX_DATAGRAM {
+            let snapshot = self.snapshot.load();
+            let mut train = snapshot.train(interface, buffer)?;
+            if !train.push(packet) {
                 return Err(Discard::Oversized);
             }
+            let peer = snapshot.seal(now, &mut train, outbox)?;
+            // The datagram is sent, so its place is free.
+            snapshot.renew(now, peer, Direction::Sent, buffer, outbox)
+        })
+    }
+
+    /// An empty train for packets read from `interface`, in a `space` of [`BUFFER_SIZE`].
+    pub fn train<'a>(&self, interface: InterfaceId, space: &'a mut [u8]) -> Result<Train<'a>, Discard> {
+        self.snapshot.load().train(interface, space)
+    }
+
+    /// Seals the packets of a train. All must be for one peer; otherwise none is sent.
+    pub fn seal_train(
+        &self,
+        now: Instant,
+        mut train: Train<'_>,
+        buffer: &mut [u8],
+        outbox: &mut impl Outbox,
+    ) -> Result<(), Discard> {
+        self.counted(|| {
             let snapshot = self.snapshot.load();
-            let interface = snapshot.interface(interface).ok_or(Discard::UnknownInterface)?;
-            let destination = Addresses::of(packet)?.destination;
-            let peer = interface.allowed_ips.lookup(destination).ok_or(Discard::NoRoute)?;
-            match peer.seal(now, packet, buffer)? {
-                Some(transmit) => snapshot.transmit(&transmit, buffer, outbox),
-                None => Ok(()),
-            }
+            let peer = snapshot.seal(now, &mut train, outbox)?;
+            snapshot.renew(now, peer, Direction::Sent, buffer, outbox)
         })
     }
 
@@ -135,27 +158,22 @@ impl Tunnel {
         outbox: &mut impl Outbox,
     ) -> Result<(), Discard> {
         self.counted(|| {
+            let snapshot = self.snapshot.load();
             let received = Received { now, from, kind: Message::parse(datagram)?, bytes: datagram };
-            self.snapshot.load().open(&received, buffer, outbox)
+            let Message::Data { receiver_index, .. } = received.kind else {
+                return snapshot.handle_handshake(&received, buffer, outbox);
+            };
+            let place = buffer.get_mut(..datagram.len()).ok_or(Discard::Oversized)?;
+            place.copy_from_slice(datagram);
+            let run = Run { receiver_index, datagrams: place, stride: datagram.len() };
+            let mut result = Ok(None);
+            let peer = snapshot.open_run(now, from, run, &mut |opened| result = opened.map(Some))?;
+            if let Ok(Some(Delivery { interface, packet })) = &result {
+                outbox.deliver(*interface, &buffer[packet.clone()]);
+            }
+            snapshot.follow_up(now, peer, buffer, outbox)?;
+            result.map(drop)
         })
-    }
-
-    /// An empty train for packets read from `interface`, in a `space` of [`BUFFER_SIZE`].
-    pub fn train<'a>(&self, interface: InterfaceId, space: &'a mut [u8]) -> Result<Train<'a>, Discard> {
-        let snapshot = self.snapshot.load();
-        let mtu = snapshot.interface(interface).ok_or(Discard::UnknownInterface)?.mtu;
-        Ok(Train::new(interface, mtu, space))
-    }
-
-    /// Seals the packets of a train, which go to the peer responsible for the first one's destination.
-    pub fn seal_train(
-        &self,
-        now: Instant,
-        train: Train<'_>,
-        buffer: &mut [u8],
-        outbox: &mut impl Outbox,
-    ) -> Result<(), Discard> {
-        train.packets().try_for_each(|packet| self.seal(now, train.interface(), packet, buffer, outbox))
     }
 
     /// Datagrams received together. They are opened where they lie; `deliveries` become the inner packets, in order.
@@ -168,18 +186,33 @@ impl Tunnel {
         buffer: &mut [u8],
         outbox: &mut impl Outbox,
     ) {
-        let ReceivedTrain { from, datagrams, segment_size } = train;
         deliveries.clear();
-        for (position, datagram) in datagrams.chunks_mut(segment_size.max(1)).enumerate() {
-            let mut inner = Inner { outbox, delivered: None };
-            let message = datagram.to_vec();
-            // Counted where it happened.
-            let _ = self.open(now, from, &message, buffer, &mut inner);
-            if let Some((interface, packet)) = inner.delivered {
-                datagram[..packet.len()].copy_from_slice(&packet);
-                let start = position * segment_size;
-                deliveries.push(Delivery { interface, packet: start..start + packet.len() });
-            }
+        let snapshot = self.snapshot.load();
+        let ReceivedTrain { from, datagrams, segment_size } = train;
+        let stride = segment_size.max(1);
+        let mut start = 0;
+        while start < datagrams.len() {
+            let rest = &mut datagrams[start..];
+            let first = &rest[..stride.min(rest.len())];
+            let (end, handled) = match Message::parse(first) {
+                Ok(Message::Data { receiver_index, .. }) => {
+                    let len = run_len(rest, stride, receiver_index);
+                    let run = Run { receiver_index, datagrams: &mut rest[..len], stride };
+                    let opened = snapshot.open_run(now, from, run, &mut |opened| match opened {
+                        Ok(delivery) => deliveries.push(delivery.behind(start)),
+                        Err(reason) => self.discards.count(reason),
+                    });
+                    let handled = opened.and_then(|peer| snapshot.follow_up(now, peer, buffer, outbox));
+                    (start + len, handled)
+                }
+                Ok(kind) => {
+                    let received = Received { now, from, kind, bytes: first };
+                    (start + first.len(), snapshot.handle_handshake(&received, buffer, outbox))
+                }
+                Err(reason) => (start + first.len(), Err(reason)),
+            };
+            let _ = self.counted(|| handled);
+            start = end;
         }
     }
 
@@ -244,39 +277,22 @@ impl Tunnel {
     }
 
     /// Puts `interface` with these peers in force. `changing` is held.
-    fn publish(
-        &self,
-        now: Instant,
-        snapshot: &Snapshot,
-        interface: &Interface,
-        peers: &[PeerConfig],
-        rng: &mut impl Rng,
-    ) -> Applied {
-        let mut taken: HashSet<u32> = snapshot.indices().collect();
-        let fresh_index = || loop {
-            let index = rng.next_u32() >> 8;
-            if taken.insert(index) {
-                break index;
+    fn publish(&self, now: Instant, snapshot: &Snapshot, interface: &Interface, peers: &[PeerConfig]) -> Applied {
+        let mut taken: HashSet<u32> = snapshot.numbers().collect();
+        let fresh_number = || loop {
+            let number = u32::from_le_bytes(self.host.random()) >> 8;
+            if taken.insert(number) {
+                break number;
             }
         };
-        let (interface, applied) = interface.with_peers(now, peers, fresh_index);
+        let (interface, applied) = interface.with_peers(now, peers, fresh_number);
         self.snapshot.store(Arc::new(snapshot.with(interface)));
         applied
     }
 }
 
-/// Keeps the inner packet of one datagram.
-struct Inner<'a, O> {
-    outbox: &'a mut O,
-    delivered: Option<(InterfaceId, Vec<u8>)>,
-}
-
-impl<O: Outbox> Outbox for Inner<'_, O> {
-    fn transmit(&mut self, to: SocketAddr, datagram: &[u8]) {
-        self.outbox.transmit(to, datagram);
-    }
-
-    fn deliver(&mut self, interface: InterfaceId, packet: &[u8]) {
-        self.delivered = Some((interface, packet.to_vec()));
-    }
+/// How many bytes at the head of `datagrams` are data messages under this index.
+fn run_len(datagrams: &[u8], stride: usize, index: u32) -> usize {
+    let is_ours = |datagram: &&[u8]| matches!(Message::parse(datagram), Ok(Message::Data { receiver_index, .. }) if receiver_index == index);
+    datagrams.chunks(stride).take_while(is_ours).map(<[u8]>::len).sum()
 }

@@ -3,9 +3,12 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Instant, SystemTime};
 
 use arc_swap::ArcSwapOption;
-use cladnet_tunnel::{Discard, InterfaceId, MAX_INTERFACES, Outbox, Tunnel};
+use cladnet_tunnel::{Discard, Epoch, Implementation, InterfaceId, MAX_INTERFACES, Outbox, Tunnel};
+use rand::rand_core::UnwrapErr;
+use rand::rngs::SysRng;
 use tokio::sync::broadcast;
 use tracing::trace;
 
@@ -22,9 +25,9 @@ pub(super) struct Shared {
 }
 
 impl Shared {
-    pub(super) fn new(socket: UdpSocket) -> Self {
+    pub(super) fn new(socket: UdpSocket, implementation: Implementation) -> Self {
         Self {
-            tunnel: Tunnel::new(),
+            tunnel: Tunnel::new(implementation, Epoch::new(Instant::now(), SystemTime::now()), UnwrapErr(SysRng)),
             socket,
             stun: broadcast::Sender::new(stun::BACKLOG),
             tuns: Default::default(),

@@ -4,8 +4,9 @@
 //! that can change on a living session, a limit on how often a handshake is started, and the checks that keep its
 //! panics unreachable.
 
-use std::net::IpAddr;
-use std::sync::Arc;
+use std::cell::RefCell;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use boringtun::noise::errors::WireGuardError;
@@ -14,10 +15,14 @@ use boringtun::noise::rate_limiter::RateLimiter;
 use boringtun::noise::{Packet, Tunn, TunnResult};
 use boringtun::x25519::{PublicKey as NoisePublicKey, StaticSecret};
 
-use super::{Engine, PeerEngine, PeerParameters, Refusal, Step, WeakKey};
+use super::{Direction, Engine, Initiation, Opened, PeerEngine, PeerParameters, Refusal, Run, Sealed, WeakKey};
+use crate::datapath::REJECT_AFTER_MESSAGES;
 use crate::discard::Discard;
 use crate::key::{PrivateKey, PublicKey};
-use crate::message::{DATA_OVERHEAD, Message, sender_index};
+use crate::message::{
+    COOKIE_REPLY_LEN, DATA_HEADER, DATA_OVERHEAD, HANDSHAKE_INITIATION_LEN, MAX_DATAGRAM, Message, sender_index,
+};
+use crate::train::Train;
 
 /// Handshake messages per second that are worked on without asking for a cookie. One costs about 0.1 ms, so a flood
 /// takes a fifth of a core at most, and a thousand peers that return at once need no second round trip.
@@ -29,14 +34,14 @@ const MIN_INITIATION_INTERVAL: Duration = Duration::from_millis(250);
 const FIRST_RETRIES: [Duration; 3] = [Duration::from_millis(500), Duration::from_secs(1), Duration::from_secs(2)];
 /// How long an unanswered initiation stands before the next (whitepaper §6.1).
 const REKEY_TIMEOUT: Duration = Duration::from_secs(5);
-/// Counters from here on are refused (whitepaper §6.1, `REJECT_AFTER_MESSAGES`).
-const REJECT_AFTER_MESSAGES: u64 = u64::MAX - (1 << 13);
-/// The longest handshake message.
-const HANDSHAKE_LEN: usize = 148;
-const COOKIE_REPLY_LEN: usize = 64;
+
+thread_local! {
+    /// `Tunn` seals and opens from one buffer into another.
+    static SCRATCH: RefCell<Box<[u8]>> = RefCell::new(vec![0; MAX_DATAGRAM + DATA_OVERHEAD].into());
+}
 
 /// One interface on `boringtun`.
-pub struct BoringtunEngine {
+pub(crate) struct BoringtunEngine {
     secret: StaticSecret,
     public: NoisePublicKey,
     /// Counts what [`Engine::admit`] lets through.
@@ -46,7 +51,7 @@ pub struct BoringtunEngine {
 }
 
 impl BoringtunEngine {
-    pub fn new(private_key: &PrivateKey) -> Self {
+    pub(crate) fn new(private_key: &PrivateKey) -> Self {
         let secret = private_key.secret();
         let public = NoisePublicKey::from(&secret);
         Self {
@@ -63,11 +68,11 @@ impl Engine for BoringtunEngine {
         PublicKey::from_bytes(*self.public.as_bytes())
     }
 
-    fn admit(&self, _now: Instant, from: IpAddr, message: &[u8], reply: &mut [u8]) -> Result<(), Refusal> {
+    fn admit(&self, _now: Instant, from: SocketAddr, message: &[u8], reply: &mut [u8]) -> Result<(), Refusal> {
         if reply.len() < COOKIE_REPLY_LEN {
             return Err(Refusal::Discard(Discard::Oversized));
         }
-        match self.limiter.verify_packet(Some(from), message, reply) {
+        match self.limiter.verify_packet(Some(from.ip()), message, reply) {
             Ok(_) => Ok(()),
             Err(TunnResult::WriteToNetwork(cookie)) => Err(Refusal::Cookie(cookie.len())),
             Err(TunnResult::Err(WireGuardError::InvalidMac)) => Err(Refusal::WrongMac),
@@ -75,12 +80,12 @@ impl Engine for BoringtunEngine {
         }
     }
 
-    fn initiator(&self, message: &[u8]) -> Result<PublicKey, Discard> {
+    fn read_initiation(&self, message: &[u8]) -> Result<Initiation, Discard> {
         let Ok(Packet::HandshakeInit(initiation)) = Tunn::parse_incoming_packet(message) else {
             return Err(Discard::Malformed);
         };
         let half = parse_handshake_anon(&self.secret, &self.public, &initiation).map_err(|_| Discard::NotAuthentic)?;
-        Ok(PublicKey::from_bytes(half.peer_static_public))
+        Ok(Initiation { from: PublicKey::from_bytes(half.peer_static_public), noise: None })
     }
 
     fn peer(&self, now: Instant, parameters: PeerParameters) -> Result<Box<dyn PeerEngine>, WeakKey> {
@@ -93,11 +98,12 @@ impl Engine for BoringtunEngine {
             public_key,
             parameters.preshared_key.map(|key| key.bytes()),
             None,
-            parameters.index,
+            parameters.number,
             Some(self.unlimited.clone()),
         );
-        Ok(Box::new(BoringtunPeer {
+        Ok(Box::new(BoringtunPeer(Mutex::new(State {
             tunn,
+            initiation: None,
             queued: false,
             unconfirmed: None,
             last_handshake: None,
@@ -105,7 +111,7 @@ impl Engine for BoringtunEngine {
             attempts: 0,
             last_sent: now,
             persistent_keepalive: parameters.persistent_keepalive,
-        }))
+        }))))
     }
 
     fn handle_timeout(&self, _now: Instant) {
@@ -113,8 +119,13 @@ impl Engine for BoringtunEngine {
     }
 }
 
-struct BoringtunPeer {
+/// Every packet takes the lock: `Tunn` keeps its sessions to itself.
+struct BoringtunPeer(Mutex<State>);
+
+struct State {
     tunn: Tunn,
+    /// Written when a packet found no session; sent by [`PeerEngine::renew`].
+    initiation: Option<Box<[u8]>>,
     /// Packets may wait inside `tunn` for a session.
     queued: bool,
     /// We answered an initiation; the first packet to this index of ours confirms the new session.
@@ -127,99 +138,187 @@ struct BoringtunPeer {
     persistent_keepalive: Option<Duration>,
 }
 
-impl PeerEngine for BoringtunPeer {
-    fn seal(&mut self, now: Instant, packet: &[u8], datagram: &mut [u8]) -> Result<Step, Discard> {
-        if datagram.len() < (packet.len() + DATA_OVERHEAD).max(HANDSHAKE_LEN) {
-            return Err(Discard::Oversized);
-        }
-        self.queued |= !self.has_session();
-        let step = written(self.tunn.encapsulate(packet, datagram));
-        Ok(self.sent(now, step, datagram))
-    }
-
-    fn open(&mut self, now: Instant, message: &[u8], out: &mut [u8]) -> Result<Step, Discard> {
-        let kind = Message::parse(message)?;
-        if out.len() < message.len().max(HANDSHAKE_LEN) {
-            return Err(Discard::Oversized);
-        }
-        if matches!(kind, Message::Data { counter, .. } if counter >= REJECT_AFTER_MESSAGES) {
-            return Err(Discard::CounterExhausted);
-        }
-        let step = match self.tunn.decapsulate(None, message, out) {
-            TunnResult::Err(error) => return Err(discard(&error)),
-            result => written(result),
-        };
-        match kind {
-            Message::HandshakeInitiation => self.unconfirmed = sender_index(out),
-            Message::HandshakeResponse { .. } => self.completed(now),
-            Message::Data { receiver_index, .. } if self.unconfirmed == Some(receiver_index) => self.completed(now),
-            Message::Data { .. } | Message::CookieReply { .. } => {}
-        }
-        Ok(self.sent(now, step, out))
-    }
-
-    fn has_queued(&self) -> bool {
-        self.queued && self.has_session()
-    }
-
-    fn seal_queued(&mut self, now: Instant, datagram: &mut [u8]) -> Step {
-        // An empty datagram asks `Tunn` for what waits.
-        let step = written(self.tunn.decapsulate(None, &[], datagram));
-        self.queued = step != Step::Nothing;
-        self.sent(now, step, datagram)
-    }
-
-    fn initiate(&mut self, now: Instant, datagram: &mut [u8]) -> Step {
-        if self.since_initiation(now) < MIN_INITIATION_INTERVAL {
-            return Step::Nothing;
-        }
-        self.attempts = 0;
-        self.start_handshake(now, datagram)
-    }
-
-    fn keepalive(&mut self, now: Instant, datagram: &mut [u8]) -> Step {
-        if !self.has_session() || datagram.len() < DATA_OVERHEAD {
-            return Step::Nothing;
-        }
-        let step = written(self.tunn.encapsulate(&[], datagram));
-        self.sent(now, step, datagram)
-    }
-
-    fn handle_timeout(&mut self, now: Instant, datagram: &mut [u8]) -> Step {
-        let step = written(self.tunn.update_timers(datagram));
-        if step != Step::Nothing {
-            return self.sent(now, step, datagram);
-        }
-        if self.is_retry_due(now) {
-            return self.start_handshake(now, datagram);
-        }
-        if self.persistent_keepalive.is_none_or(|interval| now.saturating_duration_since(self.last_sent) < interval) {
-            return Step::Nothing;
-        }
-        match self.keepalive(now, datagram) {
-            // A peer that must stay reachable is never given up: `Tunn` stops after 90 s, this starts it again.
-            Step::Nothing if self.since_initiation(now) >= REKEY_TIMEOUT => self.start_handshake(now, datagram),
-            step => step,
-        }
-    }
-
-    fn set_persistent_keepalive(&mut self, interval: Option<Duration>) {
-        self.persistent_keepalive = interval;
-    }
-
-    fn last_handshake(&self) -> Option<Instant> {
-        self.last_handshake
+impl BoringtunPeer {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl BoringtunPeer {
+impl PeerEngine for BoringtunPeer {
+    fn seal_train(&self, now: Instant, train: &mut Train<'_>) -> Result<Sealed, Discard> {
+        let mut state = self.lock();
+        SCRATCH.with_borrow_mut(|scratch| {
+            let mut sealed = Sealed::Ready;
+            for datagram in train.datagrams_mut() {
+                let packet = DATA_HEADER..datagram.len() - (DATA_OVERHEAD - DATA_HEADER);
+                match state.seal(now, &datagram[packet], scratch) {
+                    Some(len) if is_data(&scratch[..len]) => datagram.copy_from_slice(&scratch[..len]),
+                    initiation => {
+                        sealed = Sealed::Waiting;
+                        state.initiation = initiation.map(|len| scratch[..len].into()).or(state.initiation.take());
+                    }
+                }
+            }
+            Ok(sealed)
+        })
+    }
+
+    fn open_run(&self, now: Instant, run: Run<'_>, opened: &mut dyn FnMut(Result<Opened<'_>, Discard>)) {
+        let mut state = self.lock();
+        SCRATCH.with_borrow_mut(|scratch| {
+            for (position, datagram) in run.datagrams.chunks_mut(run.stride).enumerate() {
+                let result = state.open_data(now, run.receiver_index, datagram, scratch);
+                let at = position * run.stride;
+                opened(result.map(|len| {
+                    let packet = datagram.len() - DATA_OVERHEAD;
+                    datagram[..len].copy_from_slice(&scratch[..len]);
+                    // `Tunn` has cut the padding off.
+                    datagram[len..packet].fill(0);
+                    Opened { at, packet: &datagram[..packet] }
+                }));
+            }
+        });
+    }
+
+    fn respond(
+        &self,
+        now: Instant,
+        message: &[u8],
+        _initiation: Initiation,
+        answer: &mut [u8],
+    ) -> Result<Option<usize>, Discard> {
+        let mut state = self.lock();
+        let len = state.open_handshake(now, message, answer)?;
+        state.unconfirmed = sender_index(answer);
+        Ok(len)
+    }
+
+    fn handle_reply(&self, now: Instant, message: &[u8], answer: &mut [u8]) -> Result<Option<usize>, Discard> {
+        let mut state = self.lock();
+        let len = state.open_handshake(now, message, answer)?;
+        if matches!(Message::parse(message), Ok(Message::HandshakeResponse { .. })) {
+            state.completed(now);
+        }
+        Ok(len)
+    }
+
+    fn has_queued(&self, _now: Instant) -> bool {
+        let state = self.lock();
+        state.queued && state.has_session()
+    }
+
+    fn seal_queued(&self, now: Instant, datagram: &mut [u8]) -> Option<usize> {
+        let mut state = self.lock();
+        // An empty datagram asks `Tunn` for what waits.
+        let len = written(state.tunn.decapsulate(None, &[], datagram));
+        state.queued = len.is_some();
+        state.sent(now, len, datagram)
+    }
+
+    fn renew(&self, _now: Instant, _direction: Direction, message: &mut [u8]) -> Option<usize> {
+        // `Tunn` renews on its own when its timers are looked at.
+        let initiation = self.lock().initiation.take()?;
+        message.get_mut(..initiation.len())?.copy_from_slice(&initiation);
+        Some(initiation.len())
+    }
+
+    fn initiate(&self, now: Instant, message: &mut [u8]) -> Option<usize> {
+        let mut state = self.lock();
+        if state.since_initiation(now) < MIN_INITIATION_INTERVAL {
+            return None;
+        }
+        state.attempts = 0;
+        state.start_handshake(now, message)
+    }
+
+    fn keepalive(&self, now: Instant, datagram: &mut [u8]) -> Option<usize> {
+        self.lock().keepalive(now, datagram)
+    }
+
+    fn handle_timeout(&self, now: Instant, message: &mut [u8]) -> Option<usize> {
+        let mut state = self.lock();
+        let len = written(state.tunn.update_timers(message));
+        if len.is_some() {
+            return state.sent(now, len, message);
+        }
+        if state.is_retry_due(now) {
+            return state.start_handshake(now, message);
+        }
+        if state.persistent_keepalive.is_none_or(|interval| now.saturating_duration_since(state.last_sent) < interval) {
+            return None;
+        }
+        match state.keepalive(now, message) {
+            // A peer that must stay reachable is never given up: `Tunn` stops after 90 s, this starts it again.
+            None if state.since_initiation(now) >= REKEY_TIMEOUT => state.start_handshake(now, message),
+            len => len,
+        }
+    }
+
+    fn set_persistent_keepalive(&self, interval: Option<Duration>) {
+        self.lock().persistent_keepalive = interval;
+    }
+
+    fn last_handshake(&self) -> Option<Instant> {
+        self.lock().last_handshake
+    }
+}
+
+impl State {
+    /// A packet's datagram, or an initiation where there is no session yet.
+    fn seal(&mut self, now: Instant, packet: &[u8], datagram: &mut [u8]) -> Option<usize> {
+        self.queued |= !self.has_session();
+        let len = written(self.tunn.encapsulate(packet, datagram));
+        self.sent(now, len, datagram)
+    }
+
+    /// The length of the inner packet.
+    fn open_data(
+        &mut self,
+        now: Instant,
+        receiver_index: u32,
+        datagram: &[u8],
+        packet: &mut [u8],
+    ) -> Result<usize, Discard> {
+        if matches!(Message::parse(datagram)?, Message::Data { counter, .. } if counter >= REJECT_AFTER_MESSAGES) {
+            return Err(Discard::CounterExhausted);
+        }
+        let len = match self.tunn.decapsulate(None, datagram, packet) {
+            TunnResult::Err(error) => return Err(discard(&error)),
+            TunnResult::WriteToTunnelV4(packet, _) | TunnResult::WriteToTunnelV6(packet, _) => packet.len(),
+            TunnResult::WriteToNetwork(_) | TunnResult::Done => 0,
+        };
+        if self.unconfirmed == Some(receiver_index) {
+            self.completed(now);
+        }
+        Ok(len)
+    }
+
+    fn open_handshake(&mut self, now: Instant, message: &[u8], answer: &mut [u8]) -> Result<Option<usize>, Discard> {
+        if answer.len() < HANDSHAKE_INITIATION_LEN {
+            return Err(Discard::Oversized);
+        }
+        let len = match self.tunn.decapsulate(None, message, answer) {
+            TunnResult::Err(error) => return Err(discard(&error)),
+            result => written(result),
+        };
+        Ok(self.sent(now, len, answer))
+    }
+
+    fn keepalive(&mut self, now: Instant, datagram: &mut [u8]) -> Option<usize> {
+        if !self.has_session() || datagram.len() < DATA_OVERHEAD {
+            return None;
+        }
+        let len = written(self.tunn.encapsulate(&[], datagram));
+        self.sent(now, len, datagram)
+    }
+
     fn has_session(&self) -> bool {
         self.tunn.time_since_last_handshake().is_some()
     }
 
-    fn start_handshake(&mut self, now: Instant, datagram: &mut [u8]) -> Step {
-        let step = written(self.tunn.format_handshake_initiation(datagram, true));
-        self.sent(now, step, datagram)
+    fn start_handshake(&mut self, now: Instant, message: &mut [u8]) -> Option<usize> {
+        let len = written(self.tunn.format_handshake_initiation(message, true));
+        self.sent(now, len, message)
     }
 
     fn completed(&mut self, now: Instant) {
@@ -238,24 +337,28 @@ impl BoringtunPeer {
     }
 
     /// Notes what is about to be sent: `Tunn` starts handshakes of its own accord.
-    fn sent(&mut self, now: Instant, step: Step, datagram: &[u8]) -> Step {
-        let Step::Datagram(len) = step else { return step };
+    fn sent(&mut self, now: Instant, len: Option<usize>, datagram: &[u8]) -> Option<usize> {
+        let sent = len?;
         self.last_sent = now;
-        if Message::parse(&datagram[..len]) == Ok(Message::HandshakeInitiation) {
+        if Message::parse(&datagram[..sent]) == Ok(Message::HandshakeInitiation) {
             // After a longer silence it is another handshake than the one before.
             let continued = self.since_initiation(now) <= 2 * REKEY_TIMEOUT;
             self.attempts = if continued { self.attempts + 1 } else { 1 };
             self.last_initiation = Some(now);
         }
-        step
+        len
     }
 }
 
-fn written(result: TunnResult<'_>) -> Step {
+fn is_data(message: &[u8]) -> bool {
+    matches!(Message::parse(message), Ok(Message::Data { .. }))
+}
+
+/// The length of what is for the peer.
+fn written(result: TunnResult<'_>) -> Option<usize> {
     match result {
-        TunnResult::WriteToNetwork(datagram) => Step::Datagram(datagram.len()),
-        TunnResult::WriteToTunnelV4(packet, _) | TunnResult::WriteToTunnelV6(packet, _) => Step::Packet(packet.len()),
-        TunnResult::Done | TunnResult::Err(_) => Step::Nothing,
+        TunnResult::WriteToNetwork(datagram) => Some(datagram.len()),
+        _ => None,
     }
 }
 

@@ -1,32 +1,41 @@
 //! Who is who at one moment: interfaces, peers by index, and the way of a received message through them. Immutable.
 
 use std::collections::HashMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use std::time::Instant;
 
 use super::Outbox;
 use crate::discard::Discard;
-use crate::engine::{Refusal, Step};
+use crate::engine::{Direction, Initiation, Opened, Refusal, Run};
+use crate::index::SessionIndices;
 use crate::interface::{Interface, InterfaceId, MAX_INTERFACES};
 use crate::message::Message;
-use crate::packet::Addresses;
+use crate::packet::{self, Addresses};
 use crate::peer::{Peer, Received, Transmit};
+use crate::train::{Delivery, Train};
 
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub(super) struct Snapshot {
     interfaces: [Option<Arc<Interface>>; MAX_INTERFACES],
-    /// By the upper 24 bits of a session's index; the lower 8 tell a peer's sessions apart.
+    /// By their numbers.
     peers: HashMap<u32, Arc<Peer>>,
+    indices: Arc<SessionIndices>,
 }
 
 /// What became of a message at the door.
 enum Admitted<'a> {
-    Peer(&'a Arc<Peer>),
+    Initiation(&'a Arc<Peer>, Initiation),
+    Reply(&'a Arc<Peer>),
     /// This many bytes of the buffer are the answer.
     Cookie(usize),
 }
 
 impl Snapshot {
+    pub(super) fn new(indices: Arc<SessionIndices>) -> Self {
+        Self { interfaces: Default::default(), peers: HashMap::new(), indices }
+    }
+
     pub(super) fn interfaces(&self) -> impl Iterator<Item = &Arc<Interface>> {
         self.interfaces.iter().flatten()
     }
@@ -39,7 +48,7 @@ impl Snapshot {
         self.interfaces.iter().position(Option::is_none).map(InterfaceId)
     }
 
-    pub(super) fn indices(&self) -> impl Iterator<Item = u32> {
+    pub(super) fn numbers(&self) -> impl Iterator<Item = u32> {
         self.peers.keys().copied()
     }
 
@@ -47,7 +56,7 @@ impl Snapshot {
     pub(super) fn with(&self, interface: Interface) -> Self {
         let id = interface.id;
         let mut next = self.without(id);
-        next.peers.extend(interface.peers.values().map(|peer| (peer.index, peer.clone())));
+        next.peers.extend(interface.peers.values().map(|peer| (peer.number, peer.clone())));
         next.interfaces[id.slot()] = Some(Arc::new(interface));
         next
     }
@@ -69,7 +78,69 @@ impl Snapshot {
         Ok(())
     }
 
-    pub(super) fn open(
+    pub(super) fn train<'a>(&self, interface: InterfaceId, space: &'a mut [u8]) -> Result<Train<'a>, Discard> {
+        let mtu = self.interface(interface).ok_or(Discard::UnknownInterface)?.mtu;
+        Ok(Train::new(interface, mtu, space))
+    }
+
+    /// Seals a train for the peer responsible for its destination and sends it, or what must come before.
+    pub(super) fn seal(
+        &self,
+        now: Instant,
+        train: &mut Train<'_>,
+        outbox: &mut impl Outbox,
+    ) -> Result<&Arc<Peer>, Discard> {
+        let interface = self.interface(train.interface()).ok_or(Discard::UnknownInterface)?;
+        let mut peer: Option<(IpAddr, &Arc<Peer>)> = None;
+        for packet in train.packets() {
+            let destination = Addresses::of(packet)?.destination;
+            if peer.is_some_and(|(known, _)| known == destination) {
+                continue;
+            }
+            let found = interface.allowed_ips.lookup(destination).ok_or(Discard::NoRoute)?;
+            if peer.is_some_and(|(_, first)| !Arc::ptr_eq(first, found)) {
+                return Err(Discard::NoRoute);
+            }
+            peer = Some((destination, found));
+        }
+        let (_, peer) = peer.ok_or(Discard::NotIp)?;
+        if let Some(to) = peer.seal_train(now, train)? {
+            if self.is_inside(to) {
+                return Err(Discard::InsideTunnel);
+            }
+            outbox.transmit_train(to, train.datagrams(), train.stride());
+        }
+        Ok(peer)
+    }
+
+    /// Opens a run of data messages where they lie; the result is whose they are.
+    pub(super) fn open_run(
+        &self,
+        now: Instant,
+        from: SocketAddr,
+        run: Run<'_>,
+        opened: &mut dyn FnMut(Result<Delivery, Discard>),
+    ) -> Result<&Arc<Peer>, Discard> {
+        if self.is_inside(from) {
+            return Err(Discard::InsideTunnel);
+        }
+        let peer = self.peer(run.receiver_index)?;
+        let interface = self.interface(peer.interface).ok_or(Discard::UnknownInterface)?;
+        let mut checked = None;
+        peer.open_run(now, from, run, |result| match result {
+            // A keepalive.
+            Ok(Opened { packet: [], .. }) => {}
+            Ok(Opened { at, packet }) => opened(
+                inner_len(interface, peer, packet, &mut checked)
+                    .map(|len| Delivery { interface: interface.id, packet: at..at + len }),
+            ),
+            Err(reason) => opened(Err(reason)),
+        });
+        Ok(peer)
+    }
+
+    /// Handles a handshake message or a cookie reply.
+    pub(super) fn handle_handshake(
         &self,
         received: &Received<'_>,
         buffer: &mut [u8],
@@ -78,12 +149,46 @@ impl Snapshot {
         if self.is_inside(received.from) {
             return Err(Discard::InsideTunnel);
         }
-        match self.admit(received, buffer)? {
-            Admitted::Peer(peer) => self.open_from(peer, received, buffer, outbox),
+        let (peer, answer) = match self.admit(received, buffer)? {
+            Admitted::Initiation(peer, initiation) => (peer, peer.respond(received, initiation, buffer)?),
+            Admitted::Reply(peer) => (peer, peer.handle_reply(received, buffer)?),
             Admitted::Cookie(len) => {
                 outbox.transmit(received.from, &buffer[..len]);
-                Err(Discard::UnderLoad)
+                return Err(Discard::UnderLoad);
             }
+        };
+        if let Some(answer) = answer {
+            self.transmit(&answer, buffer, outbox)?;
+        }
+        self.follow_up(received.now, peer, buffer, outbox)
+    }
+
+    /// What a peer can send now that something was heard of it.
+    pub(super) fn follow_up(
+        &self,
+        now: Instant,
+        peer: &Peer,
+        buffer: &mut [u8],
+        outbox: &mut impl Outbox,
+    ) -> Result<(), Discard> {
+        while let Some(transmit) = peer.seal_queued(now, buffer) {
+            self.transmit(&transmit, buffer, outbox)?;
+        }
+        self.renew(now, peer, Direction::Received, buffer, outbox)
+    }
+
+    /// Sends the handshake initiation that is due after a train.
+    pub(super) fn renew(
+        &self,
+        now: Instant,
+        peer: &Peer,
+        direction: Direction,
+        buffer: &mut [u8],
+        outbox: &mut impl Outbox,
+    ) -> Result<(), Discard> {
+        match peer.renew(now, direction, buffer) {
+            Some(transmit) => self.transmit(&transmit, buffer, outbox),
+            None => Ok(()),
         }
     }
 
@@ -98,24 +203,24 @@ impl Snapshot {
             Message::HandshakeResponse { receiver_index } => {
                 let peer = self.peer(receiver_index)?;
                 let interface = self.interface(peer.interface).ok_or(Discard::UnknownInterface)?;
-                match interface.engine.admit(received.now, received.from.ip(), received.bytes, reply) {
-                    Ok(()) => Ok(Admitted::Peer(peer)),
+                match interface.engine.admit(received.now, received.from, received.bytes, reply) {
+                    Ok(()) => Ok(Admitted::Reply(peer)),
                     Err(refusal) => Admitted::refused(refusal),
                 }
             }
-            Message::CookieReply { receiver_index } | Message::Data { receiver_index, .. } => {
-                self.peer(receiver_index).map(Admitted::Peer)
-            }
+            Message::CookieReply { receiver_index } => self.peer(receiver_index).map(Admitted::Reply),
+            Message::Data { .. } => Err(Discard::Malformed),
         }
     }
 
     /// An initiation names no index: the interface is the one whose key its mac1 was made with.
     fn admit_initiation(&self, received: &Received<'_>, reply: &mut [u8]) -> Result<Admitted<'_>, Discard> {
         for interface in self.interfaces() {
-            match interface.engine.admit(received.now, received.from.ip(), received.bytes, reply) {
+            match interface.engine.admit(received.now, received.from, received.bytes, reply) {
                 Ok(()) => {
-                    let initiator = interface.engine.initiator(received.bytes)?;
-                    return interface.peers.get(&initiator).map(Admitted::Peer).ok_or(Discard::UnknownPeer);
+                    let initiation = interface.engine.read_initiation(received.bytes)?;
+                    let peer = interface.peers.get(&initiation.from).ok_or(Discard::UnknownPeer)?;
+                    return Ok(Admitted::Initiation(peer, initiation));
                 }
                 Err(Refusal::WrongMac) => {}
                 Err(refusal) => return Admitted::refused(refusal),
@@ -125,41 +230,27 @@ impl Snapshot {
     }
 
     fn peer(&self, receiver_index: u32) -> Result<&Arc<Peer>, Discard> {
-        self.peers.get(&(receiver_index >> 8)).ok_or(Discard::UnknownIndex)
+        self.peers.get(&self.indices.peer(receiver_index)).ok_or(Discard::UnknownIndex)
     }
+}
 
-    fn open_from(
-        &self,
-        peer: &Arc<Peer>,
-        received: &Received<'_>,
-        buffer: &mut [u8],
-        outbox: &mut impl Outbox,
-    ) -> Result<(), Discard> {
-        let opened = peer.open(received, buffer)?;
-        let result = match opened.step {
-            Step::Nothing => Ok(()),
-            Step::Datagram(len) => self.transmit(&Transmit { to: received.from, len }, buffer, outbox),
-            Step::Packet(len) => self.deliver(peer, &buffer[..len], outbox),
-        };
-        if opened.queued {
-            while let Some(transmit) = peer.seal_queued(received.now, buffer) {
-                self.transmit(&transmit, buffer, outbox)?;
-            }
-        }
-        result
-    }
-
-    /// The source must route back to this very peer; otherwise a member could speak for another.
-    fn deliver(&self, peer: &Arc<Peer>, packet: &[u8], outbox: &mut impl Outbox) -> Result<(), Discard> {
-        let source = Addresses::of(packet)?.source;
-        let interface = self.interface(peer.interface).ok_or(Discard::UnknownInterface)?;
+/// The length of a packet that `peer` may send us. The source must route back to this very peer; otherwise a member
+/// could speak for another. `checked` is the last source that did.
+fn inner_len(
+    interface: &Interface,
+    peer: &Arc<Peer>,
+    padded: &[u8],
+    checked: &mut Option<IpAddr>,
+) -> Result<usize, Discard> {
+    let source = Addresses::of(padded)?.source;
+    if *checked != Some(source) {
         let owner = interface.allowed_ips.lookup(source).ok_or(Discard::ForeignSource)?;
         if !Arc::ptr_eq(owner, peer) {
             return Err(Discard::ForeignSource);
         }
-        outbox.deliver(interface.id, packet);
-        Ok(())
+        *checked = Some(source);
     }
+    packet::length(padded)
 }
 
 impl Admitted<'_> {

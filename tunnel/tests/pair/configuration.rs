@@ -34,11 +34,11 @@ fn allowed_ips_and_keepalive_change_on_a_living_session() {
         ..b.as_peer()
     };
     assert_eq!(a.set_peers(&[changed]).to_greet, []);
-    assert!(arrives(&a, &b));
-    assert_eq!(a.seal(&between(1, 7, b"new address")).unwrap().datagrams[0].0, b.endpoint());
     assert_eq!(a.pass(Duration::from_secs(24)).datagrams.len(), 0);
     assert_eq!(a.pass(Duration::from_secs(2)).datagrams.len(), 1);
     assert_eq!(a.pass(Duration::from_secs(2)).datagrams.len(), 0);
+    assert!(arrives(&a, &b));
+    assert_eq!(a.seal(&between(1, 7, b"new address")).unwrap().datagrams[0].0, b.endpoint());
 }
 
 #[test]
@@ -47,7 +47,8 @@ fn a_keepalive_waits_for_silence() {
     a.set_peers(&[PeerConfig { persistent_keepalive: Some(Duration::from_secs(10)), ..b.as_peer() }]);
     a.pass(Duration::from_secs(10));
     for _ in 0..5 {
-        assert_eq!(a.pass(Duration::from_secs(6)).datagrams.len(), 0);
+        // Who is sent data and never answers is sent handshakes, which is another matter.
+        assert!(a.pass(Duration::from_secs(6)).datagrams.iter().all(|(_, datagram)| datagram[0] != 4));
         a.seal(&between(1, 2, b"busy")).unwrap();
     }
 }
@@ -124,7 +125,7 @@ fn networks_share_the_socket_and_nothing_else() {
     let twin = Host::new(1, vec![peer(2, second_key.public_key())]);
     let config =
         InterfaceConfig { private_key: second_key.clone(), network: network(), mtu: 1420, peers: vec![twin.as_peer()] };
-    let (second, _) = b.tunnel.add_interface(b.now, &config, &mut rand::rng()).unwrap();
+    let (second, _) = b.tunnel.add_interface(b.now, &config).unwrap();
     assert_ne!(second, b.interface);
 
     for (sender, key, interface) in [(&a, b.public_key(), b.interface), (&twin, second_key.public_key(), second)] {
@@ -146,7 +147,7 @@ fn a_host_has_a_bounded_number_of_interfaces_each_with_its_own_key() {
     let host = Host::new(1, vec![]);
     let add = |private_key| {
         let config = InterfaceConfig { private_key, network: network(), mtu: 1420, peers: vec![] };
-        host.tunnel.add_interface(host.now, &config, &mut rand::rng()).map(|(id, _)| id)
+        host.tunnel.add_interface(host.now, &config).map(|(id, _)| id)
     };
     assert_eq!(add(host.private_key.clone()), Err(ConfigError::KeyInUse));
     let ids: Vec<_> = (1..MAX_INTERFACES).map(|_| add(PrivateKey::generate(&mut rand::rng())).unwrap()).collect();

@@ -2,8 +2,15 @@
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests may just fail")]
 
+use cladnet_tunnel::Implementation;
+
 mod configuration;
 mod data;
 mod handshake;
 mod hostile;
+mod mixed;
 mod sim;
+mod timers;
+mod wire;
+
+const IMPLEMENTATION: Implementation = Implementation::Own;

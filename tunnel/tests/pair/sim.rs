@@ -1,13 +1,15 @@
 //! A wire in memory. Time passes only where a test says so, except for what `boringtun` reads from the clock itself.
 
 use std::net::{Ipv4Addr, SocketAddr};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use cladnet_tunnel::{
-    BUFFER_SIZE, Discard, InterfaceConfig, InterfaceId, Outbox, PeerConfig, PeerStats, PresharedKey, PrivateKey,
-    PublicKey, ReceivedTrain, Tunnel,
+    BUFFER_SIZE, Discard, Epoch, Implementation, InterfaceConfig, InterfaceId, Outbox, PeerConfig, PeerStats,
+    PresharedKey, PrivateKey, PublicKey, ReceivedTrain, Tunnel,
 };
 use ipnet::IpNet;
+use rand::rand_core::UnwrapErr;
+use rand::rngs::SysRng;
 
 /// What a call put out.
 #[derive(Debug, Default, PartialEq)]
@@ -49,10 +51,19 @@ impl Host {
     }
 
     pub(crate) fn with_key(number: u8, private_key: PrivateKey, peers: Vec<PeerConfig>) -> Self {
-        let tunnel = Tunnel::new();
+        Self::on(crate::IMPLEMENTATION, number, private_key, peers)
+    }
+
+    pub(crate) fn on(
+        implementation: Implementation,
+        number: u8,
+        private_key: PrivateKey,
+        peers: Vec<PeerConfig>,
+    ) -> Self {
         let now = Instant::now();
+        let tunnel = Tunnel::new(implementation, Epoch::new(now, SystemTime::now()), UnwrapErr(SysRng));
         let config = InterfaceConfig { private_key: private_key.clone(), network: network(), mtu: 1420, peers };
-        let (interface, _) = tunnel.add_interface(now, &config, &mut rand::rng()).unwrap();
+        let (interface, _) = tunnel.add_interface(now, &config).unwrap();
         Self { tunnel, number, interface, private_key, now }
     }
 
@@ -70,7 +81,7 @@ impl Host {
     }
 
     pub(crate) fn set_peers(&self, peers: &[PeerConfig]) -> cladnet_tunnel::Applied {
-        self.tunnel.update_interface(self.now, self.interface, network(), 1420, peers, &mut rand::rng()).unwrap()
+        self.tunnel.update_interface(self.now, self.interface, network(), 1420, peers).unwrap()
     }
 
     pub(crate) fn seal(&self, packet: &[u8]) -> Result<Output, Discard> {

@@ -1,0 +1,18 @@
+//! The tests of `pair`, on `boringtun`.
+
+#![expect(clippy::unwrap_used, reason = "helpers of tests may just fail")]
+
+use cladnet_tunnel::Implementation;
+
+#[path = "../pair/configuration.rs"]
+mod configuration;
+#[path = "../pair/data.rs"]
+mod data;
+#[path = "../pair/handshake.rs"]
+mod handshake;
+#[path = "../pair/hostile.rs"]
+mod hostile;
+#[path = "../pair/sim.rs"]
+mod sim;
+
+const IMPLEMENTATION: Implementation = Implementation::Boringtun;
