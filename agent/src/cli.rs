@@ -18,6 +18,7 @@ use crate::{
     config::{Config, Engine, LogFilter, Overrides},
     daemon,
     failure::{Failure, Kind},
+    offload::OffloadPolicy,
     static_tunnel::{self, StaticTunnelError},
 };
 
@@ -149,7 +150,7 @@ fn execute(arguments: Arguments) -> Result<ExitCode, Failure> {
         }
         Some(Command::Static { file }) => {
             log(&config.log);
-            static_tunnel(&file, config.engine)
+            static_tunnel(&file, config.engine, config.offload)
         }
         Some(command) => ask::run(&config, command, arguments.output),
         None => {
@@ -159,13 +160,13 @@ fn execute(arguments: Arguments) -> Result<ExitCode, Failure> {
     }
 }
 
-/// Runs until a signal; the file is the whole configuration.
-fn static_tunnel(file: &Path, engine: Engine) -> Result<ExitCode, Failure> {
+/// Runs until a signal; the file is the whole configuration of the tunnel.
+fn static_tunnel(file: &Path, engine: Engine, policy: OffloadPolicy) -> Result<ExitCode, Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(|error| Failure::new(Kind::Failed, format!("cannot start: {error}")))?;
-    match runtime.block_on(static_tunnel::run(file, engine.into())) {
+    match runtime.block_on(static_tunnel::run(file, engine.into(), policy)) {
         Ok(()) => Ok(ExitCode::SUCCESS),
         Err(error @ StaticTunnelError::File(_)) => Err(Failure::caused(Kind::Configuration, &error)),
         Err(error) => Err(Failure::caused(Kind::Failed, &error)),

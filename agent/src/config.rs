@@ -9,7 +9,10 @@ use std::{
 };
 
 use cladnet_tunnel::Implementation;
+use clap::builder::FalseyValueParser;
 use serde::Deserialize;
+
+use crate::offload::OffloadPolicy;
 
 /// Read if it exists, unless `--config` names another, which must.
 pub(crate) const DEFAULT_FILE: &str = "/etc/cladnet-agent/config.toml";
@@ -41,6 +44,9 @@ pub(crate) struct Overrides {
     /// What carries WireGuard [default: boringtun]
     #[arg(long, value_enum, value_name = "ENGINE", env = "CLADNET_AGENT_ENGINE", global = true)]
     pub engine: Option<Engine>,
+    /// Move packets one by one, without the kernel's help for many at once: slower, for comparison
+    #[arg(long, env = "CLADNET_AGENT_NO_OFFLOAD", value_parser = FalseyValueParser::new(), global = true)]
+    pub no_offload: bool,
     /// What is logged, as tracing directives [default: info]
     #[arg(long, value_name = "LEVEL", env = "CLADNET_AGENT_LOG", global = true)]
     pub log: Option<String>,
@@ -57,6 +63,7 @@ struct File {
     location_file: Option<PathBuf>,
     extra_endpoints: Option<Vec<SocketAddr>>,
     engine: Option<Engine>,
+    offload: Option<bool>,
     log: Option<LogFilter>,
 }
 
@@ -71,6 +78,7 @@ pub(crate) struct Config {
     /// Endpoints that nothing on the host or outside can tell: a port forward, a second address.
     pub extra_endpoints: Vec<SocketAddr>,
     pub engine: Engine,
+    pub offload: OffloadPolicy,
     pub log: LogFilter,
 }
 
@@ -136,6 +144,11 @@ impl Config {
             location_file: pick(&None, file.location_file, DEFAULT_LOCATION_FILE),
             extra_endpoints: file.extra_endpoints.unwrap_or_default(),
             engine: overrides.engine.or(file.engine).unwrap_or_default(),
+            offload: if overrides.no_offload || file.offload == Some(false) {
+                OffloadPolicy::Never
+            } else {
+                OffloadPolicy::WherePossible
+            },
             log: log.unwrap_or_default(),
         })
     }
@@ -283,6 +296,14 @@ mod tests {
     }
 
     #[test]
+    fn offloads_are_used_unless_file_or_flag_says_no() {
+        assert_eq!(parse("").expect("valid").offload, OffloadPolicy::WherePossible);
+        assert_eq!(parse("offload = false").expect("valid").offload, OffloadPolicy::Never);
+        let flagged = Overrides { no_offload: true, ..Overrides::default() };
+        assert_eq!(Config::load(&flagged).expect("valid").offload, OffloadPolicy::Never);
+    }
+
+    #[test]
     fn a_file_that_was_named_must_exist() {
         let overrides = Overrides { file: Some("/nonexistent/config.toml".into()), ..Overrides::default() };
         assert!(matches!(Config::load(&overrides), Err(ConfigError::Read { .. })));
@@ -301,11 +322,23 @@ mod tests {
             .filter_map(|line| line.strip_prefix('#')?.split_once(" = "))
             .fold(String::new(), |text, (name, value)| format!("{text}{name} = {value}\n"));
         let (stated, default) = (parse(&settings).expect("valid"), parse("").expect("valid"));
-        let Config { listen_port, interface_prefix, state_dir, socket, location_file, extra_endpoints: _, engine, log } =
-            stated;
+        let Config {
+            listen_port,
+            interface_prefix,
+            state_dir,
+            socket,
+            location_file,
+            extra_endpoints: _,
+            engine,
+            offload,
+            log,
+        } = stated;
         assert_eq!((listen_port, interface_prefix), (default.listen_port, default.interface_prefix));
         assert_eq!((state_dir, socket), (default.state_dir, default.socket));
-        assert_eq!((location_file, engine, log), (default.location_file, default.engine, default.log));
-        assert_eq!(settings.lines().count(), 8);
+        assert_eq!(
+            (location_file, engine, offload, log),
+            (default.location_file, default.engine, default.offload, default.log)
+        );
+        assert_eq!(settings.lines().count(), 9);
     }
 }

@@ -95,10 +95,13 @@ async fn serve(config: Arc<Config>, state: StateDir, _lock: Lock) -> Result<(), 
     let failed = |error: &(dyn std::error::Error + 'static)| Failure::caused(Kind::Failed, error);
     let mut terminate = signal(SignalKind::terminate()).map_err(|error| failed(&error))?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(|error| failed(&error))?;
-    let device = Arc::new(Device::open(config.listen_port, config.engine.into()).map_err(|error| match error {
-        DeviceError::Udp(UdpError::PortInUse { .. }) => Failure::caused(Kind::Conflict, &error),
-        error => failed(&error),
-    })?);
+    let device =
+        Arc::new(Device::open(config.listen_port, config.engine.into(), config.offload).map_err(
+            |error| match error {
+                DeviceError::Udp(UdpError::PortInUse { .. }) => Failure::caused(Kind::Conflict, &error),
+                error => failed(&error),
+            },
+        )?);
     let netlink = Netlink::connect().map_err(|error| failed(&error))?;
     let listener = server::bind(&config.socket).map_err(|error| {
         Failure::new(Kind::Failed, format!("cannot make the control socket {}: {error}", config.socket.display()))

@@ -18,13 +18,15 @@ use tokio::task::JoinHandle;
 use tracing::{info, warn};
 
 use crate::netlink::{Monitor, Netlink, NetlinkError};
+use crate::offload::{OffloadPolicy, Offloads, TunOffloads};
 use crate::tun::{Tun, TunError};
-use crate::udp::{UdpError, UdpSocket};
+use crate::udp::{self, UdpError, UdpSocket};
 
 mod keeper;
 mod shared;
 mod stun;
 mod threads;
+mod wire;
 
 use keeper::{Keeper, Lost};
 use shared::Shared;
@@ -35,6 +37,9 @@ use threads::Command;
 pub const DEFAULT_PORT: u16 = 8055;
 /// Leaves room for IPv6, UDP and WireGuard headers in Ethernet's 1500.
 pub const DEFAULT_MTU: u16 = 1420;
+
+/// What WireGuard adds to a packet of full length.
+const DATA_OVERHEAD: usize = 32;
 
 /// One membership's interface, whole.
 #[derive(Debug, Clone)]
@@ -85,9 +90,9 @@ struct Running {
 
 impl Device {
     /// Binds the socket and starts the threads. To be called inside a tokio runtime; port 0 takes any free one.
-    pub fn open(port: u16, implementation: Implementation) -> Result<Self, DeviceError> {
+    pub fn open(port: u16, implementation: Implementation, policy: OffloadPolicy) -> Result<Self, DeviceError> {
         let netlink = Netlink::connect()?;
-        let shared = Arc::new(Shared::new(UdpSocket::bind(port)?, implementation));
+        let shared = Arc::new(Shared::new(UdpSocket::bind(port, policy)?, implementation, policy));
         let commands = threads::start(&shared).map_err(DeviceError::Thread)?;
         let interfaces = Arc::new(Mutex::new(BTreeMap::new()));
         let (lost, reports) = mpsc::channel(cladnet_tunnel::MAX_INTERFACES);
@@ -131,7 +136,7 @@ impl Device {
             return Ok(());
         }
         if (running.config.address, running.config.mtu) != (config.address, config.mtu) {
-            self.netlink.configure(&config.name, config.address, config.mtu).await?;
+            set_up(&self.netlink, &config).await?;
         }
         let applied = self
             .shared
@@ -157,6 +162,12 @@ impl Device {
         let interfaces = self.interfaces.lock().await;
         let Some(running) = interfaces.get(name) else { return Vec::new() };
         self.shared.tunnel.peer_stats(Instant::now(), running.id)
+    }
+
+    /// What is in use now.
+    pub fn offloads(&self) -> Offloads {
+        let tuns = self.shared.tuns().map(|tun| tun.offloads());
+        Offloads { tun: tuns.reduce(TunOffloads::and).unwrap_or_default(), udp: self.shared.socket.offloads() }
     }
 
     /// Every reason with the number of packets dropped for it since start.
@@ -199,8 +210,8 @@ impl Device {
     }
 
     async fn bring_up(&self, config: InterfaceConfig) -> Result<Running, DeviceError> {
-        let tun = Arc::new(Tun::open(&config.name)?);
-        self.netlink.configure(&config.name, config.address, config.mtu).await?;
+        let tun = Arc::new(Tun::open(&config.name, self.shared.offload_policy)?);
+        set_up(&self.netlink, &config).await?;
         let identity = cladnet_tunnel::InterfaceConfig {
             private_key: config.private_key.clone(),
             network: config.address.trunc(),
@@ -239,6 +250,13 @@ impl Device {
         // The thread lives as long as this handle: there is nobody to tell that it does not.
         let _ = self.commands.send(command);
     }
+}
+
+/// Gives an interface what it should have, and super-packets of no more packets than one train carries: then none is
+/// cut in two. By count alone, as no packet is longer than the MTU.
+async fn set_up(netlink: &Netlink, config: &InterfaceConfig) -> Result<(), NetlinkError> {
+    netlink.configure(&config.name, config.address, config.mtu).await?;
+    netlink.limit_segments(&config.name, udp::train_len(usize::from(config.mtu) + DATA_OVERHEAD)).await
 }
 
 impl Drop for Device {

@@ -16,6 +16,7 @@ mod facts;
 mod failure;
 mod netcheck;
 pub mod netlink;
+pub mod offload;
 mod paths;
 mod ping;
 mod state;

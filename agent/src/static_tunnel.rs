@@ -8,6 +8,7 @@ use tracing::info;
 
 use crate::device::{Device, DeviceError};
 use crate::netlink::{Monitor, NetlinkError};
+use crate::offload::OffloadPolicy;
 
 mod file;
 
@@ -26,12 +27,12 @@ pub enum StaticTunnelError {
 }
 
 /// Brings the interface up that the file at `path` describes and keeps it until SIGTERM or SIGINT.
-pub async fn run(path: &Path, implementation: Implementation) -> Result<(), StaticTunnelError> {
+pub async fn run(path: &Path, implementation: Implementation, policy: OffloadPolicy) -> Result<(), StaticTunnelError> {
     let tunnel = file::read(path)?;
     let mut terminate = signal(SignalKind::terminate()).map_err(StaticTunnelError::Signal)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(StaticTunnelError::Signal)?;
     let mut monitor = Monitor::open()?;
-    let device = Device::open(tunnel.listen_port, implementation)?;
+    let device = Device::open(tunnel.listen_port, implementation, policy)?;
     let name = tunnel.interface.name.clone();
     device.add_interface(tunnel.interface).await?;
     info!(interface = name, "static tunnel is up");

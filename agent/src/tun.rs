@@ -1,6 +1,15 @@
-//! The TUN device: how inner packets enter and leave the kernel. Addresses and routes are `netlink`'s business.
+//! The TUN device: how inner packets enter and leave the kernel, many at once where it can. Addresses and routes are
+//! `netlink`'s business.
 
-use std::io;
+use std::array;
+use std::io::{self, IoSlice, IoSliceMut};
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, IntoRawFd, OwnedFd};
+
+use cladnet_tunnel::offload::{MAX_SEGMENTS, Mergeable, SuperPacket, VirtioNetHeader};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::uio::{readv, writev};
+
+use crate::offload::{OffloadPolicy, TunOffloads};
 
 /// Why a TUN device cannot be had, and what to do about it.
 #[derive(Debug, thiserror::Error)]
@@ -17,33 +26,100 @@ pub enum TunError {
 
 /// An open TUN device. It disappears from the host when this is dropped; if somebody deletes it first, every call fails
 /// with an error that [`is_gone`] knows.
-pub struct Tun(tun::Device);
+#[derive(Debug)]
+pub struct Tun {
+    device: OwnedFd,
+    /// None: packets go without a virtio header.
+    offloads: Option<TunOffloads>,
+}
 
 impl Tun {
-    pub fn open(name: &str) -> Result<Self, TunError> {
+    pub fn open(name: &str, policy: OffloadPolicy) -> Result<Self, TunError> {
+        let with_header = policy == OffloadPolicy::WherePossible;
         let mut config = tun::Configuration::default();
         config.tun_name(name);
         // Leaves every setting of the interface to netlink.
         config.platform_config(|platform| {
-            platform.ensure_root_privileges(false);
+            platform.ensure_root_privileges(false).vnet_hdr(with_header);
         });
-        tun::create(&config).map(Self).map_err(|error| refused(name, error.into()))
+        let device = tun::create(&config).map_err(|error| refused(name, error.into()))?;
+        device.set_nonblock().map_err(|error| refused(name, error))?;
+        let device = owned(device);
+        let offloads = with_header.then(|| offload(&device));
+        Ok(Self { device, offloads })
     }
 
-    /// Waits for a packet that the kernel routes into the interface.
-    pub fn receive(&self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.0.recv(buffer)
+    pub fn offloads(&self) -> TunOffloads {
+        self.offloads.unwrap_or_default()
+    }
+
+    /// What packets written to it may be merged into.
+    pub fn mergeable(&self) -> Mergeable {
+        let TunOffloads { checksum: _, tso4, tso6, uso } = self.offloads();
+        Mergeable { tcp_v4: tso4, tcp_v6: tso6, udp: uso }
+    }
+
+    /// Waits until there is a packet to receive, or the device is gone.
+    pub fn wait(&self) -> io::Result<()> {
+        let mut readable = [PollFd::new(self.device.as_fd(), PollFlags::POLLIN)];
+        Ok(poll(&mut readable, PollTimeout::NONE).map(drop)?)
+    }
+
+    /// A packet that the kernel routes into the interface, or `WouldBlock`.
+    pub fn receive(&self, header: &mut [u8; VirtioNetHeader::LEN], packet: &mut [u8]) -> io::Result<usize> {
+        if self.offloads.is_none() {
+            *header = Default::default();
+            return Ok(readv(&self.device, &mut [IoSliceMut::new(packet)])?);
+        }
+        let len = readv(&self.device, &mut [IoSliceMut::new(header), IoSliceMut::new(packet)])?;
+        Ok(len.saturating_sub(VirtioNetHeader::LEN))
     }
 
     /// Hands a packet to the kernel as if it had arrived on the interface.
-    pub fn send(&self, packet: &[u8]) -> io::Result<()> {
-        self.0.send(packet).map(drop)
+    pub fn send(&self, packet: &mut SuperPacket<'_>) -> io::Result<()> {
+        let skipped = if self.offloads.is_some() { 0 } else { VirtioNetHeader::LEN };
+        let (headers, mut payloads) = packet.parts();
+        let count = 1 + payloads.len();
+        let slices: [IoSlice<'_>; 1 + MAX_SEGMENTS] = array::from_fn(|index| match index {
+            0 => IoSlice::new(&headers[skipped..]),
+            _ => IoSlice::new(payloads.next().unwrap_or_default()),
+        });
+        Ok(writev(&self.device, &slices[..count]).map(drop)?)
     }
 }
 
 /// Whether the device behind a descriptor was deleted.
 pub fn is_gone(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::EBADFD | libc::EFAULT | libc::ENODEV))
+}
+
+/// The library's device knows nothing of headers apart; all that is needed of it is the descriptor.
+#[expect(unsafe_code, reason = "the library gives its descriptor as a number")]
+fn owned(device: tun::Device) -> OwnedFd {
+    // SAFETY: the descriptor is open, and nobody else's any more.
+    unsafe { OwnedFd::from_raw_fd(device.into_raw_fd()) }
+}
+
+/// Agrees with the kernel on as much as it has.
+fn offload(device: &OwnedFd) -> TunOffloads {
+    let checksum = TunOffloads { checksum: true, ..TunOffloads::default() };
+    let tcp = TunOffloads { tso4: true, tso6: true, ..checksum };
+    let udp = TunOffloads { uso: true, ..tcp };
+    [udp, tcp, checksum].into_iter().find(|wanted| set_offload(device, *wanted)).unwrap_or_default()
+}
+
+#[expect(unsafe_code, reason = "no safe wrapper knows TUNSETOFFLOAD")]
+fn set_offload(device: &OwnedFd, wanted: TunOffloads) -> bool {
+    nix::ioctl_write_int!(tunsetoffload, b'T', 208);
+    let flags = [
+        (wanted.checksum, libc::TUN_F_CSUM),
+        (wanted.tso4, libc::TUN_F_TSO4 | libc::TUN_F_TSO_ECN),
+        (wanted.tso6, libc::TUN_F_TSO6),
+        (wanted.uso, libc::TUN_F_USO4 | libc::TUN_F_USO6),
+    ];
+    let flags = flags.into_iter().filter(|(wanted, _)| *wanted).fold(0, |flags, (_, flag)| flags | flag);
+    // SAFETY: the descriptor is open, and the argument is flags by value.
+    unsafe { tunsetoffload(device.as_raw_fd(), flags.into()) }.is_ok()
 }
 
 fn refused(name: &str, source: io::Error) -> TunError {

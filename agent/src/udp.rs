@@ -1,14 +1,24 @@
-//! The host's one UDP socket: IPv4 and IPv6 where the host has both, shared by the data threads.
+//! The host's one UDP socket: IPv4 and IPv6 where the host has both, shared by the data threads. Many datagrams go
+//! through one system call, and where the kernel can, through its stack as one.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::AsRawFd;
+use std::sync::atomic::{AtomicBool, Ordering};
 
-use nix::sys::socket::setsockopt;
-use nix::sys::socket::sockopt::{RcvBufForce, SndBufForce};
+use nix::sys::socket::sockopt::{RcvBufForce, SndBufForce, UdpGroSegment, UdpGsoSegment};
+use nix::sys::socket::{getsockopt, setsockopt};
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
+use crate::offload::{OffloadPolicy, UdpOffloads};
+
 mod holder;
+mod messages;
+mod trains;
+
+use messages::{BATCH, MESSAGE_LEN, Received};
+use trains::Train;
+pub(crate) use trains::{Trains, train_len};
 
 /// Holds what arrives while the reader waits for a core: 10 ms at 5 Gbit/s, and as much again for the kernel's
 /// overhead.
@@ -33,11 +43,22 @@ fn by(holder: Option<&str>) -> String {
 pub struct UdpSocket {
     socket: std::net::UdpSocket,
     dual_stack: bool,
+    /// Switched off when the kernel turns out to be unable.
+    segment: AtomicBool,
+    gro: bool,
+}
+
+/// Where a thread receives datagrams; nothing is allocated after it was made.
+#[derive(Debug)]
+pub(crate) struct Inbox {
+    bytes: Vec<u8>,
+    received: [Received; BATCH],
+    count: usize,
 }
 
 impl UdpSocket {
     /// Port 0 takes any free one.
-    pub fn bind(port: u16) -> Result<Self, UdpError> {
+    pub fn bind(port: u16, policy: OffloadPolicy) -> Result<Self, UdpError> {
         let (socket, dual_stack) = match open(Domain::IPV6, port) {
             Ok(socket) => (socket, true),
             Err(error) if is_family_missing(&error) => {
@@ -45,7 +66,14 @@ impl UdpSocket {
             }
             Err(error) => return Err(refused(port, error)),
         };
-        Ok(Self { socket: socket.into(), dual_stack })
+        let wanted = policy == OffloadPolicy::WherePossible;
+        let segment = wanted && getsockopt(&socket, UdpGsoSegment).is_ok();
+        let gro = wanted && setsockopt(&socket, UdpGroSegment, &true).is_ok();
+        Ok(Self { socket: socket.into(), dual_stack, segment: segment.into(), gro })
+    }
+
+    pub fn offloads(&self) -> UdpOffloads {
+        UdpOffloads { segment: self.segment.load(Ordering::Relaxed), gro: self.gro }
     }
 
     pub fn local_port(&self) -> io::Result<u16> {
@@ -56,10 +84,62 @@ impl UdpSocket {
         self.socket.send_to(datagram, self.outward(to)).map(drop)
     }
 
-    /// Waits for a datagram; what is longer than `buffer` is cut.
-    pub fn receive(&self, buffer: &mut [u8]) -> io::Result<(usize, SocketAddr)> {
-        let (len, from) = self.socket.recv_from(buffer)?;
-        Ok((len, inward(from)))
+    /// Sends what was gathered. `refused` hears of every datagram that was not sent; the others go on.
+    pub(crate) fn send_trains(&self, trains: &mut Trains, mut refused: impl FnMut(SocketAddr, &io::Error)) {
+        let outward = trains.iter().map(|train| Train { to: self.outward(train.to), ..train });
+        if self.segment.load(Ordering::Relaxed) {
+            self.send_all(outward, &mut |train, error| self.send_apart(train, error, &mut refused));
+        } else {
+            self.send_all(outward.flat_map(Train::datagrams), &mut |train, error| refused(inward(train.to), error));
+        }
+        trains.clear();
+    }
+
+    /// Waits for datagrams.
+    pub(crate) fn receive(&self, inbox: &mut Inbox) -> io::Result<()> {
+        inbox.count = 0;
+        inbox.count = messages::receive(&self.socket, &mut inbox.bytes, &mut inbox.received)?;
+        Ok(())
+    }
+
+    fn send_all<'a>(
+        &self,
+        mut trains: impl Iterator<Item = Train<'a>>,
+        refused: &mut impl FnMut(Train<'a>, &io::Error),
+    ) {
+        while let Some(first) = trains.next() {
+            let mut batch = [first; BATCH];
+            let mut count = 1;
+            for (place, train) in batch[1..].iter_mut().zip(&mut trains) {
+                *place = train;
+                count += 1;
+            }
+            let mut rest = &batch[..count];
+            while let Some(first) = rest.first() {
+                match messages::send(&self.socket, rest) {
+                    Ok(sent) => rest = &rest[sent..],
+                    Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                    Err(error) => {
+                        refused(*first, &error);
+                        rest = &rest[1..];
+                    }
+                }
+            }
+        }
+    }
+
+    /// A train that the kernel does not cut goes datagram by datagram. EINVAL and EMSGSIZE are about this path, whose
+    /// MTU is less than the datagrams' length: then they are to be fragmented, which is not done to trains. EIO is
+    /// about what carries it, which cannot compute checksums (kernels before 6.11), and will be the same next time.
+    fn send_apart(&self, train: Train<'_>, error: &io::Error, refused: &mut impl FnMut(SocketAddr, &io::Error)) {
+        let is_for_trains = matches!(error.raw_os_error(), Some(libc::EIO | libc::EINVAL | libc::EMSGSIZE));
+        if train.is_single() || !is_for_trains {
+            return train.datagrams().for_each(|datagram| refused(inward(datagram.to), error));
+        }
+        if error.raw_os_error() == Some(libc::EIO) {
+            self.segment.store(false, Ordering::Relaxed);
+        }
+        self.send_all(train.datagrams(), &mut |datagram, error| refused(inward(datagram.to), error));
     }
 
     /// Makes one pending [`UdpSocket::receive`] return: an empty datagram to ourselves.
@@ -72,6 +152,23 @@ impl UdpSocket {
             IpAddr::V4(address) if self.dual_stack => SocketAddr::from((address.to_ipv6_mapped(), to.port())),
             _ => to,
         }
+    }
+}
+
+impl Inbox {
+    pub(crate) fn new() -> Self {
+        Self { bytes: vec![0; BATCH * MESSAGE_LEN], received: [Received::default(); BATCH], count: 0 }
+    }
+
+    /// What the last [`UdpSocket::receive`] took, in order.
+    pub(crate) fn datagrams(&self) -> impl Iterator<Item = (SocketAddr, &[u8])> {
+        let received = self.received[..self.count].iter().zip(self.bytes.chunks_exact(MESSAGE_LEN));
+        received.filter_map(|(message, bytes)| Some((inward(message.from?), message, bytes))).flat_map(
+            |(from, message, bytes)| {
+                let datagrams = trains::cut(&bytes[..message.len], message.segment.unwrap_or(message.len));
+                datagrams.map(move |datagram| (from, datagram))
+            },
+        )
     }
 }
 
@@ -140,37 +237,4 @@ fn refused(port: u16, source: io::Error) -> UdpError {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_busy_port_is_named_with_its_holder() {
-        let first = UdpSocket::bind(0).unwrap();
-        let port = first.local_port().unwrap();
-        let message = UdpSocket::bind(port).unwrap_err().to_string();
-        assert!(message.contains(&format!("UDP port {port} is in use by ")), "{message}");
-        assert!(message.contains(&format!("pid {}", std::process::id())), "{message}");
-    }
-
-    #[test]
-    fn both_families_reach_the_socket_under_their_own_addresses() {
-        let socket = UdpSocket::bind(0).unwrap();
-        let port = socket.local_port().unwrap();
-        let mut buffer = [0; 16];
-        for address in ["127.0.0.1", "::1"] {
-            let Ok(client) = std::net::UdpSocket::bind((address, 0)) else { continue };
-            client.send_to(b"hello", (address, port)).unwrap();
-            let (len, from) = socket.receive(&mut buffer).unwrap();
-            assert_eq!((&buffer[..len], from), (b"hello".as_slice(), client.local_addr().unwrap()));
-            socket.send(from, b"back").unwrap();
-            assert_eq!(client.recv(&mut buffer).unwrap(), 4);
-        }
-    }
-
-    #[test]
-    fn wake_ends_a_wait() {
-        let socket = UdpSocket::bind(0).unwrap();
-        socket.wake().unwrap();
-        assert_eq!(socket.receive(&mut [0; 16]).unwrap().0, 0);
-    }
-}
+mod tests;

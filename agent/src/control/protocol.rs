@@ -8,7 +8,7 @@ use ipnet::Ipv4Net;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::failure::Failure;
+use crate::{failure::Failure, offload::Offloads};
 
 /// A question to the daemon. Not to be printed: it may hold a token.
 #[derive(Clone, Serialize, Deserialize)]
@@ -96,6 +96,7 @@ pub(crate) struct Status {
     pub endpoints: Vec<Endpoint>,
     pub location: CloudLocation,
     pub networks: Vec<NetworkStatus>,
+    pub offloads: Offloads,
     /// What does not work as it should, and what to do; the agent forwards nevertheless.
     pub problems: Vec<String>,
 }

@@ -77,6 +77,7 @@ impl Agent {
             endpoints: facts.host.endpoints.clone(),
             location: facts.host.location.clone(),
             networks: core.memberships.values().map(report::network).collect(),
+            offloads: self.device.offloads(),
             problems,
         }
     }

@@ -12,7 +12,7 @@ use tokio::time::sleep;
 use tracing::{error, info, warn};
 
 use super::shared::Shared;
-use super::{DeviceError, Running, threads};
+use super::{DeviceError, Running, set_up, threads};
 use crate::netlink::{Monitor, Netlink, NetlinkError};
 use crate::tun::Tun;
 
@@ -82,8 +82,8 @@ impl Keeper {
             return Ok(());
         };
         warn!(interface = config.name, "interface was deleted, putting it back");
-        let tun = Arc::new(Tun::open(&config.name)?);
-        self.netlink.configure(&config.name, config.address, config.mtu).await?;
+        let tun = Arc::new(Tun::open(&config.name, self.shared.offload_policy)?);
+        set_up(&self.netlink, config).await?;
         threads::read_tun(&self.shared, report.id, &config.name, tun, self.lost.clone()).map_err(DeviceError::Thread)
     }
 }

@@ -6,14 +6,22 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use cladnet_tunnel::{BUFFER_SIZE, InterfaceId, PublicKey, TICK};
+use cladnet_tunnel::offload::{Segments, VirtioNetHeader};
+use cladnet_tunnel::{BUFFER_SIZE, Discard, InterfaceId, PublicKey, TICK};
 use tokio::sync::mpsc;
 use tracing::{trace, warn};
 
 use super::keeper::Lost;
-use super::shared::{Shared, Wire};
+use super::shared::Shared;
 use super::stun::{StunReply, is_stun};
+use super::wire::Wire;
 use crate::tun::{self, Tun};
+use crate::udp::Inbox;
+
+/// Single packets that are read before what was gathered goes out. More make trains no longer and the first wait.
+const PACKETS_A_WAKE: usize = 64;
+/// What a super-packet counts for: eight fill both trains that are gathered four times over.
+const SUPER_PACKET: usize = 8;
 
 /// Keeps a thread whose system call fails again and again from taking a core.
 const PAUSE_AFTER_ERROR: Duration = Duration::from_millis(10);
@@ -59,41 +67,38 @@ fn spawn(name: &str, shared: &Arc<Shared>, body: impl FnOnce(Arc<Shared>) + Send
 }
 
 fn read_udp(shared: &Shared) {
-    let (mut datagram, mut buffer) = (vec![0; BUFFER_SIZE], vec![0; BUFFER_SIZE]);
+    let (mut inbox, mut buffer, mut wire) = (Inbox::new(), vec![0; BUFFER_SIZE], Wire::new(shared));
     loop {
-        let received = shared.socket.receive(&mut datagram);
+        let received = shared.socket.receive(&mut inbox);
         if shared.is_stopped() {
             return;
         }
-        let (len, from) = match received {
-            Ok(received) => received,
-            Err(error) => {
-                warn!(%error, "cannot read the tunnel's socket");
-                thread::sleep(PAUSE_AFTER_ERROR);
-                continue;
-            }
-        };
-        let message = &datagram[..len];
-        if is_stun(message) {
-            // Fails if nobody asked.
-            let _ = shared.stun.send(StunReply { from, message: message.to_vec() });
-        } else if let Err(reason) = shared.tunnel.open(Instant::now(), from, message, &mut buffer, &mut Wire(shared)) {
-            trace!(%from, %reason, "datagram discarded");
+        if let Err(error) = received {
+            warn!(%error, "cannot read the tunnel's socket");
+            thread::sleep(PAUSE_AFTER_ERROR);
+            continue;
         }
+        let now = Instant::now();
+        for (from, message) in inbox.datagrams() {
+            if is_stun(message) {
+                // Fails if nobody asked.
+                let _ = shared.stun.send(StunReply { from, message: message.to_vec() });
+            } else if let Err(reason) = shared.tunnel.open(now, from, message, &mut buffer, &mut wire) {
+                trace!(%from, %reason, "datagram discarded");
+            }
+        }
+        wire.flush();
     }
 }
 
 /// Returns when the device is gone.
 fn forward_tun(shared: &Shared, id: InterfaceId, tun: &Tun) {
-    let (mut packet, mut buffer) = (vec![0; BUFFER_SIZE], vec![0; BUFFER_SIZE]);
+    let (mut packet, mut buffer, mut wire) = (vec![0; BUFFER_SIZE], vec![0; BUFFER_SIZE], Wire::new(shared));
     loop {
-        match tun.receive(&mut packet) {
-            Ok(len) => {
-                let now = Instant::now();
-                if let Err(reason) = shared.tunnel.seal(now, id, &packet[..len], &mut buffer, &mut Wire(shared)) {
-                    trace!(?id, %reason, "packet discarded");
-                }
-            }
+        let drained = tun.wait().and_then(|()| drain(shared, id, tun, &mut packet, &mut buffer, &mut wire));
+        wire.flush();
+        match drained {
+            Ok(()) => {}
             Err(error) if tun::is_gone(&error) => return,
             Err(error) => {
                 warn!(%error, "cannot read the interface");
@@ -103,18 +108,68 @@ fn forward_tun(shared: &Shared, id: InterfaceId, tun: &Tun) {
     }
 }
 
+/// Seals what the device holds, up to what one wake may take.
+fn drain(
+    shared: &Shared,
+    id: InterfaceId,
+    tun: &Tun,
+    packet: &mut [u8],
+    buffer: &mut [u8],
+    wire: &mut Wire<'_>,
+) -> io::Result<()> {
+    let mut header = [0; VirtioNetHeader::LEN];
+    let mut taken = 0;
+    while taken < PACKETS_A_WAKE {
+        let len = match tun.receive(&mut header, packet) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+            received => received?,
+        };
+        let sealed = seal(shared, id, &header, &mut packet[..len], buffer, wire);
+        taken += if sealed > 1 { SUPER_PACKET } else { 1 };
+    }
+    Ok(())
+}
+
+/// How many packets came out of it.
+fn seal(
+    shared: &Shared,
+    id: InterfaceId,
+    header: &[u8; VirtioNetHeader::LEN],
+    packet: &mut [u8],
+    buffer: &mut [u8],
+    wire: &mut Wire<'_>,
+) -> usize {
+    let header = VirtioNetHeader::parse(header).ok_or(Discard::MalformedOffload);
+    let mut segments = match header.and_then(|header| Segments::new(&header, packet)) {
+        Ok(segments) => segments,
+        Err(reason) => {
+            trace!(?id, %reason, "packet discarded");
+            shared.tunnel.discards().count(reason);
+            return 1;
+        }
+    };
+    let now = Instant::now();
+    while let Some(packet) = segments.next_segment() {
+        if let Err(reason) = shared.tunnel.seal(now, id, packet, buffer, wire) {
+            trace!(?id, %reason, "packet discarded");
+        }
+    }
+    segments.count()
+}
+
 fn keep_time(shared: &Shared, commands: &Receiver<Command>) {
-    let mut buffer = vec![0; BUFFER_SIZE];
+    let (mut buffer, mut wire) = (vec![0; BUFFER_SIZE], Wire::new(shared));
     let mut due = Instant::now() + TICK;
     loop {
+        wire.flush();
         match commands.recv_timeout(due.saturating_duration_since(Instant::now())) {
             Ok(Command::Greet(id, peers)) => {
-                shared.tunnel.initiate(Instant::now(), id, &peers, &mut buffer, &mut Wire(shared));
+                shared.tunnel.initiate(Instant::now(), id, &peers, &mut buffer, &mut wire);
             }
-            Ok(Command::Announce) => shared.tunnel.announce(Instant::now(), &mut buffer, &mut Wire(shared)),
+            Ok(Command::Announce) => shared.tunnel.announce(Instant::now(), &mut buffer, &mut wire),
             Err(RecvTimeoutError::Timeout) => {
                 let now = Instant::now();
-                shared.tunnel.handle_timeout(now, &mut buffer, &mut Wire(shared));
+                shared.tunnel.handle_timeout(now, &mut buffer, &mut wire);
                 due = now + TICK;
             }
             Ok(Command::Stop) | Err(RecvTimeoutError::Disconnected) => return,

@@ -20,6 +20,20 @@ impl Netlink {
         set.map_err(|error| failed(format!("bring up the interface {name} with MTU {mtu}"), &error))
     }
 
+    /// Bounds how many packets the kernel makes one super-packet of. A kernel that cannot be told (before 4.16) goes on
+    /// with its own bound.
+    pub async fn limit_segments(&self, name: &str, count: usize) -> Result<(), NetlinkError> {
+        let link = self.link(name).await?.ok_or_else(|| NetlinkError::NoInterface(name.to_owned()))?;
+        let message = LinkMessageBuilder::<LinkUnspec>::new()
+            .index(link.index)
+            .append_extra_attribute(LinkAttribute::GsoMaxSegs(count as u32))
+            .build();
+        if let Err(error) = self.handle.link().set(message).execute().await {
+            debug!(name, %error, "super-packets not bounded");
+        }
+        Ok(())
+    }
+
     /// Whether an interface is as [`Netlink::configure`] leaves it; false if there is none.
     pub async fn is_configured(&self, name: &str, address: IpNet, mtu: u16) -> Result<bool, NetlinkError> {
         let Some(link) = self.link(name).await? else { return Ok(false) };

@@ -4,6 +4,7 @@ use std::net::{SocketAddr, UdpSocket};
 
 use cladnet_agent::device::{Device, DeviceError, InterfaceConfig};
 use cladnet_agent::netlink::Netlink;
+use cladnet_agent::offload::OffloadPolicy;
 use cladnet_agent::tun::TunError;
 use cladnet_tunnel::{Implementation, PeerConfig, PrivateKey, PublicKey};
 
@@ -24,6 +25,10 @@ fn peer(public_key: PublicKey, device: &Device) -> PeerConfig {
     }
 }
 
+fn open() -> Device {
+    Device::open(0, Implementation::default(), OffloadPolicy::WherePossible).unwrap()
+}
+
 async fn has_session(device: &Device, name: &str) -> bool {
     device.peer_stats(name).await.iter().any(|stats| stats.last_handshake.is_some())
 }
@@ -31,8 +36,7 @@ async fn has_session(device: &Device, name: &str) -> bool {
 #[test]
 fn peers_greet_each_other_as_soon_as_they_are_configured() {
     isolated(|| async {
-        let (a, b) =
-            (Device::open(0, Implementation::default()).unwrap(), Device::open(0, Implementation::default()).unwrap());
+        let (a, b) = (open(), open());
         let mut rng = rand::rng();
         let (key_a, key_b) = (PrivateKey::generate(&mut rng), PrivateKey::generate(&mut rng));
         let knows_b = interface("cbnet0", &key_a, 0, vec![peer(key_b.public_key(), &b)]);
@@ -67,7 +71,7 @@ fn peers_greet_each_other_as_soon_as_they_are_configured() {
 #[test]
 fn interfaces_come_and_go_and_leave_nothing_behind() {
     isolated(|| async {
-        let device = Device::open(0, Implementation::default()).unwrap();
+        let device = open();
         let netlink = Netlink::connect().unwrap();
         let mut rng = rand::rng();
         for round in 0..3 {
@@ -89,7 +93,7 @@ fn interfaces_come_and_go_and_leave_nothing_behind() {
 #[test]
 fn an_interface_that_somebody_changed_is_set_up_again() {
     isolated(|| async {
-        let device = Device::open(0, Implementation::default()).unwrap();
+        let device = open();
         let netlink = Netlink::connect().unwrap();
         let config = interface("cbnet0", &PrivateKey::generate(&mut rand::rng()), 0, vec![]);
         device.add_interface(config.clone()).await.unwrap();
@@ -110,7 +114,7 @@ fn an_interface_that_somebody_changed_is_set_up_again() {
 #[test]
 fn a_refused_interface_is_not_left_half_made() {
     isolated(|| async {
-        let device = Device::open(0, Implementation::default()).unwrap();
+        let device = open();
         let key = PrivateKey::generate(&mut rand::rng());
         device.add_interface(interface("cbnet0", &key, 0, vec![])).await.unwrap();
         let same_key = device.add_interface(interface("cbnet1", &key, 1, vec![])).await;
@@ -129,8 +133,9 @@ fn a_refused_interface_is_not_left_half_made() {
 #[test]
 fn a_second_device_is_told_whose_the_port_is() {
     isolated(|| async {
-        let device = Device::open(8055, Implementation::default()).unwrap();
-        let message = Device::open(8055, Implementation::default()).err().unwrap().to_string();
+        let device = Device::open(8055, Implementation::default(), OffloadPolicy::WherePossible).unwrap();
+        let message =
+            Device::open(8055, Implementation::default(), OffloadPolicy::WherePossible).err().unwrap().to_string();
         assert!(message.starts_with("UDP port 8055 is in use by "), "{message}");
         device.close().await;
     });
@@ -139,7 +144,7 @@ fn a_second_device_is_told_whose_the_port_is() {
 #[test]
 fn stun_shares_the_tunnels_socket() {
     isolated(|| async {
-        let device = Device::open(0, Implementation::default()).unwrap();
+        let device = open();
         let mut replies = device.stun_replies();
         let server = UdpSocket::bind("127.0.0.1:0").unwrap();
         let mut request = [0; 20];
@@ -161,7 +166,7 @@ fn stun_shares_the_tunnels_socket() {
 #[test]
 fn rubbish_is_counted_by_reason() {
     isolated(|| async {
-        let device = Device::open(0, Implementation::default()).unwrap();
+        let device = open();
         let client = UdpSocket::bind("127.0.0.1:0").unwrap();
         for datagram in [&b""[..], b"\x01\x00\x00\x00", &[0xff; 2000], &[0; 65_507]] {
             client.send_to(datagram, ("127.0.0.1", device.port().unwrap())).unwrap();

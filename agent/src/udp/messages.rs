@@ -1,0 +1,148 @@
+//! `sendmmsg` and `recvmmsg`, each message with the length of its segments beside it (udp(7), `UDP_SEGMENT` and
+//! `UDP_GRO`). Of the wrappers there are, none can give every message its own.
+#![expect(unsafe_code, reason = "system calls on arrays of pointers")]
+
+use std::io;
+use std::mem;
+use std::net::SocketAddr;
+use std::os::fd::{AsFd, AsRawFd};
+
+use socket2::{SockAddr, SockAddrStorage};
+
+use super::trains::Train;
+
+/// Messages of one call: more than one are there when trains are short.
+pub(super) const BATCH: usize = 8;
+/// The longest datagram, and the longest train that the kernel gathers.
+pub(super) const MESSAGE_LEN: usize = 1 << 16;
+
+/// A control message that holds one number: the only kind there is here.
+#[repr(C)]
+#[derive(Clone, Copy)]
+struct Control {
+    header: libc::cmsghdr,
+    data: [u8; 8],
+}
+
+/// What one message was: bytes of a buffer of [`MESSAGE_LEN`].
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Received {
+    pub(super) len: usize,
+    pub(super) from: Option<SocketAddr>,
+    /// Length of every datagram in it but the last, if there are several.
+    pub(super) segment: Option<usize>,
+}
+
+/// Sends the first [`BATCH`] of these; an error is about the first of them, and none was sent. Addresses are in the
+/// family of the socket.
+pub(super) fn send(socket: &impl AsFd, trains: &[Train<'_>]) -> io::Result<usize> {
+    let count = trains.len().min(BATCH);
+    let mut controls: [Control; BATCH] = zeroed();
+    let mut vectors: [libc::iovec; BATCH] = zeroed();
+    let mut messages: [libc::mmsghdr; BATCH] = zeroed();
+    let addresses: [Option<SockAddr>; BATCH] =
+        std::array::from_fn(|index| trains.get(index).map(|train| train.to.into()));
+    for (index, (train, address)) in trains.iter().zip(addresses.iter().flatten()).enumerate() {
+        vectors[index] = libc::iovec { iov_base: train.bytes.as_ptr().cast_mut().cast(), iov_len: train.bytes.len() };
+        let message = &mut messages[index].msg_hdr;
+        message.msg_name = address.as_ptr().cast_mut().cast();
+        message.msg_namelen = address.len();
+        message.msg_iov = &raw mut vectors[index];
+        message.msg_iovlen = 1;
+        if !train.is_single() {
+            controls[index] = Control::segment(train.segment as u16);
+            message.msg_control = (&raw mut controls[index]).cast();
+            message.msg_controllen = Control::space(2);
+        }
+    }
+    // SAFETY: the descriptor is open; every pointer of the first `count` messages is to an array above or to bytes that
+    // `trains` borrows, with the length that is there, and the kernel writes only into `messages`.
+    let sent = unsafe { libc::sendmmsg(socket.as_fd().as_raw_fd(), messages.as_mut_ptr(), count as _, 0) };
+    if sent < 0 { Err(io::Error::last_os_error()) } else { Ok(sent as usize) }
+}
+
+/// Waits for a message, and takes those that are there beside it. `bytes` holds [`BATCH`] of [`MESSAGE_LEN`].
+pub(super) fn receive(socket: &impl AsFd, bytes: &mut [u8], received: &mut [Received; BATCH]) -> io::Result<usize> {
+    let mut controls: [Control; BATCH] = zeroed();
+    let mut addresses: [SockAddrStorage; BATCH] = std::array::from_fn(|_| SockAddrStorage::zeroed());
+    let mut vectors: [libc::iovec; BATCH] = zeroed();
+    let mut messages: [libc::mmsghdr; BATCH] = zeroed();
+    let buffers = bytes.chunks_exact_mut(MESSAGE_LEN).take(BATCH);
+    let count = buffers.len();
+    for (index, buffer) in buffers.enumerate() {
+        vectors[index] = libc::iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: buffer.len() };
+        let message = &mut messages[index].msg_hdr;
+        message.msg_name = (&raw mut addresses[index]).cast();
+        message.msg_namelen = addresses[index].size_of();
+        message.msg_iov = &raw mut vectors[index];
+        message.msg_iovlen = 1;
+        message.msg_control = (&raw mut controls[index]).cast();
+        message.msg_controllen = size_of::<Control>() as _;
+    }
+    // SAFETY: the descriptor is open; every pointer of the first `count` messages is to an array above or to a part of
+    // `bytes`, each its own, with the length that is there.
+    let taken = unsafe {
+        libc::recvmmsg(
+            socket.as_fd().as_raw_fd(),
+            messages.as_mut_ptr(),
+            count as _,
+            libc::MSG_WAITFORONE,
+            std::ptr::null_mut(),
+        )
+    };
+    if taken < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    for (((message, storage), control), received) in
+        messages.iter().zip(addresses).zip(&controls).zip(received.iter_mut()).take(taken as usize)
+    {
+        // SAFETY: the kernel has written an address of this length, or none.
+        let from = unsafe { SockAddr::new(storage, message.msg_hdr.msg_namelen) };
+        *received = Received {
+            len: message.msg_len as usize,
+            from: from.as_socket(),
+            segment: control.received(message.msg_hdr.msg_controllen),
+        };
+    }
+    Ok(taken as usize)
+}
+
+impl Control {
+    fn segment(len: u16) -> Self {
+        let mut control: [Self; 1] = zeroed();
+        control[0].header.cmsg_level = libc::SOL_UDP;
+        control[0].header.cmsg_type = libc::UDP_SEGMENT;
+        control[0].header.cmsg_len = Self::len(2);
+        control[0].data[..2].copy_from_slice(&len.to_ne_bytes());
+        control[0]
+    }
+
+    /// The number in it, if it is the one that we asked for.
+    fn received(&self, written: usize) -> Option<usize> {
+        let is_gro = written >= Self::len(4)
+            && (self.header.cmsg_level, self.header.cmsg_type) == (libc::SOL_UDP, libc::UDP_GRO);
+        let [a, b, c, d, ..] = self.data;
+        is_gro.then(|| libc::c_int::from_ne_bytes([a, b, c, d])).and_then(|segment| usize::try_from(segment).ok())
+    }
+
+    fn len(data: u32) -> usize {
+        // SAFETY: only computes.
+        (unsafe { libc::CMSG_LEN(data) }) as usize
+    }
+
+    fn space(data: u32) -> usize {
+        // SAFETY: only computes.
+        (unsafe { libc::CMSG_SPACE(data) }) as usize
+    }
+}
+
+/// Arrays of the kernel's structures, empty.
+trait Plain: Copy {}
+impl Plain for Control {}
+impl Plain for libc::iovec {}
+impl Plain for libc::mmsghdr {}
+
+fn zeroed<T: Plain, const N: usize>() -> [T; N] {
+    // SAFETY: of these structures all bytes zero is a valid value: numbers, and pointers to nothing.
+    unsafe { mem::zeroed() }
+}
