@@ -41,7 +41,7 @@ pub(crate) struct Overrides {
     /// UDP port of the tunnel [default: 8055]
     #[arg(long, value_name = "PORT", env = "CLADNET_AGENT_LISTEN_PORT", global = true)]
     pub listen_port: Option<u16>,
-    /// What carries WireGuard [default: boringtun]
+    /// What carries WireGuard [default: own]
     #[arg(long, value_enum, value_name = "ENGINE", env = "CLADNET_AGENT_ENGINE", global = true)]
     pub engine: Option<Engine>,
     /// Move packets one by one, without the kernel's help for many at once: slower, for comparison
@@ -87,9 +87,9 @@ pub(crate) struct Config {
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Engine {
     /// cladnet's own
+    #[default]
     Own,
     /// The library boringtun, a packet at a time
-    #[default]
     Boringtun,
 }
 
