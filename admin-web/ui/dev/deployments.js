@@ -33,6 +33,9 @@ function summed(one) {
   return { ...one, state: left ? 'running' : 'finished', done: count('done'), failed: count('failed'), total: one.hosts.length, claimed: true };
 }
 
+/** Gives a deployment as it is, each time it is asked. */
+export const deployment = (id) => () => summed(made.find((one) => one.deploymentId === id));
+
 export function deployments({ tell, Refusal, list, byNetwork }) {
   const find = (id) => {
     const found = made.find((one) => one.deploymentId === id);

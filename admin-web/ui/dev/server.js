@@ -61,6 +61,8 @@ async function api(request, response, url) {
   if (path === '/session') return session(request, body);
   const { actions } = sessionOf(request);
   if (path === '/events/watch') return watch(request, response);
+  const watched = /^\/deployments\/([^/]+)\/watch$/.exec(path);
+  if (watched) return follow(request, response, state.deployment(watched[1]));
   for (const [verb, pattern, action, handle] of state.routes({ tell, Refusal })) {
     const match = request.method === verb && pattern.exec(path);
     if (!match) continue;
@@ -89,6 +91,18 @@ function watch(request, response) {
   response.write(': hello\n\n');
   streams.add(response);
   request.on('close', () => streams.delete(response));
+  return null;
+}
+
+/** Tells what `now` gives until it is finished. */
+function follow(request, response, now) {
+  response.writeHead(200, { 'content-type': 'text/event-stream', 'cache-control': 'no-store' });
+  streams.add(response);
+  const timer = setInterval(() => {
+    response.write(`data: ${JSON.stringify(now())}\n\n`);
+    if (now().state === 'finished') response.end();
+  }, 300);
+  request.on('close', () => (clearInterval(timer), streams.delete(response)));
   return null;
 }
 

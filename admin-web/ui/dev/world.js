@@ -1,5 +1,5 @@
 // What the stand-in service knows: one large network, one small one, and whatever is made while it runs.
-import { deployments } from './deployments.js';
+import { deployment, deployments } from './deployments.js';
 
 const PLACES = [
   ['aws', 'ap-northeast-2', 'ap-northeast-2a', 'vpc-0a1b'],
@@ -163,7 +163,7 @@ export function world(count) {
     };
     const started = (id, { hosts }) => {
       const whom = peers[id].filter((one) => !one.plain && (hosts.length === 0 || hosts.includes(one.hostId)));
-      const run = { runId: `r-${serial++}`, networkId: id, startedAt: ago(0), deadlineAt: ago(-10), asked: whom.length, answered: 0, done: false, results: [], missing: [], lossPercent: 0, p50Us: 0 };
+      const run = { runId: `r-${serial++}`, networkId: id, startedAt: ago(0), deadlineAt: ago(-10), asked: whom.length, answered: 0, done: false, results: [], missing: [], lossPercent: 0, p50Us: 0, leftOut: 0 };
       runs.unshift(run);
       const timer = setInterval(() => {
         const next = whom.slice(run.answered, run.answered + Math.ceil(whom.length / 5));
@@ -216,5 +216,5 @@ export function world(count) {
       ...deployments({ tell, Refusal, list, byNetwork }),
     ];
   }
-  return { event, routes };
+  return { deployment, event, routes };
 }

@@ -169,6 +169,8 @@ export const deployments = {
   list: (network: string, signal?: AbortSignal) =>
     all<T.Deployment>(at`/deployments?networkId=${network}`, 'deployments', signal),
   get: (id: string, signal?: AbortSignal) => call<T.Deployment>('GET', at`/deployments/${id}`, { signal }),
+  /** A stream of it after each change, until it is finished. */
+  watchPath: (id: string) => at`/deployments/${id}/watch`,
   create: (network: string, wish: DeploymentWish) =>
     call<T.Deployment>('POST', at`/networks/${network}/deployments`, { body: wish }),
   cancel: (id: string) => call<T.Deployment>('POST', at`/deployments/${id}/cancel`, { body: {} }),

@@ -1,7 +1,10 @@
-/** The messages of `cladnet.v1` as REST writes them: proto3 JSON, every field present, 64-bit integers as strings. */
+/**
+ * The messages of `cladnet.v1` as REST writes them: proto3 JSON, 64-bit integers as strings, every field present but messages
+ * (instants too) that are not set.
+ */
 
-/** An instant as RFC 3339, or null where there is none. */
-export type Instant = string | null;
+/** An instant as RFC 3339, where there is one. */
+export type Instant = string | null | undefined;
 
 export interface Session {
   keyId: string;
@@ -150,6 +153,8 @@ export interface ConnectivityRun {
   missing: ControlResult[];
   lossPercent: number;
   p50Us: number;
+  /** Pairs that are not among the results, for lack of room; 0 in lists. */
+  leftOut: number;
 }
 
 export interface Event {

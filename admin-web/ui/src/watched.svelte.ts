@@ -2,6 +2,7 @@
 
 import { problemOf, type Problem } from './api';
 import { live } from './live.svelte';
+import { Stream } from './stream';
 import type { Event } from './types';
 
 /** Events come in bursts; what they concern is read once. */
@@ -20,6 +21,8 @@ interface Options<T> {
   when?: (event: Event) => boolean;
   /** After how many milliseconds what was read is read again, for what no event tells; undefined: never. */
   every?: (value: T | undefined) => number | undefined;
+  /** Where newer values come by themselves, for as long as `every` wants any; nothing is read again while they do. */
+  stream?: () => string;
 }
 
 export class Watched<T> {
@@ -41,14 +44,21 @@ export function watched<T>(load: (signal: AbortSignal) => Promise<T>, options: O
     let running: Promise<void> | null = null;
     let again = false;
     let timer: ReturnType<typeof setTimeout> | undefined;
+    let stream: Stream | null = null;
+    let flows = false;
+    /** How many values came by themselves: what was asked for before one of them is older. */
+    let told = 0;
 
+    const take = (value: T) => {
+      result.value = value;
+      result.problem = null;
+    };
     const read = async (first: Promise<T>) => {
       result.loading = true;
+      const before = told;
       try {
         const value = await first;
-        if (stop.signal.aborted) return;
-        result.value = value;
-        result.problem = null;
+        if (!stop.signal.aborted && told === before) take(value);
       } catch (error) {
         if (!stop.signal.aborted) result.problem = problemOf(error);
       } finally {
@@ -76,7 +86,30 @@ export function watched<T>(load: (signal: AbortSignal) => Promise<T>, options: O
     };
     const plan = () => {
       const pause = options.every?.(result.value);
-      if (pause !== undefined) soon(pause);
+      if (pause === undefined) close();
+      else if (options.stream && !stream) stream = open(options.stream());
+      if (pause !== undefined && !flows) soon(pause);
+    };
+    const open = (path: string) =>
+      new Stream(path, {
+        opened: () => {
+          flows = true;
+          clearTimeout(timer);
+        },
+        message: (data) => {
+          told += 1;
+          take(JSON.parse(data) as T);
+          plan();
+        },
+        broken: () => {
+          flows = false;
+          plan();
+        },
+      });
+    const close = () => {
+      stream?.close();
+      stream = null;
+      flows = false;
     };
 
     // The first read runs inside the effect, so that what it depends on is known.
@@ -84,10 +117,11 @@ export function watched<T>(load: (signal: AbortSignal) => Promise<T>, options: O
     running = read(load(stop.signal));
     result.refresh = now;
     const unlisten = live.listen((event) => {
-      if (event === 'reconnected' || options.when?.(event)) soon(SETTLE);
+      if (!flows && (event === 'reconnected' || options.when?.(event))) soon(SETTLE);
     });
     return () => {
       stop.abort();
+      close();
       clearTimeout(timer);
       unlisten();
     };

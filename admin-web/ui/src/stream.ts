@@ -1,0 +1,78 @@
+/**
+ * A stream of server-sent events that opens itself again after it broke, each time a little later, until it is closed or the
+ * session is over.
+ */
+
+import { problemOf, session as sessionApi } from './api';
+import { session } from './session.svelte';
+
+const FIRST_PAUSE = 500;
+const LONGEST_PAUSE = 15_000;
+/** A stream that breaks right after it opened is no connection yet. */
+const STEADY = 2_000;
+
+interface Listener {
+  opened: () => void;
+  message: (data: string) => void;
+  broken: () => void;
+}
+
+export class Stream {
+  readonly #path: string;
+  readonly #listener: Listener;
+  #source: EventSource | null = null;
+  #isClosed = false;
+  #pause = FIRST_PAUSE;
+  #retry: ReturnType<typeof setTimeout> | undefined;
+  #steady: ReturnType<typeof setTimeout> | undefined;
+
+  /** `path` is below `/api/v1`. */
+  constructor(path: string, listener: Listener) {
+    this.#path = path;
+    this.#listener = listener;
+    this.retry();
+  }
+
+  /** Tries again at once. */
+  retry(): void {
+    clearTimeout(this.#retry);
+    this.#source?.close();
+    const source = new EventSource(`/api/v1${this.#path}`);
+    this.#source = source;
+    source.addEventListener('open', () => this.#opened());
+    source.addEventListener('message', (message) => this.#listener.message(message.data as string));
+    // Both a broken connection and an event named `error`, which is the stream's last word.
+    source.addEventListener('error', () => this.#broken());
+  }
+
+  close(): void {
+    this.#isClosed = true;
+    this.#source?.close();
+    clearTimeout(this.#retry);
+    clearTimeout(this.#steady);
+  }
+
+  #opened(): void {
+    this.#steady = setTimeout(() => (this.#pause = FIRST_PAUSE), STEADY);
+    this.#listener.opened();
+  }
+
+  #broken(): void {
+    clearTimeout(this.#steady);
+    clearTimeout(this.#retry);
+    this.#source?.close();
+    this.#retry = setTimeout(() => void this.#again(), this.#pause * (0.75 + Math.random() / 2));
+    this.#pause = Math.min(this.#pause * 2, LONGEST_PAUSE);
+    this.#listener.broken();
+  }
+
+  /** An `EventSource` does not say why it broke; the session may be over. */
+  async #again(): Promise<void> {
+    try {
+      await sessionApi.get();
+    } catch (error) {
+      if (problemOf(error).status === 401) return session.end();
+    }
+    if (!this.#isClosed) this.retry();
+  }
+}
