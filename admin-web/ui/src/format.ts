@@ -39,6 +39,13 @@ export function bytes(text: string): string {
   return `${number(value, 1)} TB`;
 }
 
+/** An instant of these days, where there is little room. */
+export function shortTime(at: Instant): string {
+  if (!at) return '–';
+  const shape = { month: 'short', day: 'numeric', hour: 'numeric', minute: '2-digit', second: '2-digit' } as const;
+  return cached('shortTime', (language) => new Intl.DateTimeFormat(language, shape)).format(new Date(at));
+}
+
 export function dateTime(at: Instant): string {
   if (!at) return '–';
   const make = (language: string) => new Intl.DateTimeFormat(language, { dateStyle: 'medium', timeStyle: 'medium' });

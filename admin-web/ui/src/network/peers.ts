@@ -8,7 +8,13 @@ import { LOCATION_FIELDS, type CloudLocation, type Peer } from '../types';
 export function textOf(peer: Peer): string {
   const endpoints = peer.endpoints.map((endpoint) => endpoint.address);
   const parts = [peer.hostName, peer.hostId, peer.ipv4Address, peer.state, peer.publicKey, textOfLabels(peer.labels)];
-  return [...parts, peer.online ? 'online' : 'offline', ...endpoints, ...placeOf(peer.location)].join(' ').toLowerCase();
+  return [...parts, presenceOf(peer), ...endpoints, ...placeOf(peer.location)].join(' ').toLowerCase();
+}
+
+/** A machine with plain WireGuard is nobody's to be seen or missed. */
+function presenceOf(peer: Peer): 'online' | 'offline' | 'plain' {
+  if (peer.plain) return 'plain';
+  return peer.online ? 'online' : 'offline';
 }
 
 /** The known parts of a location, from the largest to the smallest. */
@@ -25,7 +31,7 @@ const KEYS: Record<string, (peer: Peer) => string | number> = {
   name: (peer) => peer.hostName,
   address: addressOf,
   state: (peer) => peer.state,
-  online: (peer) => (peer.online ? 0 : 1),
+  online: (peer) => ['online', 'offline', 'plain'].indexOf(presenceOf(peer)),
   location: (peer) => placeOf(peer.location).join(' '),
 };
 
