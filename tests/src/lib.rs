@@ -3,5 +3,6 @@
 pub mod bench;
 pub mod demo;
 pub mod report;
+pub mod script;
 pub mod wait;
 pub mod world;

@@ -20,7 +20,10 @@ async function wish(what) {
   return value;
 }
 
-/** `url` of the service, the first `key`, and the directory `failures` for what is left when a story fails. */
+/**
+ * `url` of the service, the first `key`, the directory `failures` for what is left when a story fails, and what the story is
+ * `given` beside.
+ */
 export const facts = await hear();
 
 /** Runs `cladnet` as the admin and gives the JSON it prints. */
@@ -33,3 +36,9 @@ export const stopServer = () => wish('stopServer');
 
 /** Returns when the service is healthy again. */
 export const startServer = () => wish('startServer');
+
+/** Where a machine is reached by SSH: its `address` and `host_key`. */
+export const machine = (vm) => wish({ machine: vm });
+
+/** What a measurement came to. */
+export const found = (value) => wish({ found: value });

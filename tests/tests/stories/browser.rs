@@ -1,42 +1,62 @@
 //! The admin web in a real browser: Debian's Chromium, driven by the stories of `tests/web`, each in a world of its own.
 
-mod script;
-
-use cladnet_tests::world::{Servers, story};
+use cladnet_sandbox::{SshChoice, Topology};
+use cladnet_tests::{
+    script,
+    world::{SSH_USER, Servers, SshKey, World, story},
+};
+use serde_json::{Value, json};
 
 use crate::clouds;
 
 #[test]
 fn an_operator_goes_the_whole_road_on_the_page() {
-    story(&clouds::overlapping(), Servers::One, |world| script::run("operations", world));
+    with_ssh(clouds::overlapping(), "operations");
 }
 
 #[test]
 fn a_viewer_is_offered_nothing_that_fails() {
-    story(&clouds::control_only(), Servers::One, |world| script::run("roles", world));
+    plainly(&clouds::control_only(), "roles");
 }
 
 #[test]
 fn hostile_names_stay_text() {
-    story(&clouds::pair(), Servers::One, |world| script::run("hostile", world));
+    plainly(&clouds::pair(), "hostile");
 }
 
 #[test]
 fn a_page_that_lost_its_server_is_fresh_again_by_itself() {
-    story(&clouds::control_only(), Servers::One, |world| script::run("outage", world));
+    plainly(&clouds::control_only(), "outage");
 }
 
 #[test]
 fn every_page_can_be_read_and_used_by_everybody() {
-    story(&clouds::pair(), Servers::One, |world| script::run("accessible", world));
+    with_ssh(clouds::pair(), "accessible");
 }
 
 #[test]
 fn a_thousand_peers_are_found_and_sorted() {
-    story(&clouds::control_only(), Servers::One, |world| script::run("thousand", world));
+    plainly(&clouds::control_only(), "thousand");
 }
 
 #[test]
 fn the_page_speaks_korean_and_remembers_it() {
-    story(&clouds::control_only(), Servers::One, |world| script::run("languages", world));
+    plainly(&clouds::control_only(), "languages");
+}
+
+fn plainly(topology: &Topology, name: &str) {
+    story(topology, Servers::One, |world| tell(name, world, &Value::Null));
+}
+
+/// Where agents can be brought by SSH with a key that the story is told.
+fn with_ssh(mut topology: Topology, name: &str) {
+    let key = SshKey::make().expect("a key");
+    topology.ssh = Some(key.server().expect("the key was made"));
+    topology.internet.iter_mut().for_each(|machine| machine.ssh = Some(SshChoice::Off));
+    let given = json!({ "sshUser": SSH_USER, "sshKey": key.path() });
+    story(&topology, Servers::One, |world| tell(name, world, &given));
+}
+
+fn tell(name: &str, world: &World, given: &Value) -> anyhow::Result<()> {
+    script::run(&format!("stories/{name}.js"), world, given).map(drop)
 }

@@ -1,9 +1,16 @@
-/** The whole road of an operator: in, a network, machines, a test, a peer down and up, the network away, out. */
+/**
+ * The whole road of an operator: in, a network, agents onto machines by SSH, a test, a peer down and up, the network away, out.
+ */
 
 import assert from 'node:assert/strict';
+import { createHash } from 'node:crypto';
 import { call, dialog, press, row, rows, signIn } from '../acts.js';
 import { until } from '../visit.js';
-import { admin, join } from '../world.js';
+import { admin, facts, machine } from '../world.js';
+
+/** How long agents take to be there, on a machine that builds or tests something else; a figure for failing, not a target. */
+const DEPLOYED = 90_000;
+const MACHINES = ['aws-1', 'gcp-1'];
 
 export default async function ({ page, context }) {
   let loads = 0;
@@ -12,7 +19,9 @@ export default async function ({ page, context }) {
   await aWrongKeyIsTheFieldsFault(page);
   await signIn(page);
   await aNetworkWithTheRecommendedSpace(page);
-  await machinesAppear(page);
+  await agentsAreDeployed(page);
+  await peersAppear(page);
+  await aDeploymentIsCancelled(page);
   await aTestIsRead(page, context);
   await downAndUp(page);
   assert.equal(loads, 1, 'the page was loaded again');
@@ -51,24 +60,91 @@ async function aNetworkWithTheRecommendedSpace(page) {
   assert.equal(made.ipv4AddressSpace ?? made.network?.ipv4AddressSpace, space);
 }
 
-async function machinesAppear(page) {
+/** One machine's host key is known, the other's is shown, compared and confirmed; the page follows both without asking. */
+async function agentsAreDeployed(page) {
+  const [known, unknown] = await Promise.all(MACHINES.map(machine));
+  const polled = [];
+  page.on('request', (request) => /\/deployments\/[^/]+$/u.test(request.url()) && polled.push(request.url()));
   await page.getByRole('link', { name: 'Peers' }).click();
   await page.getByRole('heading', { name: 'No peers yet' }).waitFor();
-  for (const vm of ['aws-1', 'aws-2', 'gcp-1']) {
-    await join(vm, 'prod');
-    await row(page, 'Peers', vm).waitFor();
+  await page.getByRole('link', { name: 'Deploy over SSH' }).click();
+  await startDeployment(page, [known, { ...unknown, host_key: '' }]);
+
+  const one = row(page, 'Machines', known.name);
+  const other = row(page, 'Machines', unknown.name);
+  await press(other, 'Compare host key');
+  const window = dialog(page, `Is this really ${unknown.name}?`);
+  const fingerprint = fingerprintOf(unknown.host_key);
+  await window.getByText(fingerprint, { exact: true }).waitFor();
+  await window.getByLabel('What the machine says').fill(fingerprint.replace(/.$/u, '!'));
+  await window.getByText('This is another key.').waitFor();
+  assert.ok(await window.getByRole('button', { name: 'Trust this key' }).isDisabled(), 'another key can be trusted');
+  await window.getByLabel('What the machine says').fill(`256 ${fingerprint} root@${unknown.name} (ED25519)`);
+  await press(window, 'Trust this key');
+
+  for (const line of [one, other]) await line.getByText('done', { exact: true }).waitFor({ timeout: DEPLOYED });
+  await page.getByRole('heading', { name: 'Install done' }).waitFor();
+  // Once when it was opened, and once after the key was confirmed.
+  assert.ok(polled.length <= 2, `the deployment was asked for ${polled.length} times: its stream tells`);
+  await other.click();
+  const drawer = dialog(page, unknown.name);
+  await drawer.getByText('confirm-host-key').waitFor();
+  await drawer.getByText(/joining/u).first().waitFor();
+  await press(drawer, 'Close');
+}
+
+/** Fills in the dialog and sends it; the private key comes from its file. */
+async function startDeployment(page, machines) {
+  await press(page, 'New deployment');
+  const window = dialog(page, 'New deployment');
+  await window.getByLabel('User').first().fill(facts.given.sshUser);
+  await window.getByLabel('Choose the private key’s file').first().setInputFiles(facts.given.sshKey);
+  for (const [index, { name, address, host_key: hostKey }] of machines.entries()) {
+    if (index > 0) await press(window, 'Another machine');
+    const line = window.getByRole('group', { name: `Machine ${index + 1}` });
+    await line.getByLabel('Name').fill(name);
+    await line.getByLabel('Address', { exact: true }).fill(address);
+    await press(line, 'More');
+    await line.getByLabel('Host key').fill(hostKey);
   }
-  for (const vm of ['aws-1', 'aws-2', 'gcp-1']) await row(page, 'Peers', vm).getByText('tunneling').waitFor();
-  assert.equal(await rows(page, 'Peers').count(), 3);
-  await page.getByText('3 of 3 online').waitFor();
+  await press(window, 'Start deployment');
+  await page.getByRole('table', { name: 'Machines' }).waitFor();
+}
+
+/** As `ssh-keygen -l` writes it. */
+function fingerprintOf(hostKey) {
+  const [, blob] = hostKey.split(' ');
+  return `SHA256:${createHash('sha256').update(Buffer.from(blob, 'base64')).digest('base64').replace(/=+$/u, '')}`;
+}
+
+async function peersAppear(page) {
+  await page.getByRole('link', { name: 'prod' }).click();
+  await page.getByRole('link', { name: 'Peers' }).click();
+  for (const vm of MACHINES) await row(page, 'Peers', vm).getByText('tunneling').waitFor();
+  assert.equal(await rows(page, 'Peers').count(), MACHINES.length);
+  await page.getByText('2 of 2 online').waitFor();
+}
+
+/** One that waits for a person ends when it is cancelled; nothing was done on its machine. */
+async function aDeploymentIsCancelled(page) {
+  const third = await machine('aws-2');
+  await page.getByRole('navigation', { name: 'Parts of the network' }).getByRole('link', { name: 'Deployments' }).click();
+  await startDeployment(page, [{ ...third, host_key: '' }]);
+  const line = row(page, 'Machines', third.name);
+  await line.getByRole('button', { name: 'Compare host key' }).waitFor();
+  await press(page, 'Cancel deployment');
+  await line.getByText('cancelled').waitFor();
+  await page.getByRole('heading', { name: 'Install cancelled' }).waitFor();
+  await page.getByRole('link', { name: 'prod' }).click();
+  await page.getByRole('table', { name: 'Deployments' }).getByText('cancelled').waitFor();
 }
 
 async function aTestIsRead(page, context) {
   await page.getByRole('link', { name: 'Connectivity' }).click();
-  await page.getByText('6 pairs').waitFor();
+  await page.getByText('2 pairs').waitFor();
   await press(page, 'Start');
-  await page.getByText('3 / 3').waitFor();
-  await until('all six pairs', async () => (await rows(page, 'All pairs').count()) === 6);
+  await page.getByText('2 / 2').waitFor();
+  await until('both pairs', async () => (await rows(page, 'All pairs').count()) === 2);
   const { runs } = await call(context, 'GET', '/networks/prod/connectivity-runs');
   const { results } = await call(context, 'GET', `/networks/prod/connectivity-runs/${runs[0].runId}`);
   for (const pair of results) {
@@ -115,12 +191,13 @@ async function theNetworkGoes(page) {
   const window = dialog(page, 'Delete network');
   const last = window.getByRole('button', { name: 'Delete network' });
   assert.ok(await last.isDisabled(), 'a network with peers goes without confirmation');
+  await window.getByText('2 peers lose their overlay address and every tunnel of this network').waitFor();
   await window.getByLabel('Type prod to confirm').fill('pro');
   assert.ok(await last.isDisabled(), 'another word confirms too');
   await window.getByLabel('Type prod to confirm').fill('prod');
   await last.click();
   await page.getByRole('heading', { name: 'No networks yet' }).waitFor();
-  await page.getByText('Network prod and its 3 peers are gone.').waitFor();
+  await page.getByText('Network prod and its 2 peers are gone.').waitFor();
   const left = await admin('network', 'list');
   assert.equal((left.networks ?? left).length ?? 0, 0);
 }
