@@ -64,13 +64,15 @@ impl Service {
         Ok(presences.items.into_iter().filter_map(host).collect())
     }
 
-    /// The hosts that are members of a network.
-    pub(crate) async fn hosts_of(&self, network: &NetworkId) -> Result<BTreeMap<HostId, Host>, CallError> {
-        let members = self.store.list(&key::memberships(network)).await?.items;
-        Ok(joined(&members, self.store.list(&key::hosts()).await?.items))
+    /// The hosts that have one of the memberships.
+    pub(crate) async fn hosts_of(
+        &self,
+        members: &[Versioned<Membership>],
+    ) -> Result<BTreeMap<HostId, Host>, CallError> {
+        Ok(joined(members, self.store.list(&key::hosts()).await?.items))
     }
 
-    /// As [`Service::hosts_of`], for decisions: an error if a record that may matter cannot be read.
+    /// Every host of a network, for decisions: an error if a record that may matter cannot be read.
     pub(crate) async fn every_host_of(&self, network: &NetworkId) -> Result<BTreeMap<HostId, Host>, CallError> {
         let members = self.store.list(&key::memberships(network)).await?.complete()?;
         Ok(joined(&members, self.store.list(&key::hosts()).await?.complete()?))

@@ -84,7 +84,8 @@ impl Service {
     /// Every peer of a network, by host id; the network must be there.
     pub(crate) async fn peers(&self, network: &NetworkId) -> Result<Vec<PeerRow>, CallError> {
         self.network(network).await?;
-        let mut hosts = self.hosts_of(network).await?;
+        let members = self.store.list(&key::memberships(network)).await?.items;
+        let mut hosts = self.hosts_of(&members).await?;
         let mut peers: BTreeMap<HostId, Peer> = BTreeMap::new();
         for peer in self.store.list(&key::peers(network)).await?.items {
             peers.insert(peer.value.host.clone(), peer.value);
@@ -108,7 +109,7 @@ impl Service {
                 membership,
             })
         };
-        Ok(self.store.list(&key::memberships(network)).await?.items.into_iter().filter_map(row).collect())
+        Ok(members.into_iter().filter_map(row).collect())
     }
 
     /// One peer, or that there is none.

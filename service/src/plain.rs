@@ -42,7 +42,7 @@ impl Service {
             cladnet_model::endpoint::check(&endpoint(address), &overlays)
                 .map_err(|fault| CallError::invalid("endpoint", format!("cannot be used: {fault}")))?;
         }
-        let members = self.store.list(&key::memberships(network)).await?.complete()?.len();
+        let members = self.store.count(&key::memberships(network)).await?;
         if members >= usize::try_from(space::capacity(record.value.address_space)).unwrap_or(usize::MAX) {
             return Err(CallError::Precondition(format!(
                 "network {network} is full: {} has room for {members} peers; grow its address space",

@@ -47,6 +47,11 @@ impl Store {
         self.engine.list(prefix.path()).await.map(Listing::from_raw)
     }
 
+    /// How many records there are under a prefix, readable or not.
+    pub async fn count<T>(&self, prefix: &Prefix<T>) -> Result<usize, StoreError> {
+        Ok(self.engine.list(prefix.path()).await?.entries.len())
+    }
+
     /// Writes a record that must not be there yet; [`StoreError::Conflict`] when it is.
     pub async fn create<T: Serialize>(&self, key: &Key<T>, value: &T) -> Result<Revision, StoreError> {
         self.transaction().absent(key).put(key, value).commit().await
