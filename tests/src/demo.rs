@@ -2,6 +2,7 @@
 
 mod capture;
 mod footprint;
+mod page;
 mod rest;
 
 use std::{
@@ -292,7 +293,7 @@ impl Story<'_> {
             admin.key_file(),
             admin.ca_file()
         );
-        Ok(())
+        if self.options.check { page::check(self.world) } else { Ok(()) }
     }
 }
 
