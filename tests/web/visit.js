@@ -42,11 +42,11 @@ export async function visit(browser, options = {}) {
 }
 
 /** Looks at a condition until it holds. */
-export async function until(what, condition) {
-  const end = Date.now() + SOON;
+export async function until(what, condition, patience = SOON) {
+  const end = Date.now() + patience;
   for (;;) {
     if (await condition()) return;
-    if (Date.now() > end) throw new Error(`waited ${SOON} ms for ${what}`);
+    if (Date.now() > end) throw new Error(`waited ${patience} ms for ${what}`);
     await new Promise((resolve) => setTimeout(resolve, 50));
   }
 }

@@ -9,11 +9,16 @@ import { createRequire } from 'node:module';
 import { join as under } from 'node:path';
 import { addPlainPeer, call, dialog, open, press, row, rows, settled, signIn, why } from '../acts.js';
 import { until } from '../visit.js';
-import { admin, facts, join } from '../world.js';
+import { admin, facts, machine } from '../world.js';
 
 const AXE = readFileSync(createRequire(import.meta.url).resolve('axe-core/axe.min.js'), 'utf8');
 const DESK = { width: 1360, height: 850 };
+/** How long agents may take to be there; a figure for failing, not a target. */
+const DEPLOYED = 90_000;
 const PHONE = { width: 390, height: 844 };
+
+/** Ids of deployments: one that has ended, and one that waits for a person. */
+const deployed = {};
 
 /** Each place, and what there is to wait for or to open. */
 const PLACES = {
@@ -69,6 +74,23 @@ const PLACES = {
     await press(page, 'New deployment');
     await page.getByRole('dialog').waitFor();
   },
+  'deployment-ended': (page) => go(page, 'deployments', deployed.ended),
+  'deployment-machine': async (page) => {
+    await go(page, 'deployments', deployed.ended);
+    await row(page, 'Machines', 'one').click();
+    await dialog(page, 'one').getByText('joining').first().waitFor();
+  },
+  'deployment-failure': async (page) => {
+    await go(page, 'deployments', deployed.ended);
+    await row(page, 'Machines', 'wrong').click();
+    await dialog(page, 'wrong').getByRole('alert').waitFor();
+  },
+  'deployment-running': (page) => go(page, 'deployments', deployed.running),
+  'deployment-confirm': async (page) => {
+    await go(page, 'deployments', deployed.running);
+    await press(page, 'Compare host key');
+    await page.getByRole('dialog').waitFor();
+  },
   'host-keys': (page) => go(page, 'host-keys'),
   events: (page) => go(page, 'events'),
   'no-peers': (page) => go(page, 'networks', 'staging', 'peers'),
@@ -98,13 +120,36 @@ export default async function ({ page, context, expected }) {
 async function furnish(context) {
   await admin('network', 'create', 'prod', '--hosts', '50', '--name', 'Production', '--description', 'Shops and their databases');
   await admin('network', 'create', 'staging', '--hosts', '10');
-  for (const vm of ['one', 'two']) await join(vm, 'prod');
+  await deploy(context);
   await addPlainPeer(context, 'prod', 'router-1', { site: 'seoul', tier: 'edge' });
   await until('both agents to answer', async () => {
     const run = await call(context, 'POST', '/networks/prod/connectivity-tests', { count: 3 });
     return run.results.filter((pair) => pair.received > 0).length === 2;
   });
   await call(context, 'POST', '/networks/prod/connectivity-runs', { count: 3 });
+}
+
+/** Agents come to two machines, and a third is not what it was taken for; then one shows a key that nobody knows. */
+async function deploy(context) {
+  const [one, two] = [await machine('one'), await machine('two')];
+  const begin = async (...machines) => {
+    const privateKey = readFileSync(facts.given.sshKey, 'utf8');
+    const hosts = machines.map(({ name, address, host_key: hostKey, port }) => {
+      return { name, address, port, hostKey, user: facts.given.sshUser, privateKey };
+    });
+    const { deploymentId } = await call(context, 'POST', '/networks/prod/deployments', { hosts });
+    return deploymentId;
+  };
+  const stands = (id, wanted) =>
+    until(`${id} to be ${wanted}`, async () => {
+      const { hosts } = await call(context, 'GET', `/deployments/${id}`);
+      return hosts.map((host) => host.state).join() === wanted;
+    }, DEPLOYED);
+  deployed.ended = await begin(one, two, { ...two, name: 'wrong', port: 2222, host_key: undefined });
+  await stands(deployed.ended, 'done,done,failed');
+  await call(context, 'DELETE', `/host-keys/${encodeURIComponent(`${two.address}:22`)}`);
+  deployed.running = await begin(one, { ...two, host_key: undefined });
+  await stands(deployed.running, 'done,confirm-host-key');
 }
 
 async function go(page, ...segments) {
