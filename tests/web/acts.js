@@ -53,3 +53,16 @@ export function addPlainPeer(context, network, name, labels = {}) {
   const publicKey = randomBytes(32).toString('base64');
   return call(context, 'POST', `/networks/${network}/plain-peers`, { name, publicKey, labels });
 }
+
+/** Adds `vm-1` to `vm-COUNT`, every other one of team a or b, some at a time. */
+export async function addPlainPeers(context, network, count) {
+  const AT_A_TIME = 8;
+  let made = 0;
+  const some = async () => {
+    while (made < count) {
+      made += 1;
+      await addPlainPeer(context, network, `vm-${made}`, { team: made % 2 === 0 ? 'b' : 'a' });
+    }
+  };
+  await Promise.all(Array.from({ length: AT_A_TIME }, some));
+}
