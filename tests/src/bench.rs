@@ -3,6 +3,7 @@
 mod deploy;
 mod footprint;
 mod join;
+mod web;
 
 use std::path::PathBuf;
 
@@ -34,6 +35,8 @@ enum Name {
     Deploy,
     /// Memory of an idle agent and an idle server
     Footprint,
+    /// What the admin web's page of peers costs a browser
+    Web,
 }
 
 /// How thorough a benchmark is.
@@ -55,6 +58,7 @@ pub fn run(options: &Options) -> Result<()> {
         Name::Join => join::measure(effort)?,
         Name::Deploy => deploy::measure(effort)?,
         Name::Footprint => footprint::measure(effort)?,
+        Name::Web => web::measure(effort)?,
     };
     report.print();
     if let Some(file) = &options.json {
