@@ -22,7 +22,8 @@ pub use draft::{DeploymentDraft, DeploymentSettings, Holder, MachineDraft, Priva
 pub use host_key::{Fingerprint, FingerprintError, HostKeyError, HostKeyPin, PinnedHostKey};
 pub use private_key::{MAX_PRIVATE_KEY, PrivateKeyError, check_private_key};
 pub use progress::{
-    DeploymentFailure, DeploymentProgress, DeploymentState, FailureReason, TRANSCRIPT_BYTES, Transcript,
+    DeploymentFailure, DeploymentProgress, DeploymentState, FailureReason, LINE_CHARACTERS, TRANSCRIPT_BYTES,
+    Transcript, legible,
 };
 
 /// Most machines of one deployment.
@@ -72,7 +73,8 @@ pub struct Deployment {
     pub created_by: KeyId,
     #[serde(default)]
     pub cancelled_at: Option<Timestamp>,
-    /// When it was seen that every machine is done with; a little later than that.
+    /// When it was seen that every machine is done with, a little later than that; or when it was cancelled and no
+    /// provisioner was at it.
     #[serde(default)]
     pub finished_at: Option<Timestamp>,
 }
@@ -82,6 +84,12 @@ impl Deployment {
     pub fn is_finished(&self, progress: &BTreeMap<MachineName, DeploymentProgress>) -> bool {
         let is_final = |name| progress.get(name).is_some_and(|progress| progress.state.is_final());
         self.finished_at.is_some() || self.hosts.iter().all(is_final)
+    }
+
+    /// Where a machine of it stands, whose provisioner said so last. What is not done with when all is over was cancelled.
+    pub fn state(&self, progress: Option<&DeploymentProgress>) -> DeploymentState {
+        let said = progress.map(|progress| progress.state).unwrap_or_default();
+        if self.finished_at.is_some() && !said.is_final() { DeploymentState::Cancelled } else { said }
     }
 }
 
@@ -169,6 +177,9 @@ pub struct DeploymentHost {
     /// The key that a person has compared and confirmed.
     #[serde(default)]
     pub confirmed: Option<Fingerprint>,
+    /// The API key of that person.
+    #[serde(default)]
+    pub confirmed_by: Option<KeyId>,
 }
 
 impl DeploymentHost {

@@ -194,3 +194,106 @@ fn a_connectivity_run_and_its_results() {
     });
     assert_stored(ConnectivityResult::new(vec![pair], Some(missing)), stored);
 }
+
+#[test]
+fn a_deployment_and_its_claim() {
+    use cladnet_model::deployment::{DeploymentAction, DeploymentClaim, DeploymentTurn};
+    let deployment = Deployment {
+        id: "deployment-1".parse().unwrap(),
+        network: "prod".parse().unwrap(),
+        action: DeploymentAction::Uninstall,
+        hosts: vec!["edge".parse().unwrap(), "db-1".parse().unwrap()],
+        concurrency: 10,
+        accept_new_host_keys: true,
+        keep_credentials: false,
+        created_at: at(0),
+        created_by: "key-1".parse().unwrap(),
+        cancelled_at: Some(at(1)),
+        finished_at: None,
+    };
+    let stored = json!({
+        "id": "deployment-1", "network": "prod", "action": "uninstall", "hosts": ["edge", "db-1"], "concurrency": 10,
+        "accept_new_host_keys": true, "keep_credentials": false, "created_at": "1970-01-01T00:00:00Z",
+        "created_by": "key-1", "cancelled_at": "1970-01-01T00:00:01Z", "finished_at": null,
+    });
+    assert_stored(deployment, stored);
+    assert_stored(DeploymentClaim { replica: "ab".into() }, json!({"replica": "ab"}));
+    assert_stored(DeploymentTurn { turns: 7 }, json!({"turns": 7}));
+}
+
+#[test]
+fn a_machine_of_a_deployment_and_its_host_key() {
+    use cladnet_model::deployment::{Fingerprint, PinnedHostKey, SshTarget};
+    let key = Fingerprint::of(b"key");
+    let provider = Located { value: "aws".into(), source: LocationSource::Injected };
+    let machine = DeploymentHost {
+        name: "db-1".parse().unwrap(),
+        ssh: SshTarget {
+            address: "10.0.0.5".into(),
+            port: 22,
+            user: "debian".into(),
+            host_key: Some(key.to_string().parse().unwrap()),
+        },
+        bastion: Some("edge".parse().unwrap()),
+        labels: Labels::from([("tier".into(), "db".into())]),
+        overlay_address: Some([10, 77, 0, 9].into()),
+        location: CloudLocation { provider: Some(provider), ..CloudLocation::default() },
+        confirmed: Some(key),
+        confirmed_by: Some("key-1".parse().unwrap()),
+    };
+    let fingerprint = "SHA256:LHDhK3oGRvkiefQnx7OOczTY5Tic/xZ6HcMOc/gmtoM";
+    let stored = json!({
+        "name": "db-1", "address": "10.0.0.5", "port": 22, "user": "debian", "host_key": fingerprint, "bastion": "edge",
+        "labels": {"tier": "db"}, "overlay_address": "10.77.0.9",
+        "location": {"provider": {"value": "aws", "source": "injected"}},
+        "confirmed": fingerprint, "confirmed_by": "key-1",
+    });
+    assert_stored(machine, stored);
+    let before = json!({"name": "a", "address": "192.0.2.1", "port": 22, "user": "debian", "confirmed": fingerprint});
+    let before: DeploymentHost = serde_json::from_value(before).unwrap();
+    assert_eq!((before.confirmed, before.confirmed_by), (Some(key), None), "by whom was not kept at first");
+    let pinned = PinnedHostKey {
+        fingerprint: key,
+        algorithm: "ssh-ed25519".into(),
+        pinned_at: at(0),
+        pinned_by: "key-1".into(),
+    };
+    let stored = json!({
+        "fingerprint": fingerprint, "algorithm": "ssh-ed25519", "pinned_at": "1970-01-01T00:00:00Z", "pinned_by": "key-1",
+    });
+    assert_stored(pinned, stored);
+}
+
+#[test]
+fn the_progress_of_a_machine_and_its_transcript() {
+    use cladnet_model::deployment::{DeploymentFailure, DeploymentState, FailureReason, Fingerprint, Transcript};
+    let failure = DeploymentFailure {
+        reason: FailureReason::HostKeyChanged,
+        detail: "somebody may be in between".into(),
+        during: DeploymentState::ConfirmHostKey,
+    };
+    let progress = DeploymentProgress {
+        state: DeploymentState::Failed,
+        failure: Some(failure),
+        offered_key: Some(Fingerprint::of(b"key")),
+        host: Some("host-1".parse().unwrap()),
+        token: Some("token-1".parse().unwrap()),
+        agent_version: "0.1.0".into(),
+        system: "Debian".into(),
+        started_at: Some(at(0)),
+        finished_at: Some(at(1)),
+    };
+    let stored = json!({
+        "state": "failed",
+        "failure": {
+            "reason": "host-key-changed", "detail": "somebody may be in between", "during": "confirm-host-key",
+        },
+        "offered_key": "SHA256:LHDhK3oGRvkiefQnx7OOczTY5Tic/xZ6HcMOc/gmtoM", "host": "host-1", "token": "token-1",
+        "agent_version": "0.1.0", "system": "Debian", "started_at": "1970-01-01T00:00:00Z",
+        "finished_at": "1970-01-01T00:00:01Z",
+    });
+    assert_stored(progress, stored);
+    let mut transcript = Transcript::default();
+    transcript.push(at(0), "connected");
+    assert_stored(transcript, json!({"text": "1970-01-01T00:00:00Z connected\n"}));
+}

@@ -1,6 +1,6 @@
 //! Why a machine's deployment ends: a word for programs, a sentence for people.
 
-use cladnet_model::deployment::FailureReason;
+use cladnet_model::deployment::{FailureReason, legible};
 
 use crate::{api::ApiError, remote::RemoteError};
 
@@ -13,8 +13,9 @@ pub(crate) struct Failed {
 }
 
 impl Failed {
-    pub(crate) fn new(reason: FailureReason, detail: impl Into<String>) -> Self {
-        Self { reason, detail: detail.into() }
+    /// Of `detail`, parts of which a machine may have said, what can be shown is taken.
+    pub(crate) fn new(reason: FailureReason, detail: impl AsRef<str>) -> Self {
+        Self { reason, detail: legible(detail.as_ref()) }
     }
 }
 

@@ -11,7 +11,7 @@ mod script;
 mod steps;
 mod worker;
 
-use std::{io, path::PathBuf, sync::Arc};
+use std::{io, path::PathBuf, sync::Arc, time::Duration};
 
 use cladnet_store::{Store, StoreError};
 use tokio_util::sync::CancellationToken;
@@ -19,6 +19,9 @@ use tokio_util::sync::CancellationToken;
 pub use api::{NoApiKey, ServiceAccess};
 pub use fail_point::FailPoint;
 pub use remote::AddressRule;
+
+/// A replica that died is followed by another after this; one that is only slow has 6 s to renew.
+pub const LEASE: Duration = Duration::from_secs(10);
 
 /// What a provisioner works with.
 #[derive(Clone)]
@@ -34,6 +37,8 @@ pub struct Config {
     /// Where the agents are: `cladnet-agent` for this architecture, `cladnet-agent-<arch>` for others. None: beside the
     /// running program.
     pub agent_dir: Option<PathBuf>,
+    /// How long the claims of a replica that died last; [`LEASE`], unless a test is in a hurry.
+    pub lease: Duration,
     /// For tests: where to die.
     pub fail_point: Option<FailPoint>,
 }

@@ -9,6 +9,8 @@ mod error;
 mod exec;
 mod gate;
 #[cfg(test)]
+pub(crate) mod hostile;
+#[cfg(test)]
 pub(crate) mod testing;
 #[cfg(test)]
 mod tests;

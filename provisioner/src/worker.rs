@@ -28,8 +28,6 @@ use tracing::{info, warn};
 use crate::{Config, ProvisionerError, binary::Binaries};
 use claim::Claim;
 
-/// A replica that died is followed by another after this; one that is only slow has 6 s to renew.
-const LEASE: Duration = Duration::from_secs(10);
 /// Without any news everything is looked at again so often.
 const LOOK_AGAIN: Duration = Duration::from_secs(10);
 /// Before the store is asked again that did not answer.
@@ -50,7 +48,7 @@ pub(crate) async fn run(config: Config, shutdown: CancellationToken) -> Result<(
     let replica = format!("{:016x}", rand::random::<u64>());
     let shared = Arc::new(Shared { config, binaries, replica });
     loop {
-        let lease = match shared.store().grant(LEASE).await {
+        let lease = match shared.store().grant(shared.config.lease).await {
             Ok(lease) => Arc::new(lease),
             Err(StoreError::Closed) => return Err(StoreError::Closed.into()),
             Err(error) => {
@@ -135,14 +133,14 @@ impl Term {
         let deployments = self.shared.store().list(&key::deployments()).await?.items;
         let claims = self.shared.store().list(&key::deployment_claims()).await?.items;
         self.settled.retain(|id| deployments.iter().any(|deployment| deployment.value.id == *id));
-        for deployment in deployments.into_iter().map(|item| item.value) {
-            let id = deployment.id.clone();
+        for deployment in deployments {
+            let id = deployment.value.id.clone();
             let is_claimed = claims.iter().any(|claim| claim.key == key::deployment_claim(&id));
             if self.working.len() >= JOBS || is_claimed || self.working.contains_key(&id) || self.settled.contains(&id)
             {
                 continue;
             }
-            if !self.has_work(&deployment).await? {
+            if !self.has_work(&deployment.value).await? {
                 self.settled.insert(id);
                 continue;
             }
@@ -162,7 +160,9 @@ impl Term {
     /// Whether a machine is not done with, or a private key is left that should not be.
     async fn has_work(&self, deployment: &Deployment) -> Result<bool, StoreError> {
         let store = self.shared.store();
-        for machine in &deployment.hosts {
+        // A finished one is over, whatever was said of its machines last.
+        let open = if deployment.finished_at.is_none() { deployment.hosts.as_slice() } else { &[] };
+        for machine in open {
             let progress = store.get(&key::deployment_progress(&deployment.id, machine)).await?;
             if !progress.is_some_and(|progress| progress.value.state.is_final()) {
                 return Ok(true);

@@ -3,22 +3,25 @@
 //! A deployment is a head record and, for every machine, a record and a sealed key of its own. The head is written last and
 //! deleted first: what has no head is nobody's job.
 
+mod cancel;
 mod create;
 mod host_keys;
 mod keep;
+#[cfg(test)]
+mod tests;
 mod watch;
 
 use std::collections::BTreeMap;
 
 use cladnet_model::{
-    Deployment, DeploymentHost, DeploymentId, DeploymentProgress, MachineName, NetworkId,
+    Deployment, DeploymentHost, DeploymentId, DeploymentProgress, KeyId, MachineName, NetworkId,
     deployment::{DeploymentState, Fingerprint},
 };
 use cladnet_proto::{
     cladnet::v1,
     convert::{self, DeploymentRecords},
 };
-use cladnet_store::{AnyKey, Revision, StoreError, Versioned, key};
+use cladnet_store::{AnyKey, StoreError, Versioned, key};
 
 use crate::{Service, error::CallError, events::Note, networks::TRIES};
 
@@ -88,7 +91,7 @@ impl Service {
         id: &DeploymentId,
         name: &MachineName,
         fingerprint: Fingerprint,
-        actor: &str,
+        actor: &KeyId,
     ) -> Result<(), CallError> {
         for _ in 0..TRIES {
             let head = self.head(id).await?;
@@ -108,11 +111,15 @@ impl Service {
                     "machine {name} shows {offered}, not {fingerprint}; compare it with ssh-keygen -lf on the machine, and confirm it only if they agree"
                 )));
             }
-            let confirmed = DeploymentHost { confirmed: Some(fingerprint), ..machine.value.clone() };
+            let confirmed = DeploymentHost {
+                confirmed: Some(fingerprint),
+                confirmed_by: Some(actor.clone()),
+                ..machine.value.clone()
+            };
             let transaction = self.store.transaction().exists(&head.key).unchanged(&offer.key, offer.modified);
             let transaction = transaction.unchanged(&machine.key, machine.modified).put(&machine.key, &confirmed);
             let message = format!("{fingerprint} of {} confirmed for machine {name}", machine.value.ssh.place());
-            let network = Some(&head.value.network);
+            let (network, actor) = (Some(&head.value.network), actor.as_str());
             let note = Note { kind: "deployment.host-key-confirmed", network, host: None, actor, message };
             match self.note(transaction, note).commit().await {
                 Ok(_) => return Ok(()),
@@ -121,47 +128,6 @@ impl Service {
             }
         }
         Err(CallError::Conflict(format!("machine {name} keeps changing at the same moment; repeat the call")))
-    }
-
-    /// Asks that nothing more is begun; safe to ask twice, or too late.
-    pub(crate) async fn cancel_deployment(&self, id: &DeploymentId, actor: &str) -> Result<(), CallError> {
-        for _ in 0..TRIES {
-            let head = self.head(id).await?;
-            if head.value.cancelled_at.is_some() || head.value.is_finished(&self.progress(id).await?) {
-                return Ok(());
-            }
-            let cancelled = Deployment { cancelled_at: Some(self.clock.now()), ..head.value.clone() };
-            let transaction = self.store.transaction().unchanged(&head.key, head.modified).put(&head.key, &cancelled);
-            let message = format!("{id} cancelled");
-            let note =
-                Note { kind: "deployment.cancelled", network: Some(&cancelled.network), host: None, actor, message };
-            match self.note(transaction, note).commit().await {
-                Ok(_) => return Ok(()),
-                Err(StoreError::Conflict { .. }) => {}
-                Err(error) => return Err(error.into()),
-            }
-        }
-        Err(CallError::Conflict(format!("{id} keeps changing at the same moment; repeat the call")))
-    }
-
-    /// Cancels what goes on in a network that is deleted; with `until` only what was made up to then.
-    pub(crate) async fn cancel_deployments(
-        &self,
-        network: &NetworkId,
-        until: Option<Revision>,
-        actor: &str,
-    ) -> Result<(), CallError> {
-        let heads = self.store.list(&key::deployments()).await?.items;
-        let concerned = |head: &&Versioned<Deployment>| {
-            head.value.network == *network && until.is_none_or(|until| head.created <= until)
-        };
-        for head in heads.iter().filter(concerned) {
-            match self.cancel_deployment(&head.value.id, actor).await {
-                Ok(()) | Err(CallError::NotFound(_)) => {}
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(())
     }
 
     async fn head(&self, id: &DeploymentId) -> Result<Versioned<Deployment>, CallError> {

@@ -4,7 +4,7 @@ use std::{net::IpAddr, path::PathBuf, sync::Arc};
 
 use cladnet_model::deployment::{AddressPolicy, AddressRefused, Via};
 use cladnet_pki::channel::{self, ServiceUrl};
-use cladnet_provisioner::{AddressRule, Config, ServiceAccess};
+use cladnet_provisioner::{AddressRule, Config, LEASE, ServiceAccess};
 use cladnet_service::{Server, local_addresses};
 use cladnet_store::Store;
 use tokio::net::lookup_host;
@@ -66,7 +66,15 @@ impl ProvisionerPlan {
             false => self.advertise.iter().map(ToString::to_string).collect(),
         };
         let addresses = Arc::new(Elsewhere { control_plane: resolved(&self.control_plane).await });
-        Ok(Config { store, service, service_urls, addresses, agent_dir: self.agent_dir, fail_point: None })
+        Ok(Config {
+            store,
+            service,
+            service_urls,
+            addresses,
+            agent_dir: self.agent_dir,
+            lease: LEASE,
+            fail_point: None,
+        })
     }
 }
 

@@ -7,6 +7,7 @@ use std::{
 };
 
 use ipnet::Ipv4Net;
+use jiff::Timestamp;
 
 use super::{
     AddressPolicy, DEFAULT_CONCURRENCY, DeploymentAction, DeploymentHost, MAX_CONCURRENCY, MAX_HOSTS, SSH_PORT,
@@ -85,6 +86,8 @@ pub struct Holder {
     pub name: String,
     /// Under which it can be reached.
     pub addresses: Vec<IpAddr>,
+    /// When it has left: how long its address is kept back.
+    pub until: Option<Timestamp>,
 }
 
 impl DeploymentDraft<'_> {
@@ -185,7 +188,17 @@ impl Place<'_> {
         let ssh = SshTarget { address: address?, port: port?, user: user?, host_key };
         checks.field(&at("address"), self.place(&ssh, draft.bastion, &mut seen.places))?;
         let labels = draft.labels.clone();
-        Some(DeploymentHost { name: name?, ssh, bastion, labels, overlay_address, location, confirmed: None })
+        let name = name?;
+        Some(DeploymentHost {
+            name,
+            ssh,
+            bastion,
+            labels,
+            overlay_address,
+            location,
+            confirmed: None,
+            confirmed_by: None,
+        })
     }
 
     fn name(&self, name: &str) -> Result<MachineName, String> {
@@ -270,6 +283,9 @@ impl Place<'_> {
             return Err(format!("is {address}, which hosts[{first}] asks for already; choose another"));
         }
         match self.around.taken.get(&address) {
+            Some(Holder { name, until: Some(until), .. }) if self.action == DeploymentAction::Install => Err(format!(
+                "is {address}, which is kept back until {until:.0} because {name} has left; choose another, or wait"
+            )),
             Some(holder) if self.action == DeploymentAction::Install && !holder.may_be(draft) => {
                 Err(format!("is {address}, which belongs to {} already; choose another", holder.name))
             }

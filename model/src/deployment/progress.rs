@@ -9,6 +9,10 @@ use crate::{HostId, TokenId, word::words};
 /// Most bytes that are kept of one machine's transcript: its end is what matters.
 pub const TRANSCRIPT_BYTES: usize = 32 * 1024;
 
+/// Most characters of one line of a transcript, and of any sentence about a machine: some of it is what the machine says of
+/// itself, and a machine may say anything.
+pub const LINE_CHARACTERS: usize = 1_000;
+
 /// Where a machine stands. All but the last three go on by themselves, [`DeploymentState::ConfirmHostKey`] once a person
 /// has spoken.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -158,8 +162,7 @@ pub struct Transcript {
 impl Transcript {
     /// Adds a line; old lines go when there is no room.
     pub fn push(&mut self, at: Timestamp, line: &str) {
-        let line: String = line.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
-        self.text.push_str(&format!("{at:.0} {}\n", line.trim_end()));
+        self.text.push_str(&format!("{at:.0} {}\n", legible(line)));
         if self.text.len() > TRANSCRIPT_BYTES {
             let from = self.text.ceil_char_boundary(self.text.len() - TRANSCRIPT_BYTES);
             let from = self.text[from..].find('\n').map_or(from, |end| from + end + 1);
@@ -171,6 +174,21 @@ impl Transcript {
     pub fn as_str(&self) -> &str {
         &self.text
     }
+}
+
+/// A text in one line of at most [`LINE_CHARACTERS`], without anything that a terminal or a page would obey: control
+/// characters, invisible ones, and those that turn the direction of writing.
+pub fn legible(text: &str) -> String {
+    let is_obeyed = |c: char| {
+        c.is_control()
+            || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
+    };
+    let shown = text.trim().chars().map(|c| if is_obeyed(c) { ' ' } else { c });
+    let mut line: String = shown.take(LINE_CHARACTERS).collect();
+    if text.trim().chars().nth(LINE_CHARACTERS).is_some() {
+        line.push('…');
+    }
+    line
 }
 
 #[cfg(test)]
@@ -186,6 +204,13 @@ mod tests {
         assert!(transcript.as_str().len() <= TRANSCRIPT_BYTES);
         assert!(transcript.as_str().starts_with("1970-01-01T00:00:00Z line "));
         assert!(transcript.as_str().ends_with("1970-01-01T00:00:00Z line 1999  [31mé\n"));
+    }
+
+    #[test]
+    fn a_line_shows_what_it_says_and_obeys_nobody() {
+        assert_eq!(legible(" a\nb\u{1b}[2J\u{202e}c\u{9b}1m "), "a b [2J c 1m");
+        let long = legible(&"é".repeat(LINE_CHARACTERS + 1));
+        assert_eq!((long.chars().count(), long.ends_with('…')), (LINE_CHARACTERS + 1, true));
     }
 
     #[test]

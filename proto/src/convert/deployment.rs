@@ -47,7 +47,7 @@ pub struct DeploymentRecords<'a> {
 /// A deployment without its machines, but with their number in each state.
 pub fn deployment_overview(records: DeploymentRecords<'_>) -> v1::Deployment {
     let DeploymentRecords { deployment, progress, claimed } = records;
-    let in_state = |state| deployment.hosts.iter().filter(|name| state_of(progress, name) == state).count();
+    let in_state = |state| deployment.hosts.iter().filter(|name| deployment.state(progress.get(name)) == state).count();
     let state = if deployment.is_finished(progress) { "finished" } else { "running" };
     v1::Deployment {
         deployment_id: deployment.id.to_string(),
@@ -72,13 +72,16 @@ pub fn deployment_overview(records: DeploymentRecords<'_>) -> v1::Deployment {
 pub fn deployment(records: DeploymentRecords<'_>, machines: &BTreeMap<MachineName, DeploymentHost>) -> v1::Deployment {
     let nothing_yet = DeploymentProgress::default();
     let known = records.deployment.hosts.iter().filter_map(|name| machines.get(name));
-    let hosts = known.map(|host| shown(host, records.progress.get(&host.name).unwrap_or(&nothing_yet)));
+    let hosts = known.map(|host| {
+        let progress = records.progress.get(&host.name);
+        shown(host, records.deployment.state(progress), progress.unwrap_or(&nothing_yet))
+    });
     v1::Deployment { hosts: hosts.collect(), ..deployment_overview(records) }
 }
 
-fn shown(host: &DeploymentHost, progress: &DeploymentProgress) -> v1::DeploymentHost {
+fn shown(host: &DeploymentHost, state: DeploymentState, progress: &DeploymentProgress) -> v1::DeploymentHost {
     let failure = progress.failure.as_ref();
-    let is_asked = progress.state == DeploymentState::ConfirmHostKey;
+    let is_asked = state == DeploymentState::ConfirmHostKey;
     let offered = progress.offered_key.filter(|_| is_asked);
     v1::DeploymentHost {
         name: host.name.to_string(),
@@ -86,7 +89,7 @@ fn shown(host: &DeploymentHost, progress: &DeploymentProgress) -> v1::Deployment
         port: u32::from(host.ssh.port),
         user: host.ssh.user.clone(),
         bastion: host.bastion.as_ref().map(ToString::to_string).unwrap_or_default(),
-        state: progress.state.to_string(),
+        state: state.to_string(),
         failure: failure.map(|failure| failure.reason.to_string()).unwrap_or_default(),
         detail: failure.map(|failure| failure.detail.clone()).unwrap_or_default(),
         failed_during: failure.map(|failure| failure.during.to_string()).unwrap_or_default(),
@@ -108,10 +111,6 @@ pub fn host_key(place: &str, pinned: &PinnedHostKey) -> v1::HostKey {
         pinned_at: Some(timestamp(pinned.pinned_at)),
         pinned_by: pinned.pinned_by.clone(),
     }
-}
-
-fn state_of(progress: &BTreeMap<MachineName, DeploymentProgress>, name: &MachineName) -> DeploymentState {
-    progress.get(name).map_or(DeploymentState::Waiting, |progress| progress.state)
 }
 
 fn count(number: usize) -> u32 {

@@ -51,6 +51,15 @@ struct Wire {
 impl Sshd {
     /// A server with a host key of this kind (`ed25519`, `ecdsa`, `rsa`) that lets the current user in with `user_key`.
     pub(crate) async fn start(host_keys: &[&str]) -> Self {
+        Self::with_settings(host_keys, "").await
+    }
+
+    /// One that runs this shell command, whatever it is asked to run.
+    pub(crate) async fn that_runs(command: &str) -> Self {
+        Self::with_settings(&["ed25519"], &format!("ForceCommand {command}\n")).await
+    }
+
+    async fn with_settings(host_keys: &[&str], more: &str) -> Self {
         let directory = tempfile::tempdir().expect("a temporary directory");
         let at = directory.path();
         for kind in host_keys {
@@ -63,7 +72,7 @@ impl Sshd {
             .map(|kind| fs::read_to_string(at.join(format!("user_{kind}.pub"))).expect("a public key"))
             .concat();
         fs::write(at.join("authorized_keys"), allowed).expect("write");
-        fs::write(at.join("config"), config(at, host_keys)).expect("write");
+        fs::write(at.join("config"), config(at, host_keys) + more).expect("write");
         // Where sshd locks itself in before anybody has logged in, if it is root.
         let _ = fs::DirBuilder::new().recursive(true).mode(0o755).create("/run/sshd");
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");

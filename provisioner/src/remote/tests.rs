@@ -8,7 +8,10 @@ use std::{
 
 use cladnet_model::deployment::FailureReason;
 
+use tokio::task::JoinSet;
+
 use super::{
+    hostile::{Hostile, Manner},
     testing::{Anywhere, Sshd, foreign_key, user},
     *,
 };
@@ -187,4 +190,39 @@ async fn endless_output_and_an_endless_script_are_ended() {
     let error = failed(remote.run("sleep 60", &[], As::User, Duration::from_millis(300)).await);
     assert!(matches!(error, RemoteError::Slow { .. }), "{error}");
     assert!(!remote.is_closed(), "other scripts may run");
+}
+
+#[tokio::test]
+async fn a_server_that_breaks_the_protocol_is_told_apart_from_none_and_harms_nobody() {
+    let (spoilt, key) = ((0..200).map(Manner::spoilt), foreign_key());
+    let mut attempts = JoinSet::new();
+    for manner in Manner::all().into_iter().chain(spoilt) {
+        let key = key.clone();
+        attempts.spawn(async move {
+            let server = Hostile::start(manner.clone()).await;
+            let told = Remote::connect(&server.target(), Trust::FirstSight, &key, Route::Direct, &Anywhere).await;
+            (manner, failed(told))
+        });
+    }
+    while let Some(attempt) = attempts.join_next().await {
+        let (manner, error) = attempt.expect("no attempt panics");
+        assert_eq!(error.reason(), FailureReason::Unreachable, "{manner:?}: {error}");
+        assert!(error.to_string().contains("does not speak SSH"), "{manner:?}: {error}");
+    }
+}
+
+#[tokio::test]
+async fn a_machine_that_hangs_up_in_the_middle_is_a_lost_connection() {
+    let sshd = Sshd::that_runs("/bin/sh -c 'kill -9 $PPID'").await;
+    let error = failed(connected(&sshd).await.run("echo", &[], As::User, LIMIT).await);
+    assert_eq!(error.reason(), FailureReason::ConnectionLost, "{error}");
+}
+
+#[tokio::test]
+async fn sftp_that_is_none_is_refused() {
+    for command in ["/bin/echo hello", "/usr/bin/head -c 1000000 /dev/urandom", "/bin/true"] {
+        let sshd = Sshd::that_runs(command).await;
+        let error = failed(connected(&sshd).await.upload_text("x", "/tmp/never", LIMIT).await);
+        assert_eq!(error.reason(), FailureReason::UnsupportedSystem, "{command}: {error}");
+    }
 }

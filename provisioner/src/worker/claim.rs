@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use cladnet_model::{Deployment, deployment::DeploymentClaim};
-use cladnet_store::{Key, Lease, Revision, Store, StoreError, Transaction, key};
+use cladnet_store::{Key, Lease, Revision, Store, StoreError, Transaction, Versioned, key};
 
 /// A deployment that is ours alone.
 pub(super) struct Claim {
@@ -26,23 +26,23 @@ pub(super) enum WriteError {
 }
 
 impl Claim {
-    /// None if somebody else has it, or the deployment is gone.
+    /// None if somebody else has it, or the deployment is not as it was seen any more.
     pub(super) async fn take(
         store: &Store,
         lease: &Arc<Lease>,
-        deployment: Deployment,
+        head: Versioned<Deployment>,
         replica: &str,
     ) -> Result<Option<Self>, StoreError> {
-        let key = key::deployment_claim(&deployment.id);
+        let key = key::deployment_claim(&head.value.id);
         let record = DeploymentClaim { replica: replica.to_owned() };
-        let head = key::deployment(&deployment.id);
-        let taking = store.transaction().absent(&key).exists(&head).put_leased(&key, &record, lease);
+        let unchanged = store.transaction().unchanged(&head.key, head.modified);
+        let taking = unchanged.absent(&key).put_leased(&key, &record, lease);
         let revision = match taking.commit().await {
             Ok(revision) => revision,
             Err(StoreError::Conflict { .. }) => return Ok(None),
             Err(error) => return Err(error),
         };
-        Ok(Some(Self { store: store.clone(), deployment, key, revision, lease: lease.clone() }))
+        Ok(Some(Self { store: store.clone(), deployment: head.value, key, revision, lease: lease.clone() }))
     }
 
     /// The deployment as it was when it was claimed.

@@ -117,7 +117,7 @@ impl Connections {
             Err(error) => return Err(error.into()),
         };
         if pinned.is_none() {
-            self.pin(&place, remote.shown_key()).await?;
+            self.pin(&place, host, remote.shown_key()).await?;
         }
         Ok(remote)
     }
@@ -138,13 +138,16 @@ impl Connections {
         }
     }
 
-    async fn pin(&self, place: &str, shown: &ShownKey) -> Result<(), NoConnection> {
+    async fn pin(&self, place: &str, host: &DeploymentHost, shown: &ShownKey) -> Result<(), NoConnection> {
         let key = key::host_key(place);
+        // Who gave the key, or trusts all of them, made the deployment.
+        let voucher = host.confirmed_by.as_ref().filter(|_| host.ssh.host_key.is_none());
+
         let record = PinnedHostKey {
             fingerprint: shown.fingerprint,
             algorithm: shown.algorithm.clone(),
             pinned_at: Timestamp::now(),
-            pinned_by: self.claim.deployment().created_by.to_string(),
+            pinned_by: voucher.unwrap_or(&self.claim.deployment().created_by).to_string(),
         };
         match self.claim.commit(self.claim.transaction().absent(&key).put(&key, &record)).await {
             Ok(()) => Ok(()),

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 
 use cladnet_model::{
     HostId, MachineName,
-    deployment::{DeploymentAction, DeploymentState, FailureReason, Fingerprint},
+    deployment::{DeploymentAction, DeploymentState, FailureReason, Fingerprint, legible},
 };
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
@@ -127,8 +127,9 @@ impl Work {
     /// Decides what must be done, and does it.
     async fn treat(&self, machine: &Machine<'_>, journal: &Journal) -> Result<(), Stop> {
         let seen = machine.seen;
-        journal.say(&seen.system());
-        journal.change(|progress| progress.system = seen.system()).await?;
+        let system = legible(&seen.system());
+        journal.say(&system);
+        journal.change(|progress| progress.system = system).await?;
         let deployment = self.claim.deployment();
         let authority = self.shared.config.service.authority().await?;
         let binary = match deployment.action {
@@ -196,7 +197,7 @@ impl Work {
         } else {
             "all is installed already"
         });
-        let version = installed.status.version.clone();
+        let version = legible(&installed.status.version);
         journal.change(|progress| progress.agent_version = version).await?;
         Ok(installed)
     }

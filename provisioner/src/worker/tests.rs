@@ -1,11 +1,18 @@
 //! Deployments of an embedded store, and a real `sshd`. The service of these tests refuses everything, so that no machine
 //! gets further than being looked at: what comes after that needs machines that may be changed.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    net::{IpAddr, Ipv4Addr},
+    sync::Arc,
+    time::Duration,
+};
 
 use cladnet_model::{
     Deployment, DeploymentHost, DeploymentId, DeploymentProgress, MachineName,
-    deployment::{DeploymentAction, DeploymentState, FailureReason, Fingerprint, PinnedHostKey, SshTarget, Transcript},
+    deployment::{
+        AddressRefused, DeploymentAction, DeploymentState, FailureReason, Fingerprint, LINE_CHARACTERS, PinnedHostKey,
+        SshTarget, Transcript, Via,
+    },
 };
 use cladnet_proto::cladnet::v1::{
     Info,
@@ -28,7 +35,7 @@ use zeroize::Zeroizing;
 
 use super::claim::{Claim, WriteError};
 use crate::{
-    Config, ServiceAccess,
+    AddressRule, Config, ServiceAccess,
     remote::testing::{Anywhere, Sshd, foreign_key},
 };
 
@@ -70,12 +77,17 @@ impl Bench {
     }
 
     fn replica(&self) -> Replica {
+        self.replica_that_asks(Anywhere)
+    }
+
+    fn replica_that_asks(&self, addresses: impl AddressRule + 'static) -> Replica {
         let config = Config {
             store: self.store.clone(),
             service: self.service.clone(),
             service_urls: vec!["https://192.0.2.1:8053".into()],
-            addresses: Arc::new(Anywhere),
+            addresses: Arc::new(addresses),
             agent_dir: Some("/nonexistent".into()),
+            lease: crate::LEASE,
             fail_point: None,
         };
         let run = crate::run(config, CancellationToken::new());
@@ -130,7 +142,8 @@ impl Bench {
     }
 
     async fn confirm(&self, of: &Deployment, host: &DeploymentHost, shown: Fingerprint) {
-        let confirmed = DeploymentHost { confirmed: Some(shown), ..host.clone() };
+        let confirmed_by = Some("key-b".parse().unwrap());
+        let confirmed = DeploymentHost { confirmed: Some(shown), confirmed_by, ..host.clone() };
         self.store.put(&key::deployment_host(&of.id, &host.name), &confirmed).await.unwrap();
     }
 
@@ -171,6 +184,7 @@ fn host(machine: &str, ssh: SshTarget) -> DeploymentHost {
         overlay_address: None,
         location: Default::default(),
         confirmed: None,
+        confirmed_by: None,
     }
 }
 
@@ -202,7 +216,7 @@ async fn a_key_is_offered_confirmed_and_pinned_while_others_go_on() {
     assert!(failure.detail.contains("this service is for tests"), "{failure:?}");
     assert_eq!(ended.offered_key, None);
     let pinned = bench.store.get(&key::host_key(&sshd.target().place())).await.unwrap().unwrap();
-    assert_eq!(pinned.value.fingerprint, shown);
+    assert_eq!((pinned.value.fingerprint, pinned.value.pinned_by.as_str()), (shown, "key-b"), "by whose word");
     bench.wait_for_end(&deployment).await;
 
     let told = bench.transcript(&deployment, "shows").await;
@@ -272,7 +286,8 @@ async fn a_replica_that_lost_its_claim_writes_nothing() {
     let bench = Bench::new().await;
     let deployment = bench.deploy(&[], 1).await;
     let lease = Arc::new(bench.store.grant(SOON).await.unwrap());
-    let take = async |replica| Claim::take(&bench.store, &lease, deployment.clone(), replica).await.unwrap();
+    let head = bench.store.get(&key::deployment(&deployment.id)).await.unwrap().unwrap();
+    let take = async |replica| Claim::take(&bench.store, &lease, head.clone(), replica).await.unwrap();
     let claim = take("first").await.unwrap();
     assert!(take("second").await.is_none(), "it is taken");
     bench.store.transaction().delete(&key::deployment_claim(&deployment.id)).commit().await.unwrap();
@@ -282,4 +297,73 @@ async fn a_replica_that_lost_its_claim_writes_nothing() {
     assert!(matches!(late, Err(WriteError::Lost)));
     assert_eq!(bench.store.get(&progress).await.unwrap(), None);
     assert!(matches!(claim.release().await, Err(WriteError::Lost)), "nor does it take the other's claim away");
+}
+
+/// A mistake of ours, in whatever is done with one address.
+struct PanicsAt(Ipv4Addr);
+
+impl AddressRule for PanicsAt {
+    fn check(&self, address: IpAddr, _: Via) -> Result<(), AddressRefused> {
+        assert_ne!(address, self.0, "a mistake that this test makes");
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn a_panic_at_one_machine_fails_that_machine_only() {
+    let (bench, sshd) = (Bench::new().await, Sshd::start(&["ed25519"]).await);
+    let elsewhere = Ipv4Addr::new(127, 0, 0, 9);
+    let odd = SshTarget { address: elsewhere.to_string(), ..sshd.target() };
+    let machines = [(host("odd", odd), foreign_key()), (host("shows", sshd.target()), sshd.user_key("ed25519"))];
+    let _replica = bench.replica_that_asks(PanicsAt(elsewhere));
+    for _ in 0..2 {
+        let deployment = bench.deploy(&machines, 1).await;
+        let failure = bench.wait_for(&deployment, "odd", DeploymentState::Failed).await.failure.unwrap();
+        assert_eq!((failure.reason, failure.during), (FailureReason::Internal, DeploymentState::Connecting));
+        assert!(failure.detail.contains("mistake of its own"), "{failure:?}");
+        bench.wait_for(&deployment, "shows", DeploymentState::ConfirmHostKey).await;
+        let cancelled = Deployment { cancelled_at: Some(Timestamp::now()), ..deployment.clone() };
+        bench.store.put(&key::deployment(&deployment.id), &cancelled).await.unwrap();
+        bench.wait_for_end(&deployment).await;
+    }
+}
+
+#[tokio::test]
+async fn what_a_machine_says_of_itself_is_shown_short_and_harmless() {
+    let bench = Bench::new().await;
+    let endless = "head -c 900000 /dev/zero | tr '\\0' x";
+    let refuses = Sshd::that_runs(&format!("printf 'error=odd\\ndetail=\\033[2J\\342\\200\\256'; {endless}")).await;
+    let boasts =
+        Sshd::that_runs(&format!("printf 'os=\\033[2J\\342\\200\\256'; {endless}; printf '\\nend=yes\\n'")).await;
+    let trusting = |machine: &str, sshd: &Sshd| {
+        let pin = sshd.host_key("ed25519").to_string().parse().unwrap();
+        (host(machine, SshTarget { host_key: Some(pin), ..sshd.target() }), sshd.user_key("ed25519"))
+    };
+    let deployment = bench.deploy(&[trusting("refuses", &refuses), trusting("boasts", &boasts)], 10).await;
+    let _replica = bench.replica();
+    let refused = bench.wait_for(&deployment, "refuses", DeploymentState::Failed).await.failure.unwrap();
+    assert_eq!(refused.reason, FailureReason::UnsupportedSystem, "{refused:?}");
+    let boasted = bench.wait_for(&deployment, "boasts", DeploymentState::Failed).await.system;
+    for said in [refused.detail, boasted] {
+        assert!(said.contains("[2J") && said.contains("xxx"), "{said}");
+        assert!(said.chars().count() <= LINE_CHARACTERS + 1 && !said.contains(['\u{1b}', '\u{202e}']), "{said}");
+    }
+    for machine in ["refuses", "boasts"] {
+        let told = bench.transcript(&deployment, machine).await;
+        assert!(told.as_str().lines().all(|line| line.len() < 2 * LINE_CHARACTERS), "{}", told.as_str());
+        assert!(told.as_str().contains("connecting"), "the beginning is still there: {}", told.as_str());
+        assert!(!told.as_str().contains(['\u{1b}', '\u{202e}']));
+    }
+}
+
+#[tokio::test]
+async fn keys_that_shall_be_kept_are_kept() {
+    let (bench, sshd) = (Bench::new().await, Sshd::start(&["ed25519"]).await);
+    let deployment = bench.deploy(&two_machines(&sshd).await[1..], 1).await;
+    let keeping = Deployment { keep_credentials: true, ..deployment.clone() };
+    bench.store.put(&key::deployment(&deployment.id), &keeping).await.unwrap();
+    let _replica = bench.replica();
+    bench.wait_for(&deployment, "nobody", DeploymentState::Failed).await;
+    eventually("the claim to go", async || bench.replica_at_work(&deployment).await.map_or(Ok(()), Err)).await;
+    assert_eq!(bench.store.list(&key::deployment_credentials(&deployment.id)).await.unwrap().items.len(), 1);
 }

@@ -85,7 +85,7 @@ impl DeploymentService for Admin {
         let ConfirmHostKeyRequest { deployment_id, name, fingerprint } = request.into_inner();
         let (id, name) = (required("deployment_id", &deployment_id)?, required("name", &name)?);
         let fingerprint = required("fingerprint", &fingerprint)?;
-        self.0.confirm_host_key(&id, &name, fingerprint, caller.key.as_str()).await?;
+        self.0.confirm_host_key(&id, &name, fingerprint, &caller.key).await?;
         Ok(Response::new(self.0.deployment(&id).await?.wire()))
     }
 

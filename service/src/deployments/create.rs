@@ -6,11 +6,12 @@ use std::{
 };
 
 use cladnet_model::{
-    Deployment, DeploymentHost, DeploymentId, HostId, KeyId, Network, NetworkId,
+    Allocation, Deployment, DeploymentHost, DeploymentId, Hold, HostId, KeyId, Network, NetworkId, QUARANTINE,
     deployment::{AddressPolicy, DeploymentSettings, DeploymentTurn, Holder, Surroundings},
 };
 use cladnet_proto::{cladnet::v1::CreateDeploymentRequest, convert};
 use cladnet_store::{StoreError, Versioned, key};
+use jiff::Timestamp;
 use tracing::warn;
 
 use crate::{Service, error::CallError, events::Note, networks::TRIES};
@@ -79,6 +80,7 @@ impl Service {
             Some(host) => Holder {
                 name: host.facts.name.clone(),
                 addresses: host.facts.endpoints.iter().map(|endpoint| endpoint.address.ip().to_canonical()).collect(),
+                until: None,
             },
             None => Holder { name: id.to_string(), ..Holder::default() },
         };
@@ -86,7 +88,17 @@ impl Service {
         let wanted = members.iter().filter_map(|member| Some((member.value.static_address?, &member.value.host)));
         let mut holders: BTreeMap<_, _> = wanted.map(|(address, host)| (address, holder(host))).collect();
         let allocations = self.store.list(&key::allocations(network)).await?.complete()?;
-        holders.extend(allocations.iter().map(|held| (held.value.address, holder(&held.value.host))));
+        for Allocation { address, host, hold, .. } in allocations.into_iter().map(|held| held.value) {
+            let until = match hold {
+                Hold::Held => None,
+                // The same host may have it back.
+                Hold::Quarantined { .. } if hosts.contains_key(&host) => None,
+                Hold::Quarantined { since } => Some(since.checked_add(QUARANTINE).unwrap_or(Timestamp::MAX)),
+            };
+            if until.is_none_or(|until| until > self.clock.now()) {
+                holders.insert(address, Holder { until, ..holder(&host) });
+            }
+        }
         Ok(holders)
     }
 

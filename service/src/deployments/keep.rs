@@ -1,5 +1,5 @@
-//! What is done about deployments without anybody asking: those that are finished are marked, once; old ones and what a
-//! crash left behind are deleted.
+//! What is done about deployments without anybody asking: those that are over are marked, once; their private keys, old
+//! deployments and what a crash left behind are deleted.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -28,14 +28,22 @@ const BATCH: usize = 25;
 /// Keeps them in order until the replica stops. Replicas that do the same at the same moment do no harm.
 pub(crate) async fn keep_for_ever(service: &Service) {
     let mut progress = service.store.follow(&key::all_deployment_progresses());
+    let mut claims = service.store.follow(&key::deployment_claims());
     let mut suspects = BTreeSet::new();
     let mut sweep_at = next_sweep();
     loop {
+        let news = async {
+            tokio::select! {
+                update = progress.next() => update.map(drop),
+                update = claims.next() => update.map(drop),
+            }
+        };
         tokio::select! {
-            update = progress.next() => match update {
-                Some(_) => {
+            news = news => match news {
+                Some(()) => {
                     sleep(PACE).await;
                     while progress.try_next().is_some() {}
+                    while claims.try_next().is_some() {}
                     tell("marked", service.mark_finished().await);
                 }
                 None => return std::future::pending().await, // the store was closed
@@ -60,28 +68,51 @@ fn tell(what: &'static str, outcome: Result<(), CallError>) {
 }
 
 impl Service {
-    /// Writes of each deployment that is finished when it was, and tells it: once, whatever replica sees it first.
+    /// Marks every deployment that is over.
     pub(super) async fn mark_finished(&self) -> Result<(), CallError> {
         for head in self.store.list(&key::deployments()).await?.items {
-            if head.value.finished_at.is_some() {
-                continue;
-            }
-            let progress = self.progress(&head.value.id).await?;
-            if !head.value.is_finished(&progress) {
-                continue;
-            }
-            let count = |state| progress.values().filter(|progress| progress.state == state).count();
-            let [done, failed, cancelled] =
-                [DeploymentState::Done, DeploymentState::Failed, DeploymentState::Cancelled].map(count);
-            let message = format!("{} finished: {done} done, {failed} failed, {cancelled} cancelled", head.value.id);
-            let finished = Deployment { finished_at: Some(self.clock.now()), ..head.value.clone() };
-            let transaction = self.store.transaction().unchanged(&head.key, head.modified).put(&head.key, &finished);
-            let network = Some(&finished.network);
-            let note = Note { kind: "deployment.finished", network, host: None, actor: "service", message };
-            match self.note(transaction, note).commit().await {
-                Ok(_) | Err(StoreError::Conflict { .. }) => {}
-                Err(error) => return Err(error.into()),
-            }
+            self.finish(head).await?;
+        }
+        Ok(())
+    }
+
+    /// Writes of a deployment that is over when it was, and tells it: once, whatever replica sees it first. It is over when
+    /// every machine is done with, and also when it was cancelled and no provisioner is at it: none may ever come.
+    pub(super) async fn finish(&self, head: Versioned<Deployment>) -> Result<(), CallError> {
+        let id = &head.value.id;
+        if head.value.finished_at.is_some() {
+            return Ok(());
+        }
+        let (progress, claim) = (self.progress(id).await?, key::deployment_claim(id));
+        let transaction = self.store.transaction().unchanged(&head.key, head.modified);
+        let transaction = match head.value.is_finished(&progress) {
+            true => transaction,
+            false if head.value.cancelled_at.is_some() => transaction.absent(&claim),
+            false => return Ok(()),
+        };
+        let finished = Deployment { finished_at: Some(self.clock.now()), ..head.value.clone() };
+        let count = |state| finished.hosts.iter().filter(|name| finished.state(progress.get(*name)) == state).count();
+        let [done, failed, cancelled] =
+            [DeploymentState::Done, DeploymentState::Failed, DeploymentState::Cancelled].map(count);
+        let message = format!("{id} finished: {done} done, {failed} failed, {cancelled} cancelled");
+        let network = Some(&finished.network);
+        let note = Note { kind: "deployment.finished", network, host: None, actor: "service", message };
+        match self.note(transaction.put(&head.key, &finished), note).commit().await {
+            Ok(_) => Ok(self.forget_credentials(&finished).await?),
+            Err(StoreError::Conflict { .. }) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Deletes the private keys that are left of a finished deployment; mostly its provisioner did.
+    async fn forget_credentials(&self, finished: &Deployment) -> Result<(), StoreError> {
+        if finished.keep_credentials {
+            return Ok(());
+        }
+        let left = self.store.list(&key::deployment_credentials(&finished.id)).await?.items;
+        for batch in left.chunks(BATCH) {
+            let delete = batch.iter().fold(self.store.transaction(), |delete, left| delete.delete(&left.key));
+            delete.commit().await?;
         }
         Ok(())
     }
@@ -95,6 +126,9 @@ impl Service {
         for head in surplus(&heads, &networks) {
             self.store.transaction().unchanged(&head.key, head.modified).delete(&head.key).commit().await?;
             self.delete_machines(&head.value.id).await?;
+        }
+        for head in heads.iter().filter(|head| head.value.finished_at.is_some()) {
+            self.forget_credentials(&head.value).await?;
         }
         let known: BTreeSet<&DeploymentId> = heads.iter().map(|head| &head.value.id).collect();
         let owners = machines.items.iter().filter_map(|machine| match machine.key.parse() {

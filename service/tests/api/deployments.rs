@@ -300,6 +300,9 @@ async fn only_the_key_that_is_offered_can_be_confirmed() {
     assert_eq!(denied.status, StatusCode::FORBIDDEN);
     assert_eq!(confirm(&offered.to_string()).await.status, StatusCode::OK);
     assert_eq!(kept().await, Some(offered));
+    let host = harness.store.get(&key::deployment_host(&id, &named("a"))).await.expect("reads").expect("is there");
+    let info = harness.get("/api/v1/info").await.body;
+    assert_eq!(host.value.confirmed_by.expect("somebody").as_str(), info["keyId"], "whose word it was is kept");
     assert_eq!(confirm(&offered.to_string()).await.status, StatusCode::OK, "twice does no harm");
     let path = format!("/api/v1/deployments/{id}/hosts/b/confirm");
     let unknown = harness.post(&path, json!({"fingerprint": offered.to_string()})).await;
@@ -340,6 +343,20 @@ async fn cancelling_twice_is_telling_once_and_a_deleted_network_cancels() {
     let shown = harness.get(&format!("/api/v1/deployments/{two}")).await;
     assert!(shown.body["cancelledAt"].is_string(), "{shown:?}");
     assert_eq!(told().await, 2);
+}
+
+#[tokio::test]
+async fn a_cancel_of_what_no_provisioner_is_at_ends_it_at_once() {
+    let harness = with_network().await;
+    let (id, _) = deployed(&harness, json!([machine("a", "192.0.2.1"), machine("b", "192.0.2.2")])).await;
+    reach(&harness.store, &id, "a", DeploymentState::Done).await;
+    let over = harness.post(&format!("/api/v1/deployments/{id}/cancel"), json!({})).await.body;
+    assert_eq!((&over["state"], &over["done"]), (&json!("finished"), &json!(1)), "{over}");
+    assert_eq!((&over["hosts"][0]["state"], &over["hosts"][1]["state"]), (&json!("done"), &json!("cancelled")));
+    assert!(harness.store.list(&key::deployment_credentials(&id)).await.expect("lists").items.is_empty());
+    let event = &harness.get("/api/v1/events").await.body["events"][0];
+    assert_eq!(event["message"], format!("{id} finished: 1 done, 0 failed, 1 cancelled"));
+    deployed(&harness, json!([machine("a", "192.0.2.2")])).await;
 }
 
 #[tokio::test]

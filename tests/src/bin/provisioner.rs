@@ -1,7 +1,7 @@
 //! `cladnet-mortal-provisioner`: a provisioner on etcd that dies, as by `kill -9`, where it is told to; for the stories of
 //! deployments that are taken up again.
 
-use std::{fs, path::PathBuf, process::ExitCode, sync::Arc};
+use std::{fs, path::PathBuf, process::ExitCode, sync::Arc, time::Duration};
 
 use anyhow::{Context as _, Result};
 use cladnet_model::deployment::AddressPolicy;
@@ -10,6 +10,9 @@ use cladnet_provisioner::{Config, FailPoint, ServiceAccess};
 use cladnet_store::{EtcdOptions, SealingKey, Store};
 use clap::Parser;
 use tokio_util::sync::CancellationToken;
+
+/// Its successor waits for this; etcd takes none below 2 s.
+const LEASE: Duration = Duration::from_secs(3);
 
 #[derive(Debug, Parser)]
 struct Options {
@@ -51,6 +54,7 @@ async fn run_until_death(options: Options) -> Result<()> {
         service_urls: vec![options.service.to_string()],
         addresses: Arc::new(AddressPolicy::default()),
         agent_dir: None,
+        lease: LEASE,
         fail_point: options.die_after,
     };
     Ok(cladnet_provisioner::run(config, CancellationToken::new()).await?)

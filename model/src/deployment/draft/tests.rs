@@ -148,13 +148,16 @@ fn an_overlay_address_is_free_and_inside_the_network() {
     let (field, _) = fault(vec![with("a", "192.0.2.1", "10.9.0.7"), with("b", "192.0.2.2", "10.9.0.7")]);
     assert_eq!(field, "hosts[1].overlay_address");
 
-    let holder = Holder { name: "db".to_owned(), addresses: vec!["192.0.2.9".parse().unwrap()] };
-    let taken = BTreeMap::from([(Ipv4Addr::new(10, 9, 0, 7), holder)]);
+    let holder = Holder { name: "db".to_owned(), addresses: vec!["192.0.2.9".parse().unwrap()], until: None };
+    let left = Holder { name: "host-x".to_owned(), until: Some(Timestamp::UNIX_EPOCH), ..Holder::default() };
+    let taken = BTreeMap::from([(Ipv4Addr::new(10, 9, 0, 7), holder), (Ipv4Addr::new(10, 9, 0, 8), left)]);
     let ask = |name, address, action| check_among(vec![with(name, address, "10.9.0.7")], &taken, action);
     assert!(ask("a", "192.0.2.1", "").unwrap_err().to_string().contains("db"));
     assert!(ask("db", "192.0.2.1", "").is_ok(), "it has the machine's name");
     assert!(ask("a", "::ffff:192.0.2.9", "").is_ok(), "it has the machine's address");
     assert!(ask("a", "192.0.2.1", "uninstall").is_ok(), "nothing is asked for");
+    let refused = check_among(vec![with("a", "192.0.2.1", "10.9.0.8")], &taken, "").unwrap_err().to_string();
+    assert!(refused.contains("kept back until 1970-01-01T00:00:00Z because host-x has left"), "{refused}");
 }
 
 #[test]
