@@ -29,6 +29,10 @@ use crate::{args::ClientArgs, failure::Failure, file::read_secret};
 /// How long an answer may take, unless a command says otherwise.
 const DEADLINE: Duration = Duration::from_secs(60);
 
+/// A test among 500 peers has 249,500 pairs of some 150 bytes, one among a thousand four times as many; gRPC's own limit is
+/// 4 MiB.
+const LARGEST_RUN: usize = 256 << 20;
+
 /// A way to every service of the API.
 #[derive(Clone)]
 pub(crate) struct Api(InterceptedService<Channel, Bearer>);
@@ -39,8 +43,17 @@ impl Api {
     /// Reads the files that `client` names and connects.
     pub(crate) async fn connect(client: &ClientArgs) -> Result<Self, Failure> {
         let Access { services, tls, key } = Access::read(client)?;
-        let bearer = Bearer::read(&key).ok_or_else(|| Failure::configuration("--key-file: it holds no API key"))?;
-        let channel = channel::connect(&services, tls).await?;
+        Self::over(channel::connect(&services, tls).await?, &key)
+    }
+
+    /// The same, but connects with the first request, for callers who can wait for a service that is away.
+    pub(crate) fn connect_later(client: &ClientArgs) -> Result<Self, Failure> {
+        let Access { services, tls, key } = Access::read(client)?;
+        Self::over(channel::connect_lazy(&services, tls), &key)
+    }
+
+    fn over(channel: Channel, key: &str) -> Result<Self, Failure> {
+        let bearer = Bearer::read(key).ok_or_else(|| Failure::configuration("--key-file: it holds no API key"))?;
         Ok(Self(InterceptedService::new(channel, bearer)))
     }
 
@@ -73,7 +86,7 @@ impl Api {
     }
 
     pub(crate) fn tests(&self) -> TestServiceClient<Authorized> {
-        TestServiceClient::new(self.0.clone())
+        TestServiceClient::new(self.0.clone()).max_decoding_message_size(LARGEST_RUN)
     }
 
     pub(crate) fn deployments(&self) -> DeploymentServiceClient<Authorized> {

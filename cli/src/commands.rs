@@ -25,6 +25,7 @@ use cladnet_proto::cladnet::v1::Info;
 use crate::{
     api::{Api, request},
     args::{AdminCommand, ClientArgs},
+    commands::deployment::DeploymentCommand,
     failure::Failure,
     output::{Output, Table},
 };
@@ -39,7 +40,11 @@ pub(crate) fn run(client: ClientArgs, command: AdminCommand) -> Result<ExitCode,
 }
 
 async fn dispatch(client: ClientArgs, command: AdminCommand) -> Result<ExitCode, Failure> {
-    let api = Api::connect(&client).await?;
+    let api = match command {
+        // It waits for a service that is away, at its start as later.
+        AdminCommand::Deployment(DeploymentCommand::Show { follow: true, .. }) => Api::connect_later(&client)?,
+        _ => Api::connect(&client).await?,
+    };
     let out = Output::new(client.output);
     match command {
         AdminCommand::Network(command) => network::run(&api, out, command).await?,

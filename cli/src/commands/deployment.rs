@@ -163,9 +163,14 @@ pub(super) fn report(out: Output, deployment: &Deployment) -> String {
 }
 
 /// One line.
-pub(super) fn summary(deployment: &Deployment) -> String {
-    let Deployment { deployment_id, done, failed, total, .. } = deployment;
-    let counted = format!("{deployment_id}: {}, {done} of {total} machines done, {failed} failed", state(deployment));
+fn summary(deployment: &Deployment) -> String {
+    format!("{}: {}", deployment.deployment_id, standing(deployment))
+}
+
+/// How far it is, in a line that fits a narrow screen.
+pub(super) fn standing(deployment: &Deployment) -> String {
+    let Deployment { done, failed, total, .. } = deployment;
+    let counted = format!("{}, {done} of {total} machines done, {failed} failed", state(deployment));
     match deployment.claimed || deployment.state == "finished" {
         true => counted,
         false => format!("{counted}; no provisioner works on it yet"),

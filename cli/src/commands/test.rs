@@ -19,6 +19,8 @@ use crate::{
 
 /// The longest deadline the service takes.
 const LONGEST: Duration = Duration::from_secs(120);
+/// The largest test has some 40 MB: a minute at 5 Mbit/s.
+const TRANSFER: Duration = Duration::from_secs(300);
 /// More columns than this do not fit a screen.
 const MATRIX_LIMIT: usize = 12;
 
@@ -115,7 +117,8 @@ async fn list(api: &Api, out: Output, network_id: String) -> Result<(), Failure>
 
 async fn show(api: &Api, out: Output, network_id: String, run_id: String) -> Result<(), Failure> {
     let names = Names::of(api, out, &network_id).await?;
-    let shown = api.tests().get_connectivity_run(request(GetConnectivityRunRequest { network_id, run_id })).await?;
+    let ask = request_within(TRANSFER, GetConnectivityRunRequest { network_id, run_id });
+    let shown = api.tests().get_connectivity_run(ask).await?;
     out.show_text(&shown.into_inner(), |run| {
         let test = ConnectivityTest {
             results: run.results.clone(),

@@ -3,13 +3,16 @@
 
 use std::{
     fs,
+    io::{BufRead as _, BufReader},
     os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
+    process::Stdio,
 };
 
 use crate::harness::Server;
 
 const KEY: &str = include_str!("../../../model/src/deployment/private_key/openssh");
+const ENCRYPTED: &str = include_str!("../../../model/src/deployment/private_key/openssh_encrypted");
 const PUBLIC: &str = include_str!("../../../model/src/deployment/private_key/openssh.pub");
 
 /// A file of machines, beside its key.
@@ -17,6 +20,7 @@ fn hosts(server: &Server, text: &str) -> PathBuf {
     let directory = server.directory.path();
     write_key(&directory.join("id"), KEY);
     write_key(&directory.join("id.pub"), PUBLIC);
+    write_key(&directory.join("locked"), ENCRYPTED);
     let file = directory.join("hosts.yaml");
     fs::write(&file, text).unwrap();
     file
@@ -71,6 +75,27 @@ fn the_servers_own_provisioner_works_on_it_and_the_exit_code_tells_how_it_went()
 }
 
 #[test]
+fn following_waits_for_a_service_that_is_away_when_it_begins() {
+    let mut server = Server::start();
+    server.network("prod", "10.9.0.0/24");
+    let file = hosts(&server, "hosts:\n  - { name: here, address: localhost, user: u, key: id }\n");
+    let begun = server.json(&["deploy", "-f", file.to_str().unwrap(), "--network", "prod", "--no-wait"]);
+    let id = begun["deploymentId"].as_str().unwrap();
+    server.stop();
+    let mut following = server.command(&["deployment", "show", "--follow", id]);
+    let mut following = following.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut told = BufReader::new(following.stderr.take().unwrap()).lines().map(Result::unwrap);
+    let first = told.next().expect("it says what it waits for");
+    assert!(first.contains("cannot reach the service") && first.contains("trying again"), "{first}");
+    server.come_back();
+    let ended = following.wait_with_output().unwrap();
+    let shown = String::from_utf8(ended.stdout).unwrap();
+    assert!(shown.contains("finished, 0 of 1 machines done, 1 failed"), "{shown} {:?}", told.collect::<Vec<_>>());
+    assert_eq!(ended.status.code(), Some(1));
+    server.run(&["deployment", "show", "--follow", "deployment-nobody"]).refused(3, &["deployment-nobody"]);
+}
+
+#[test]
 fn refusals_name_the_lines_of_the_file() {
     let server = Server::start();
     server.network("prod", "10.9.0.0/24");
@@ -89,6 +114,8 @@ hosts:
 ";
     let words = ["yaml:3: hosts[0].address", "yaml:4: hosts[1].private_key", "public key", "yaml:5: hosts[2].bastion"];
     deploy(wrong).refused(2, &words);
+    deploy("hosts:\n  - { name: a, address: x, user: u, key: locked }\n")
+        .refused(2, &["yaml:2: hosts[0].private_key", "needs a passphrase", "ssh-keygen -p"]);
     let missing = server.directory.path().join("none.yaml");
     server.run(&["deploy", "-f", missing.to_str().unwrap(), "--network", "prod"]).refused(64, &["none.yaml"]);
     let file = hosts(&server, TWO);

@@ -9,8 +9,10 @@ use std::{
     thread,
 };
 
+use cladnet_store::{EtcdOptions, EtcdTls, Password, Store};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use tempfile::TempDir;
+use zeroize::Zeroizing;
 
 use crate::harness::{Outcome, Server, cladnet, eventually};
 
@@ -52,7 +54,7 @@ fn a_wrong_password_or_authority_of_etcd_is_told() {
 }
 
 /// One member that trusts one authority and knows the user `root`.
-struct Etcd {
+pub(crate) struct Etcd {
     process: Child,
     url: String,
     directory: TempDir,
@@ -64,7 +66,7 @@ struct Etcd {
 }
 
 impl Etcd {
-    fn start() -> Self {
+    pub(crate) fn start() -> Self {
         let directory = TempDir::new().unwrap();
         let file = |name: &str| directory.path().join(name);
         let (authority, certificate, key) = (file("etcd-ca.pem"), file("etcd.pem"), file("etcd.key"));
@@ -125,8 +127,21 @@ impl Etcd {
         ]
     }
 
-    fn arguments_of_a_service(&self) -> Vec<&OsStr> {
+    pub(crate) fn arguments_of_a_service(&self) -> Vec<&OsStr> {
         [self.arguments(), vec!["--secret-key-file".as_ref(), self.sealing_key.as_ref()]].concat()
+    }
+
+    /// What the replicas keep there.
+    pub(crate) async fn store(&self) -> Store {
+        let read = |path| fs::read(path).unwrap();
+        let identity = Some((read(&self.certificate), Zeroizing::new(read(&self.key))));
+        let options = EtcdOptions {
+            endpoints: vec![self.url.clone()],
+            tls: Some(EtcdTls { ca: read(&self.authority), identity, server_name: None }),
+            password: Some(Password { user: "root".to_owned(), password: Zeroizing::new(PASSWORD.to_owned()) }),
+            ..EtcdOptions::default()
+        };
+        Store::connect_etcd(options).await.unwrap()
     }
 }
 

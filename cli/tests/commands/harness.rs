@@ -14,6 +14,8 @@ use std::{
 use serde_json::Value;
 use tempfile::TempDir;
 
+/// A free port.
+const ANY: &str = "127.0.0.1:0";
 const DEADLINE: Duration = Duration::from_secs(30);
 const LOOK: Duration = Duration::from_millis(50);
 
@@ -80,7 +82,7 @@ pub(crate) struct Server {
 impl Server {
     pub(crate) fn start() -> Self {
         let directory = TempDir::new().unwrap();
-        let (process, url) = spawn(directory.path());
+        let (process, url) = spawn(directory.path(), ANY);
         Self { process, directory, url }
     }
 
@@ -91,14 +93,20 @@ impl Server {
         fs::create_dir(ca_file.parent().unwrap()).unwrap();
         let mut command = cladnet();
         command.arg("service").args(arguments).arg("--write-ca").arg(ca_file);
-        let (process, url) = spawn_service(command, directory.path());
+        let (process, url) = spawn_service(command, directory.path(), ANY);
         Self { process, directory, url }
     }
 
     /// Ends it by SIGTERM, as a service manager does, and starts it again on what it left.
     pub(crate) fn restart(&mut self) {
         self.stop();
-        (self.process, self.url) = spawn(self.directory.path());
+        (self.process, self.url) = spawn(self.directory.path(), ANY);
+    }
+
+    /// Starts it again where it was.
+    pub(crate) fn come_back(&mut self) {
+        let address = self.url.strip_prefix("https://").unwrap().to_owned();
+        (self.process, self.url) = spawn(self.directory.path(), &address);
     }
 
     pub(crate) fn stop(&mut self) -> i32 {
@@ -166,17 +174,17 @@ impl Drop for Server {
     }
 }
 
-fn spawn(directory: &Path) -> (Child, String) {
+fn spawn(directory: &Path, listen: &str) -> (Child, String) {
     let mut command = cladnet();
     command.arg("server").arg("--data-dir").arg(directory.join("data"));
-    spawn_service(command, directory)
+    spawn_service(command, directory, listen)
 }
 
-/// Starts a role that serves the API, on a free port; its log and the first key go to `directory`.
-fn spawn_service(mut command: Command, directory: &Path) -> (Child, String) {
+/// Starts a role that serves the API at an address; its log and the first key go to `directory`.
+fn spawn_service(mut command: Command, directory: &Path, listen: &str) -> (Child, String) {
     let log = File::options().create(true).append(true).open(directory.join("log")).unwrap();
     let mut process = command
-        .args(["--listen", "127.0.0.1:0", "--stun-listen", "off"])
+        .args(["--listen", listen, "--stun-listen", "off"])
         .arg("--admin-key-file")
         .arg(directory.join("admin.key"))
         .stdout(Stdio::piped())

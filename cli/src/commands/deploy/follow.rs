@@ -7,10 +7,15 @@ use std::{
     time::Duration,
 };
 
+use cladnet_pki::channel::{ConnectError, DialError};
 use cladnet_proto::cladnet::v1::{
     CancelDeploymentRequest, ConfirmHostKeyRequest, Deployment, DeploymentHost, WatchDeploymentRequest,
 };
-use tokio::{signal::ctrl_c, sync::mpsc, time::sleep};
+use tokio::{
+    signal::ctrl_c,
+    sync::mpsc,
+    time::{Instant, sleep},
+};
 use tonic::{Code, Status, Streaming};
 
 use super::screen::Screen;
@@ -20,10 +25,11 @@ use crate::{
     output::{Output, one_line},
 };
 
-/// A service that is restarted is back within this many tries.
-const TRIES: usize = 30;
-/// Between two of them.
-const PAUSE: Duration = Duration::from_secs(1);
+/// A service that is restarted, or fails over, is back within this.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// Before the first new try; each later one waits twice as long, up to the longest.
+const FIRST_PAUSE: Duration = Duration::from_millis(250);
+const LONGEST_PAUSE: Duration = Duration::from_secs(4);
 
 /// Follows the deployment until it is finished.
 pub(in crate::commands) async fn follow(api: &Api, out: Output, id: &str) -> Result<Deployment, Failure> {
@@ -44,49 +50,58 @@ struct Follower<'a> {
     is_cancelled: bool,
 }
 
-/// What happened next.
-enum Next {
-    Changed(Box<Deployment>),
-    Broken(Option<Status>),
-    Interrupted,
-}
-
 impl Follower<'_> {
     async fn run(mut self) -> Result<Deployment, Failure> {
-        let mut failures = 0;
-        let mut stream = None;
+        let (mut stream, mut absence) = (None, Absence::default());
         loop {
-            let next = match &mut stream {
-                Some(open) => next(open).await,
-                None => match self.watch().await {
-                    Ok(opened) => {
-                        stream = Some(opened);
-                        continue;
-                    }
-                    Err(status) => Next::Broken(Some(status)),
-                },
+            let next = tokio::select! {
+                next = self.next(&mut stream) => next,
+                _ = ctrl_c() => {
+                    self.interrupted().await?;
+                    continue;
+                }
             };
             match next {
-                Next::Changed(now) if now.state == "finished" => {
+                Ok(now) if now.state == "finished" => {
                     self.screen.clear()?;
-                    return Ok(*now);
+                    return Ok(now);
                 }
-                Next::Changed(now) => {
-                    failures = 0;
+                Ok(now) => {
+                    absence = Absence::default();
                     self.screen.draw(&now)?;
                     self.ask_about_keys(&now).await?;
                 }
-                Next::Interrupted => self.interrupted().await?,
-                Next::Broken(status) => {
-                    failures += 1;
-                    match status.filter(|status| failures > TRIES || !is_passing(status)) {
-                        Some(status) => return Err(self.left(&Failure::from(status).to_string())),
-                        None if failures > TRIES => return Err(self.left("the service keeps ending the stream")),
-                        None => sleep(PAUSE).await,
-                    }
+                Err(status) => {
                     stream = None;
+                    self.wait(&mut absence, status).await?;
                 }
             }
+        }
+    }
+
+    /// The deployment as it is, then after each change.
+    async fn next(&self, stream: &mut Option<Streaming<Deployment>>) -> Result<Deployment, Status> {
+        let open = match stream {
+            Some(open) => open,
+            None => stream.insert(self.watch().await?),
+        };
+        open.message().await?.ok_or_else(|| Status::unavailable("the service ended the stream"))
+    }
+
+    /// Before the next try, if another one may go better.
+    async fn wait(&mut self, absence: &mut Absence, status: Status) -> Result<(), Failure> {
+        if !is_passing(&status) {
+            return Err(status.into());
+        }
+        let why = Failure::from(status);
+        let Some(pause) = absence.pause() else { return Err(self.left(&why.to_string())) };
+        if pause == FIRST_PAUSE {
+            self.screen.clear()?;
+            eprintln!("{why}; trying again for {} s", PATIENCE.as_secs());
+        }
+        tokio::select! {
+            () = sleep(pause) => Ok(()),
+            _ = ctrl_c() => self.interrupted().await,
         }
     }
 
@@ -163,19 +178,30 @@ impl Follower<'_> {
     }
 }
 
-async fn next(stream: &mut Streaming<Deployment>) -> Next {
-    tokio::select! {
-        message = stream.message() => match message {
-            Ok(Some(now)) => Next::Changed(Box::new(now)),
-            Ok(None) => Next::Broken(None),
-            Err(status) => Next::Broken(Some(status)),
-        },
-        _ = ctrl_c() => Next::Interrupted,
+/// Since when a service has been away.
+#[derive(Default)]
+struct Absence {
+    until: Option<Instant>,
+    pause: Duration,
+}
+
+impl Absence {
+    /// How long to wait now; none when it has lasted too long.
+    fn pause(&mut self) -> Option<Duration> {
+        let now = Instant::now();
+        if now >= *self.until.get_or_insert(now + PATIENCE) {
+            return None;
+        }
+        self.pause = (self.pause * 2).clamp(FIRST_PAUSE, LONGEST_PAUSE);
+        Some(self.pause)
     }
 }
 
-/// Whether another try may go better.
+/// Whether another try may go better. A service that is another one than it should be stays that.
 fn is_passing(status: &Status) -> bool {
+    if let Some(error) = ConnectError::find(status) {
+        return !matches!(error.reason, DialError::Certificate(_) | DialError::PinMismatch(_));
+    }
     matches!(
         status.code(),
         Code::Unavailable | Code::Aborted | Code::Unknown | Code::Cancelled | Code::ResourceExhausted

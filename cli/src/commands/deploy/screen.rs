@@ -10,7 +10,7 @@ use cladnet_proto::cladnet::v1::{Deployment, DeploymentHost};
 use terminal_size::{Height, Width, terminal_size};
 
 use crate::{
-    commands::deployment::summary,
+    commands::deployment::standing,
     failure::Failure,
     output::{Format, Table, one_line},
 };
@@ -92,7 +92,7 @@ fn lines(now: &Deployment, width: usize, height: usize) -> Vec<String> {
         [host.name.clone(), host.address.clone(), host.state.clone(), detail.clone()]
     });
     let table = table.render(false);
-    let lines = table.lines().map(str::to_owned).chain([summary(now)]);
+    let lines = table.lines().map(str::to_owned).chain([standing(now)]);
     lines.map(|line| line.chars().take(width.saturating_sub(1)).collect()).collect()
 }
 
