@@ -79,6 +79,10 @@ pub struct Target {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub key: Option<PathBuf>,
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub labels: BTreeMap<String, String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub overlay_address: Option<String>,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub location: BTreeMap<String, String>,
 }
 
@@ -140,6 +144,8 @@ impl World {
             host_key: Some(self.vm(vm)?.ssh_host_key()?),
             bastion: None,
             key: None,
+            labels: BTreeMap::new(),
+            overlay_address: None,
             location: BTreeMap::new(),
         })
     }

@@ -3,6 +3,7 @@
 mod faults;
 mod on_etcd;
 mod road;
+mod upgrade;
 
 use anyhow::{Result, ensure};
 use cladnet_sandbox::Topology;

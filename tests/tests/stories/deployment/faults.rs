@@ -7,7 +7,7 @@ use anyhow::{Result, ensure};
 use cladnet_sandbox::{SecurityGroup, TcpFault};
 use cladnet_tests::{
     wait::eventually,
-    world::{HostsFile, SSH_USER, Servers, SshKey, World, story},
+    world::{CONTROL, HostsFile, SSH_USER, Servers, SshKey, World, story},
 };
 
 use super::{nothing_there, with_ssh};
@@ -30,10 +30,12 @@ vms:
   - { name: bare, vpc: aws, subnet: a, tun: false }
   - { name: closed, vpc: aws, subnet: a, security_group: { tcp: [], udp: [8055] } }
   - { name: lost, vpc: aws, subnet: a }
+  - { name: exotic, vpc: aws, subnet: a }
+  - { name: initless, vpc: aws, subnet: a }
 ";
 
 /// How each machine ends while it is as it was made.
-const FAULTS: [(&str, &str); 8] = [
+const FAULTS: [(&str, &str); 10] = [
     ("good", "done"),
     ("locked", "authentication-failed"),
     ("rebuilt", "host-key-changed"),
@@ -42,6 +44,8 @@ const FAULTS: [(&str, &str); 8] = [
     ("bare", "no-tun"),
     ("closed", "unreachable"),
     ("lost", "connection-lost"),
+    ("exotic", "no-agent-binary"),
+    ("initless", "unsupported-system"),
 ];
 
 #[test]
@@ -58,6 +62,8 @@ fn every_fault_has_its_word_and_once_repaired_the_next_run_finishes() {
         pin_and_rebuild(world, &key, &mut file)?;
         file.target("locked")?.key = Some(stranger.path());
         world.vm("full")?.fill_disk()?;
+        world.vm("exotic")?.write_file(UNAME, EXOTIC.as_bytes(), 0o755)?;
+        world.vm("initless")?.run(["mount", "--bind", "/dev/null", INIT])?;
         let pinned = world.admin().run(["host-key", "list"])?;
 
         let id = world.begin_deployment(&file.write(&key)?, "prod", &["--accept-new-host-keys"])?;
@@ -66,7 +72,10 @@ fn every_fault_has_its_word_and_once_repaired_the_next_run_finishes() {
             Ok(())
         })?;
         world.vm("lost")?.set_tcp_fault(22, Some(TcpFault::BlackHole))?;
-        world.end_of_deployment(&id)?.ended(&FAULTS)?;
+        let ended = world.end_of_deployment(&id)?;
+        ended.ended(&FAULTS)?;
+        let wanted = ended.host("exotic")?["detail"].as_str().unwrap_or_default();
+        ensure!(wanted.contains("cladnet-agent-riscv64"), "it does not say which one is missing: {wanted}");
         for (vm, _) in FAULTS.iter().filter(|(vm, _)| !["good", "lost"].contains(vm)) {
             nothing_there(world, vm)?;
         }
@@ -84,9 +93,16 @@ fn every_fault_has_its_word_and_once_repaired_the_next_run_finishes() {
         file.target("locked")?.key = None;
         let done = FAULTS.map(|(vm, _)| (vm, "done"));
         world.deploy(&file.write(&key)?, "prod", &["--accept-new-host-keys"])?.ended(&done)?;
-        world.wait_mesh("prod", &["good", "lost", "full", "bare"])
+        world.wait_mesh("prod", &["good", "lost", "full", "exotic"])
     });
 }
+
+/// Scripts on machines look here first.
+const UNAME: &str = "/usr/local/bin/uname";
+/// A machine of an architecture that there is no agent for.
+const EXOTIC: &str = "#!/bin/sh\n[ \"$1\" = -m ] && echo riscv64 || exec /usr/bin/uname \"$@\"\n";
+/// The sandbox's service manager; without it a machine has none.
+const INIT: &str = "/usr/local/sbin/cladnet-init";
 
 /// The key of `rebuilt` is known since its first sight; then the machine gets another one.
 fn pin_and_rebuild(world: &World, key: &SshKey, file: &mut HostsFile) -> Result<()> {
@@ -108,6 +124,10 @@ fn repair(world: &World, rebuilt: &str) -> Result<()> {
     let open = SecurityGroup { tcp: vec![22], udp: vec![8055], icmp: false };
     world.vm("closed")?.set_security_group(Some(open))?;
     world.vm("lost")?.set_tcp_fault(22, None)?;
+    // Whoever gives the control plane an agent of that name deploys to such machines, too.
+    let agents = ["/usr/local/bin/cladnet-agent", "/usr/local/bin/cladnet-agent-riscv64"];
+    world.vm(CONTROL)?.run(["ln", "-s", agents[0], agents[1]])?;
+    world.vm("initless")?.run(["umount", INIT])?;
     Ok(())
 }
 

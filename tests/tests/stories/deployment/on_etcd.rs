@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use cladnet_provisioner::FailPoint;
 use cladnet_tests::{
     wait::eventually,
     world::{CONTROL, HostsFile, Servers, SshKey, Target, World, story},
@@ -16,9 +17,25 @@ const ETCD: Servers = Servers::OnEtcd { controllers: 1, services: 1 };
 /// The world's own service of that name gives way to one that dies where it is told to.
 const PROVISIONER: &str = "provisioner";
 const MORTAL: &str = "cladnet-mortal-provisioner";
-/// A provisioner that died is followed after 10 s; a debug agent is some 60 MB.
+/// A debug agent is some 60 MB.
 const DEADLINE: Duration = Duration::from_secs(90);
+/// What `timeout` ends with when it had to end something.
+const TIMED_OUT: i32 = 124;
 const ALL: [&str; 3] = ["aws-1", "aws-2", "gcp-1"];
+/// Where a provisioner may die, in the order in which it gets there.
+const INSTALLING: [&str; 10] = [
+    "claimed",
+    "connected",
+    "inspected",
+    "uploaded",
+    "installed",
+    "token-made",
+    "token-delivered",
+    "joined",
+    "settled",
+    "verified",
+];
+const REMOVING: [&str; 2] = ["left", "removed"];
 
 /// `aws-2` is reached through `aws-1`. Every host key is given but that of `gcp-1`.
 fn hosts_file(world: &World, key: &SshKey, names: &[&str]) -> Result<String> {
@@ -47,11 +64,31 @@ fn provisioner(world: &World) -> Result<Vec<String>> {
     Ok([program.as_str()].into_iter().chain(options).chain(files).map(str::to_owned).collect())
 }
 
-/// Runs a provisioner until it dies after a step.
+/// Runs a provisioner until it dies after a step, which it must reach.
 fn die_after(world: &World, step: &str) -> Result<()> {
-    let command = [provisioner(world)?, vec!["--die-after".to_owned(), step.to_owned()]].concat();
-    let ended = world.vm(CONTROL)?.exec(command)?;
+    let patience = DEADLINE.as_secs().to_string();
+    let mortal = [provisioner(world)?, vec!["--die-after".to_owned(), step.to_owned()]].concat();
+    let command = ["timeout".to_owned(), patience].into_iter().chain(mortal);
+    let ended = world.vm(CONTROL)?.exec(command).with_context(|| step.to_owned())?;
+    ensure!(ended.status.code() != Some(TIMED_OUT), "it does not come to {step}: {ended:?}");
     ensure!(!ended.status.success(), "it did not die after {step}: {ended:?}");
+    Ok(())
+}
+
+/// Lets one provisioner after the other work on a deployment and die, each a step further than the last; then one that lives.
+fn die_on_the_way(world: &World, id: &str, steps: &[&str]) -> Result<()> {
+    for step in steps {
+        die_after(world, step)?;
+        for vm in ALL {
+            let agents = agents(world, vm)?;
+            ensure!(agents.len() < 2, "{step}: on {vm} run {agents:?}");
+        }
+    }
+    world.vm(CONTROL)?.add_service(PROVISIONER, provisioner(world)?)?;
+    wait_done(world, id)?;
+    world.vm(CONTROL)?.remove_service(PROVISIONER)?;
+    let tokens = world.admin().run(["token", "list"])?;
+    ensure!(!tokens.contains("usable"), "a token is left: {tokens}");
     Ok(())
 }
 
@@ -112,33 +149,28 @@ fn a_machine_whose_key_changed_is_not_touched() {
 }
 
 #[test]
-fn a_killed_provisioner_is_followed_wherever_it_died() {
+fn killed_provisioners_are_followed_wherever_they_died() {
     let key = SshKey::make().expect("a key");
     story(&clouds(&key), ETCD, |world| {
         world.admin().run(["network", "create", "prod", "--hosts", "10"])?;
         world.vm(CONTROL)?.remove_service(PROVISIONER)?;
         world.install(CONTROL, MORTAL)?;
-        let file = hosts_file(world, &key, &["aws-1"])?;
-        for step in ["uploaded", "installed", "token-delivered", "joined", "left", "removed"] {
-            let is_removal = matches!(step, "left" | "removed");
-            let id = world.begin_deployment(&file, "prod", if is_removal { &["--uninstall"] } else { &[] })?;
-            die_after(world, step).with_context(|| step.to_owned())?;
-            world.vm(CONTROL)?.add_service(PROVISIONER, provisioner(world)?)?;
-            wait_done(world, &id).with_context(|| step.to_owned())?;
-            if is_removal {
-                nothing_there(world, "aws-1").context(step)?;
-            } else {
-                ensure!(agents(world, "aws-1")?.len() == 1, "{step}: {:?} run", agents(world, "aws-1")?);
-            }
-            let tokens = world.admin().run(["token", "list"])?;
-            ensure!(!tokens.contains("usable"), "{step}: a token is left: {tokens}");
-            // For the next step: the machine as it was at first, or an agent to take away.
-            let more: &[&str] = if is_removal { &[] } else { &["--uninstall"] };
-            if step != "joined" {
-                wait_done(world, &world.begin_deployment(&file, "prod", more)?)?;
-            }
-            world.vm(CONTROL)?.remove_service(PROVISIONER)?;
+        let file = hosts_file(world, &key, &ALL)?;
+
+        let id = world.begin_deployment(&file, "prod", &["--accept-new-host-keys"])?;
+        die_on_the_way(world, &id, &INSTALLING)?;
+        world.wait_mesh("prod", &ALL)?;
+        let hosts = world.admin().json(["host", "list"])?;
+        ensure!(hosts["hosts"].as_array().map(Vec::len) == Some(ALL.len()), "not one host for each machine: {hosts}");
+        for vm in ALL {
+            ensure!(agents(world, vm)?.len() == 1, "on {vm} run {:?}", agents(world, vm)?);
         }
+
+        let id = world.begin_deployment(&file, "prod", &["--uninstall"])?;
+        die_on_the_way(world, &id, &REMOVING)?;
+        ALL.iter().try_for_each(|vm| nothing_there(world, vm))?;
+        let covered = FailPoint::WORDS.iter().all(|(word, _)| INSTALLING.contains(word) || REMOVING.contains(word));
+        ensure!(covered, "there are more places to die at");
         Ok(())
     });
 }

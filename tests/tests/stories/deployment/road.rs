@@ -2,12 +2,13 @@
 
 use std::{process::Command, time::Duration};
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use cladnet_sandbox::Topology;
 use cladnet_tests::{
     wait::eventually,
-    world::{CONTROL, HostsFile, SERVICE_PORT, Servers, SshKey, World, story},
+    world::{CONTROL, Deployed, HostsFile, SERVICE_PORT, Servers, SshKey, World, story},
 };
+use ipnet::Ipv4Net;
 use serde_json::Value;
 
 use super::{agents, nothing_there, with_ssh};
@@ -27,11 +28,14 @@ fn machines_get_their_agents_once_and_lose_them_again() {
 
         world.deploy(&file, "prod", &[])?.ended(&ALL_DONE)?;
         world.wait_mesh("prod", &ALL)?;
-        location_is_known(world)?;
+        inventory_is_known(world)?;
 
         let before = standing(world)?;
-        world.deploy(&file, "prod", &[])?.ended(&ALL_DONE)?;
+        let again = world.deploy(&file, "prod", &[])?;
+        again.ended(&ALL_DONE)?;
         ensure!(standing(world)? == before, "a second run changed {before:?} to {:?}", standing(world)?);
+        inventory_is_known(world)?;
+        only_verified(world, &again)?;
 
         world.deploy(&file, "prod", &["--uninstall"])?.ended(&ALL_DONE)?;
         ALL.iter().try_for_each(|vm| nothing_there(world, vm))?;
@@ -45,7 +49,10 @@ fn a_server_that_is_killed_in_the_middle_finishes_and_foreign_agents_stay() {
     let key = SshKey::make().expect("a key");
     story(&clouds(&key), Servers::One, |world| {
         world.admin().run(["network", "create", "prod", "--hosts", "10"])?;
-        let file = machines(world, &key)?.write(&key)?;
+        let mut file = machines(world, &key)?;
+        // It leaves and comes back as another host, for which the address would still be kept back.
+        file.target("gcp-1")?.overlay_address = None;
+        let file = file.write(&key)?;
         let id = world.begin_deployment(&file, "prod", &[])?;
         for state in ["uploading", "joining"] {
             at(world, &id, "aws-1", state)?;
@@ -110,23 +117,58 @@ const INVENTORY: [(&str, &str, &str); 4] = [
 
 fn machines(world: &World, key: &SshKey) -> Result<HostsFile> {
     let mut gcp = world.target("gcp-1")?;
+    gcp.labels = [("tier", "db"), ("zone", "b")].map(|(name, value)| (name.to_owned(), value.to_owned())).into();
+    gcp.overlay_address = Some(overlay_address(world)?);
     gcp.location = INVENTORY.iter().map(|(word, _, value)| ((*word).to_owned(), (*value).to_owned())).collect();
     Ok(HostsFile::new(key, vec![world.target("aws-1")?, world.target_behind("aws-1", "aws-2")?, gcp]))
 }
 
-/// What the inventory says of gcp-1 is what a caller of `cbnet.v1` reads.
-fn location_is_known(world: &World) -> Result<()> {
+/// What the file says of gcp-1 is what callers of both APIs read.
+fn inventory_is_known(world: &World) -> Result<()> {
+    let listed = world.admin().json(["peer", "list", "prod"])?;
+    let peer = named(&listed, "gcp-1")?;
+    ensure!(peer["ipv4Address"] == overlay_address(world)?, "another address: {peer}");
+    ensure!(peer["labels"]["tier"] == "db" && peer["labels"]["zone"] == "b", "other labels: {peer}");
+    for (word, _, value) in INVENTORY {
+        ensure!(peer["location"][word]["value"] == value, "{word} is not {value}: {peer}");
+    }
+
     let header = format!("authorization: Bearer {}", world.admin().key()?);
     let url = format!("{}/v1/cladnet/prod/peer", world.admin_url(0)?);
     let ca = world.admin().ca_file();
     let mut curl = Command::new("curl");
     let output = curl.args(["--silent", "--show-error", "--fail", "--cacert", &ca, "-H", &header, &url]).output()?;
     ensure!(output.status.success(), "GET {url}: {}", String::from_utf8_lossy(&output.stderr));
-    let answer: Value = serde_json::from_slice(&output.stdout)?;
-    let peers = answer["peers"].as_array().into_iter().flatten();
-    let details = peers.filter(|peer| peer["hostName"] == "gcp-1").map(|peer| &peer["details"]).next();
+    let listed: Value = serde_json::from_slice(&output.stdout)?;
+    let peer = named(&listed, "gcp-1")?;
+    ensure!(peer["ip"] == overlay_address(world)?, "another address: {peer}");
     for (_, field, value) in INVENTORY {
-        ensure!(details.is_some_and(|details| details[field] == value), "{field} is not {value}: {answer}");
+        ensure!(peer["details"][field] == value, "{field} is not {value}: {peer}");
+    }
+    Ok(())
+}
+
+fn named<'a>(listed: &'a Value, name: &str) -> Result<&'a Value> {
+    let mut peers = listed["peers"].as_array().into_iter().flatten();
+    peers.find(|peer| peer["hostName"] == name).with_context(|| format!("{name} is not in {listed}"))
+}
+
+/// The address that the file asks for: the last one that a host can have.
+fn overlay_address(world: &World) -> Result<String> {
+    let network = world.admin().json(["network", "show", "prod"])?;
+    let space: Ipv4Net = network["ipv4AddressSpace"].as_str().context("no address space")?.parse()?;
+    Ok(space.hosts().last().context("no addresses")?.to_string())
+}
+
+/// Nothing was sent to any machine, installed or joined.
+fn only_verified(world: &World, deployed: &Deployed) -> Result<()> {
+    let id = deployed.shown["deploymentId"].as_str().unwrap_or_default();
+    for vm in ALL {
+        let told = world.admin().run(["deployment", "transcript", id, vm])?;
+        let did = |word: &str| told.lines().any(|line| line.contains(word));
+        ensure!(did("upload: false, join: false") && did("all is installed already"), "{told}");
+        ensure!(did("up with") && did("answers over the overlay"), "{vm} was not verified: {told}");
+        ensure!(!["uploaded", "joined", "restarted", "labels", "asked for"].into_iter().any(did), "{told}");
     }
     Ok(())
 }
