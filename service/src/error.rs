@@ -134,13 +134,17 @@ impl From<CallError> for Status {
             (CallError::Internal(reason), _) => error!(reason, "call failed"),
             _ => {}
         }
-        let mut status = match code {
-            Code::ResourceExhausted => {
-                let hint = ErrorDetails::with_retry_info(Some(RETRY_AFTER));
-                Status::with_error_details(code, error.message(), hint)
-            }
-            _ => Status::new(code, error.message()),
-        };
+        let mut details = ErrorDetails::new();
+        if code == Code::ResourceExhausted {
+            details.set_retry_info(Some(RETRY_AFTER));
+        }
+        for FieldError { field, reason } in error.fields() {
+            details.add_bad_request_violation(field.as_str(), reason.as_str());
+        }
+        let mut status = Status::new(code, error.message());
+        if details.retry_info().is_some() || details.has_bad_request_violations() {
+            status = Status::with_error_details(code, error.message(), details);
+        }
         for field in error.fields().iter().filter_map(|error| error.field.parse().ok()) {
             status.metadata_mut().append(FIELD, field);
         }

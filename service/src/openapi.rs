@@ -189,7 +189,15 @@ fn problem_schema() -> Value {
             "title": {"type": "string"},
             "status": {"type": "integer"},
             "detail": {"type": "string", "description": "What is wrong and what would be right."},
-            "field": {"type": "string", "description": "Path of the field that is wrong, if it is one."},
+            "field": {"type": "string", "description": "Path of the first field that is wrong, if it is one."},
+            "errors": {
+                "type": "array",
+                "description": "Every field that is wrong, and what is wrong there.",
+                "items": {
+                    "type": "object",
+                    "properties": {"field": {"type": "string"}, "detail": {"type": "string"}},
+                },
+            },
             "request_id": {"type": "string", "description": "Under which the service's log knows the request."},
         },
     })

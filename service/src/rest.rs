@@ -172,7 +172,11 @@ fn message(
     })
 }
 
-/// A stream of messages as server-sent events; an error ends it with an event named `error`.
+/// How often a silent stream says that it is alive. Public: clients give up a stream after twice this.
+const HEARTBEAT: Duration = Duration::from_secs(15);
+
+/// A stream of messages as server-sent events; an error ends it with an event named `error`, and each
+/// [`HEARTBEAT`] without a message there is one named `heartbeat`.
 fn events(stream: tonic::Streaming<DynamicMessage>, dialect: Dialect, id: RequestId) -> Response {
     let events = stream.map(move |item| {
         let text = item.map_err(|status| Problem::of_status(&status, dialect)).and_then(|message| json(&message));
@@ -181,7 +185,9 @@ fn events(stream: tonic::Streaming<DynamicMessage>, dialect: Dialect, id: Reques
             Err(problem) => Event::default().event("error").data(problem.document(id.as_str()).to_string()),
         })
     });
-    Sse::new(events).keep_alive(KeepAlive::default()).into_response()
+    // A named event and not a comment: a page can see that the stream is alive.
+    let heartbeat = KeepAlive::new().interval(HEARTBEAT).event(Event::default().event("heartbeat").data("{}"));
+    Sse::new(events).keep_alive(heartbeat).into_response()
 }
 
 fn json(message: &DynamicMessage) -> Result<String, Problem> {

@@ -5,6 +5,15 @@ import type * as T from './types';
 /** Items of a page: as many as the service gives at once. */
 const PAGE = 1000;
 
+/** No call takes longer, also over a line that swallows everything: tests that wait for agents end within a minute. */
+const LONGEST_CALL = 90_000;
+
+export interface Fault {
+  /** Path in JSON names. */
+  field: string;
+  detail: string;
+}
+
 /** What the service, or the way to it, had to say instead of an answer. */
 export class Problem extends Error {
   constructor(
@@ -14,9 +23,16 @@ export class Problem extends Error {
     /** Path of the field at fault, in JSON names; empty if it is no field. */
     readonly field = '',
     readonly requestId = '',
+    /** What is wrong with which field, if several are. */
+    readonly errors: readonly Fault[] = [],
   ) {
     super(detail);
   }
+}
+
+/** Whether the same call may go well a moment later: there was no answer, or the service says so. */
+export function isPassing(problem: Problem): boolean {
+  return problem.status === 0 || [429, 502, 503, 504].includes(problem.status);
 }
 
 /** The problem behind anything that was thrown. */
@@ -42,7 +58,8 @@ async function call<A>(method: string, path: string, { body, signal, signingIn }
   if (body !== undefined) headers['content-type'] = 'application/json';
   const request: RequestInit = { method, headers, credentials: 'same-origin', cache: 'no-store' };
   if (body !== undefined) request.body = JSON.stringify(body);
-  if (signal) request.signal = signal;
+  const patience = AbortSignal.timeout(LONGEST_CALL);
+  request.signal = signal ? AbortSignal.any([signal, patience]) : patience;
   const response = await fetch(`/api/v1${path}`, request).catch((error: unknown) => {
     if (signal?.aborted) throw error;
     throw new Problem(0, '');
@@ -57,7 +74,8 @@ async function refusal(response: Response): Promise<Problem> {
   const document = (await response.json().catch(() => ({}))) as Record<string, unknown>;
   const text = (name: string) => (typeof document[name] === 'string' ? document[name] : '');
   const detail = text('detail') || text('title') || response.statusText;
-  return new Problem(response.status, detail, text('field'), text('request_id') || text('requestId'));
+  const errors = Array.isArray(document['errors']) ? (document['errors'] as Fault[]) : [];
+  return new Problem(response.status, detail, text('field'), text('request_id') || text('requestId'), errors);
 }
 
 /** A path whose parts may hold any character. */

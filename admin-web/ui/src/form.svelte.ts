@@ -1,6 +1,6 @@
 /** A form on its way to the service: sends once at a time, and keeps what was refused where it belongs. */
 
-import { problemOf, type Problem } from './api';
+import { problemOf, type Fault, type Problem } from './api';
 import { saying } from './toasts.svelte';
 
 export class Form {
@@ -16,15 +16,19 @@ export class Form {
   /** What is wrong with a field, in words; empty if nothing is. */
   at(field: string): string {
     const problem = this.problem;
-    if (!problem || !isAt(problem.field, field)) return '';
-    const text = sayingAtField(problem);
+    if (!problem) return '';
+    const found = faultsOf(problem).filter((fault) => isAt(fault.field, field));
+    if (found.length === 0) return '';
+    const text = found.map((fault) => fault.detail).join('; ');
     return problem.requestId ? `${text} (${problem.requestId})` : text;
   }
 
   /** What is wrong with the rest. */
   get rest(): Problem | null {
     const problem = this.problem;
-    return problem && !this.#fields.some((field) => isAt(problem.field, field)) ? problem : null;
+    if (!problem) return null;
+    const isShown = (fault: Fault) => this.#fields.some((field) => isAt(fault.field, field));
+    return problem.field !== '' && faultsOf(problem).every(isShown) ? null : problem;
   }
 
   /** Carries `work` out; whether it went well. */
@@ -42,6 +46,12 @@ export class Form {
       this.busy = false;
     }
   }
+}
+
+/** What is wrong with which field. */
+export function faultsOf(problem: Problem): readonly Fault[] {
+  if (problem.errors.length > 0) return problem.errors;
+  return problem.field === '' ? [] : [{ field: problem.field, detail: sayingAtField(problem) }];
 }
 
 /** What a problem says where its field is in sight, and need not be named. */

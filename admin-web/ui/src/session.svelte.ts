@@ -3,6 +3,9 @@
 import * as api from './api';
 import type { Session } from './types';
 
+/** Between attempts to ask a service that does not answer. */
+const RETRY = 3_000;
+
 class SignedIn {
   /** Undefined until the service has said; null while nobody is signed in. */
   who = $state<Session | null | undefined>(undefined);
@@ -12,13 +15,14 @@ class SignedIn {
   problem = $state<api.Problem | null>(null);
 
   async resume(): Promise<void> {
-    this.problem = null;
     try {
       this.who = await api.session.get();
+      this.problem = null;
     } catch (error) {
       const problem = api.problemOf(error);
       if (problem.status === 401) this.who = null;
-      else this.problem = problem;
+      this.problem = problem.status === 401 ? null : problem;
+      if (api.isPassing(problem)) setTimeout(() => void (this.problem === problem && this.resume()), RETRY);
     }
   }
 

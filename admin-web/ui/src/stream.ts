@@ -10,6 +10,8 @@ const FIRST_PAUSE = 500;
 const LONGEST_PAUSE = 15_000;
 /** A stream that breaks right after it opened is no connection yet. */
 const STEADY = 2_000;
+/** The service sends a heartbeat every 15 s when it has nothing to say: a stream that is silent for longer is dead. */
+const SILENCE = 35_000;
 
 interface Listener {
   opened: () => void;
@@ -25,6 +27,7 @@ export class Stream {
   #pause = FIRST_PAUSE;
   #retry: ReturnType<typeof setTimeout> | undefined;
   #steady: ReturnType<typeof setTimeout> | undefined;
+  #silence: ReturnType<typeof setTimeout> | undefined;
 
   /** `path` is below `/api/v1`. */
   constructor(path: string, listener: Listener) {
@@ -39,8 +42,13 @@ export class Stream {
     this.#source?.close();
     const source = new EventSource(`/api/v1${this.#path}`);
     this.#source = source;
+    this.#heard();
     source.addEventListener('open', () => this.#opened());
-    source.addEventListener('message', (message) => this.#listener.message(message.data as string));
+    source.addEventListener('heartbeat', () => this.#heard());
+    source.addEventListener('message', (message) => {
+      this.#heard();
+      this.#listener.message(message.data as string);
+    });
     // Both a broken connection and an event named `error`, which is the stream's last word.
     source.addEventListener('error', () => this.#broken());
   }
@@ -50,9 +58,16 @@ export class Stream {
     this.#source?.close();
     clearTimeout(this.#retry);
     clearTimeout(this.#steady);
+    clearTimeout(this.#silence);
+  }
+
+  #heard(): void {
+    clearTimeout(this.#silence);
+    this.#silence = setTimeout(() => this.#broken(), SILENCE);
   }
 
   #opened(): void {
+    this.#heard();
     this.#steady = setTimeout(() => (this.#pause = FIRST_PAUSE), STEADY);
     this.#listener.opened();
   }
@@ -60,6 +75,7 @@ export class Stream {
   #broken(): void {
     clearTimeout(this.#steady);
     clearTimeout(this.#retry);
+    clearTimeout(this.#silence);
     this.#source?.close();
     this.#retry = setTimeout(() => void this.#again(), this.#pause * (0.75 + Math.random() / 2));
     this.#pause = Math.min(this.#pause * 2, LONGEST_PAUSE);

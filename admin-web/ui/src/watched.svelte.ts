@@ -1,20 +1,15 @@
 /** Something read from the service and kept fresh while a component shows it. */
 
-import { problemOf, type Problem } from './api';
+import { isPassing, problemOf, type Problem } from './api';
+import { attention } from './attention.svelte';
 import { live } from './live.svelte';
 import { Stream } from './stream';
 import type { Event } from './types';
 
 /** Events come in bursts; what they concern is read once. */
 const SETTLE = 250;
-/** Nobody looks: an idle page must not keep its session alive for ever. */
-const IDLE = 10 * 60_000;
-
-let lastInput = Date.now();
-for (const kind of ['pointerdown', 'keydown', 'wheel', 'focus'] as const) {
-  window.addEventListener(kind, () => (lastInput = Date.now()), { passive: true, capture: true });
-}
-const isWatched = () => document.visibilityState === 'visible' && Date.now() - lastInput < IDLE;
+/** What failed for a reason that passes is tried again. */
+const RETRY = 3_000;
 
 interface Options<T> {
   /** Which events may have changed it; by default none. */
@@ -44,6 +39,8 @@ export function watched<T>(load: (signal: AbortSignal) => Promise<T>, options: O
     let running: Promise<void> | null = null;
     let again = false;
     let timer: ReturnType<typeof setTimeout> | undefined;
+    /** When the timer ends; what comes meanwhile never puts it off. */
+    let due = Infinity;
     let stream: Stream | null = null;
     let flows = false;
     /** How many values came by themselves: what was asked for before one of them is older. */
@@ -69,10 +66,11 @@ export function watched<T>(load: (signal: AbortSignal) => Promise<T>, options: O
       result.loading = false;
       running = null;
       if (again) soon(SETTLE);
+      else if (result.problem && isPassing(result.problem)) soon(RETRY);
       else plan();
     };
     const now = (): Promise<void> => {
-      clearTimeout(timer);
+      rest();
       if (running) {
         again = true;
         return running;
@@ -81,8 +79,18 @@ export function watched<T>(load: (signal: AbortSignal) => Promise<T>, options: O
       return (running = read(load(stop.signal)));
     };
     const soon = (pause: number) => {
+      if (Date.now() + pause >= due) return;
+      rest();
+      due = Date.now() + pause;
+      timer = setTimeout(() => {
+        due = Infinity;
+        if (attention.isPaid) void now();
+        else soon(1000);
+      }, pause);
+    };
+    const rest = () => {
       clearTimeout(timer);
-      timer = setTimeout(() => void (isWatched() ? now() : soon(1000)), pause);
+      due = Infinity;
     };
     const plan = () => {
       const pause = options.every?.(result.value);
@@ -94,7 +102,7 @@ export function watched<T>(load: (signal: AbortSignal) => Promise<T>, options: O
       new Stream(path, {
         opened: () => {
           flows = true;
-          clearTimeout(timer);
+          rest();
         },
         message: (data) => {
           told += 1;
@@ -122,7 +130,7 @@ export function watched<T>(load: (signal: AbortSignal) => Promise<T>, options: O
     return () => {
       stop.abort();
       close();
-      clearTimeout(timer);
+      rest();
       unlisten();
     };
   });

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { draft, draftsOf, requestOf } from '../src/deployment/hosts';
+import { draft, draftsOf, misspelt, requestOf } from '../src/deployment/hosts';
 
 test('a pasted line names a machine in every way that is promised', () => {
   const [full, short, lone, v6] = draftsOf(`
@@ -29,4 +29,11 @@ test('what a machine does not say itself is said by the defaults, and empty fiel
     { name: 'a', address: '192.0.2.1', user: 'debian', privateKey: 'shared' },
     { name: 'b', address: '192.0.2.2', user: 'root', privateKey: 'own' },
   ]);
+});
+
+test('what cannot be sent as it stands is told and never left out', () => {
+  assert.deepEqual(misspelt(draft()), []);
+  assert.deepEqual(misspelt(draft({ port: '2222', labels: 'tier=db', location: 'provider=aws, region=eu-west-1' })), []);
+  for (const port of ['ssh', '0', '65536', '-1', '1e3', '22.5']) assert.deepEqual(misspelt(draft({ port })), ['port']);
+  assert.deepEqual(misspelt(draft({ labels: 'db', location: '=aws' })), ['labels', 'location']);
 });

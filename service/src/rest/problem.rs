@@ -6,8 +6,10 @@ use axum::{
 };
 use cladnet_proto::convert::FIELD;
 use http::{HeaderValue, StatusCode, header};
+use serde::Serialize;
 use serde_json::{Map, Value, json};
 use tonic::{Code, Status};
+use tonic_types::{FieldViolation, StatusExt as _};
 
 use super::binding::Dialect;
 use crate::error::RETRY_AFTER;
@@ -17,19 +19,30 @@ use crate::error::RETRY_AFTER;
 pub(crate) struct Problem {
     pub(crate) status: StatusCode,
     pub(crate) detail: String,
-    /// Path of the first field at fault, in JSON names; empty if it is no field.
-    pub(crate) field: String,
+    /// The fields at fault; none if it is no field.
+    pub(crate) faults: Vec<Fault>,
     /// The gRPC code behind it, for callers of cb-network's interface, who know grpc-gateway's error object.
     pub(crate) code: Option<Code>,
 }
 
+/// What is wrong with one field.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct Fault {
+    /// Its path, in JSON names.
+    field: String,
+    detail: String,
+}
+
 impl Problem {
     pub(crate) fn new(status: StatusCode, detail: impl Into<String>) -> Self {
-        Self { status, detail: detail.into(), field: String::new(), code: None }
+        Self { status, detail: detail.into(), faults: Vec::new(), code: None }
     }
 
+    /// That the whole detail is about this field.
     pub(crate) fn at_field(mut self, field: impl Into<String>) -> Self {
-        self.field = field.into();
+        let field = field.into();
+        let detail = self.detail.strip_prefix(&format!("{field}: ")).unwrap_or(&self.detail).to_owned();
+        self.faults = vec![Fault { field, detail }];
         self
     }
 
@@ -40,9 +53,24 @@ impl Problem {
         let detail = fields.iter().fold(status.message().to_owned(), |detail, field| {
             detail.replacen(&format!("{field}: "), &format!("{}: ", json_name(field)), 1)
         });
-        let field = fields.first().map(|field| json_name(field)).unwrap_or_default();
         let code = (dialect == Dialect::Cbnet).then_some(status.code());
-        Self { status: http_status(status.code(), dialect), detail, field, code }
+        let problem = Self { code, ..Self::new(http_status(status.code(), dialect), detail) };
+        match (status.get_details_bad_request(), fields.first()) {
+            (Some(request), _) if !request.field_violations.is_empty() => {
+                let fault = |violation: FieldViolation| Fault {
+                    field: json_name(&violation.field),
+                    detail: violation.description,
+                };
+                Self { faults: request.field_violations.into_iter().map(fault).collect(), ..problem }
+            }
+            (_, Some(field)) => problem.at_field(json_name(field)),
+            (_, None) => problem,
+        }
+    }
+
+    /// The first field at fault; empty if it is no field.
+    pub(crate) fn field(&self) -> &str {
+        self.faults.first().map(|fault| fault.field.as_str()).unwrap_or_default()
     }
 
     /// As JSON, with the request's id.
@@ -54,8 +82,9 @@ impl Problem {
             ("detail".to_owned(), json!(self.detail)),
             ("request_id".to_owned(), json!(request_id)),
         ]);
-        if !self.field.is_empty() {
-            document.insert("field".to_owned(), json!(self.field));
+        if !self.faults.is_empty() {
+            document.insert("field".to_owned(), json!(self.field()));
+            document.insert("errors".to_owned(), json!(self.faults));
         }
         if let Some(code) = self.code {
             document.insert("code".to_owned(), json!(i32::from(code)));
@@ -120,7 +149,10 @@ fn json_name(field: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use cladnet_proto::convert::FieldError;
+
     use super::*;
+    use crate::error::CallError;
 
     #[test]
     fn a_field_is_told_in_its_json_name() {
@@ -132,6 +164,20 @@ mod tests {
         assert_eq!(document["status"], 422);
         assert_eq!(document["request_id"], "r1");
         assert!(document.get("code").is_none());
+    }
+
+    #[test]
+    fn every_wrong_field_is_told_with_what_is_wrong_there() {
+        let faults =
+            vec![FieldError::new("hosts[0].user", "is empty"), FieldError::new("hosts[2].host_key", "is no key")];
+        let document = Problem::of_status(&CallError::Invalid(faults).into(), Dialect::Cladnet).document("r1");
+        assert_eq!(document["detail"], "hosts[0].user: is empty; hosts[2].hostKey: is no key");
+        assert_eq!(document["field"], "hosts[0].user");
+        let errors = json!([
+            {"field": "hosts[0].user", "detail": "is empty"},
+            {"field": "hosts[2].hostKey", "detail": "is no key"},
+        ]);
+        assert_eq!(document["errors"], errors);
     }
 
     #[test]

@@ -66,6 +66,18 @@ function nameOf(text: string): string {
   return text.toLowerCase().replace(/[^a-z0-9-]+/gu, '-').replace(/^-+|-+$/gu, '');
 }
 
+/** A field whose text cannot be sent as it stands. */
+export type Misspelt = 'port' | 'labels' | 'location';
+
+export function misspelt({ port, labels, location }: Draft): Misspelt[] {
+  const faults: Misspelt[] = [];
+  const isPort = /^\d{1,5}$/u.test(port.trim()) && Number(port) >= 1 && Number(port) <= 65_535;
+  if (port.trim() !== '' && !isPort) faults.push('port');
+  if (!labelsOf(labels)) faults.push('labels');
+  if (!labelsOf(location)) faults.push('location');
+  return faults;
+}
+
 /** What all machines have unless they say otherwise. */
 export interface Defaults {
   user: string;

@@ -36,6 +36,7 @@ export const en = {
   },
   live: {
     lost: 'Connection lost. What you see may be old; it is read again as soon as the service answers.',
+    idle: 'Paused: nobody has touched the page for 10 minutes. Move the mouse to go on.',
     now: 'Try now',
   },
   signIn: {
@@ -350,6 +351,7 @@ export const en = {
     pasteHint: 'One per line: NAME [USER@]ADDRESS[:PORT] [bastion=NAME] [LABEL=VALUE …]',
     pasteLabel: 'List of machines',
     port: 'Port',
+    portWrong: 'A port is a number from 1 to 65535',
     privateKey: 'Private key',
     privateKeyHint: 'Of all machines without one of their own. Sent with this form, kept nowhere in the browser.',
     progress: 'Progress',

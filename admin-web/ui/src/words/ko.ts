@@ -33,6 +33,7 @@ export const ko: Words = {
   },
   live: {
     lost: '연결이 끊겼습니다. 표시된 내용이 오래되었을 수 있으며, 서비스가 응답하면 바로 다시 읽습니다.',
+    idle: '일시 중지됨: 10분 동안 조작이 없었습니다. 마우스를 움직이면 계속합니다.',
     now: '지금 시도',
   },
   signIn: {
@@ -345,6 +346,7 @@ export const ko: Words = {
     pasteHint: '한 줄에 하나: 이름 [사용자@]주소[:포트] [bastion=이름] [레이블=값 …]',
     pasteLabel: '머신 목록',
     port: '포트',
+    portWrong: '포트는 1부터 65535까지의 숫자입니다',
     privateKey: '개인 키',
     privateKeyHint: '전용 키가 없는 모든 머신에 씁니다. 이 양식과 함께 보내고 브라우저에는 남기지 않습니다.',
     progress: '진행',
