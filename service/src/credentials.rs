@@ -116,7 +116,8 @@ impl Service {
             let keys = self.api_keys().await?;
             let revoked = keys.iter().find(|record| record.value.id == *id);
             let revoked = revoked.ok_or_else(|| CallError::NotFound(format!("there is no API key {id}")))?;
-            let mut transaction = self.store.transaction().exists(&revoked.key).delete(&revoked.key);
+            let transaction = self.store.transaction().unchanged(&revoked.key, revoked.modified);
+            let mut transaction = transaction.delete(&revoked.key);
             if opens_all(&revoked.value) {
                 let other = keys.iter().find(|record| record.value.id != *id && opens_all(&record.value));
                 let other = other.ok_or_else(|| {
@@ -124,7 +125,7 @@ impl Service {
                         "{id} is the last admin key that never expires; make another one first"
                     ))
                 })?;
-                transaction = transaction.exists(&other.key);
+                transaction = transaction.unchanged(&other.key, other.modified);
             }
             let message = format!("{id} of {} revoked", revoked.value.name);
             let note = Note { kind: "key.revoked", network: None, host: None, actor, message };

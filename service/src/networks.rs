@@ -182,16 +182,16 @@ impl Service {
         deletion: Deletion,
         actor: &str,
     ) -> Result<(Network, usize), CallError> {
+        let seen = self.store.list(&key::networks()).await?.revision;
         let current = self.network(id).await?;
         let mut removed = 0;
         if deletion == Deletion::WithPeers {
-            removed = self.remove_members(id, None, actor).await?;
-            self.delete_tokens(id, None).await?;
-            self.delete_runs(id, None).await?;
-            self.cancel_deployments(id, None, actor).await?;
+            // Of the network that was seen: somebody else may have deleted it since, and made another under its id.
+            removed = self.clear_remains(id, seen.max(current.created), actor).await?;
         }
         for _ in 0..TRIES {
-            let mut transaction = self.store.transaction().exists(&current.key).delete(&current.key);
+            let transaction = self.store.transaction().same(&current.key, current.created);
+            let mut transaction = transaction.delete(&current.key);
             if deletion == Deletion::OfEmpty {
                 transaction = transaction.none_after(&key::memberships(id), self.seen_empty(id).await?);
             }
@@ -225,21 +225,21 @@ impl Service {
         }
     }
 
-    /// Removes what is left of a network that was gone at revision `until`: a deletion may have been cut short. What is
-    /// younger is not touched. No membership may come to life again in a network that is made under the same id.
+    /// Removes what belongs to a network as it was up to revision `until`, and what an earlier deletion that was cut short
+    /// has left. What is younger is not touched. No membership may come to life again in a network that is made under the
+    /// same id.
     async fn clear_remains(&self, id: &NetworkId, until: Revision, actor: &str) -> Result<usize, CallError> {
-        let removed = self.remove_members(id, Some(until), actor).await?;
-        self.delete_tokens(id, Some(until)).await?;
-        self.delete_runs(id, Some(until)).await?;
-        self.cancel_deployments(id, Some(until), actor).await?;
+        let removed = self.remove_members(id, until, actor).await?;
+        self.delete_tokens(id, until).await?;
+        self.delete_runs(id, until).await?;
+        self.cancel_deployments(id, until, actor).await?;
         Ok(removed)
     }
 
-    /// A network that is made later under the same id must not admit who holds an old token.
-    /// With `until` only those made up to then go.
-    async fn delete_tokens(&self, network: &NetworkId, until: Option<Revision>) -> Result<(), CallError> {
+    /// A network that is made later under the same id must not admit who holds a token made up to `until`.
+    async fn delete_tokens(&self, network: &NetworkId, until: Revision) -> Result<(), CallError> {
         let mut tokens = self.store.list(&key::tokens()).await?.complete()?;
-        tokens.retain(|token| token.value.network == *network && until.is_none_or(|until| token.created <= until));
+        tokens.retain(|token| token.value.network == *network && token.created <= until);
         for batch in tokens.chunks(DELETIONS) {
             let deletions =
                 batch.iter().fold(self.store.transaction(), |deletions, token| deletions.delete(&token.key));
@@ -248,17 +248,12 @@ impl Service {
         Ok(())
     }
 
-    /// Ends the memberships of a network, with `until` only those made up to then; says how many.
-    async fn remove_members(
-        &self,
-        network: &NetworkId,
-        until: Option<Revision>,
-        actor: &str,
-    ) -> Result<usize, CallError> {
+    /// Ends the memberships of a network that were made up to `until`; says how many.
+    async fn remove_members(&self, network: &NetworkId, until: Revision, actor: &str) -> Result<usize, CallError> {
         let mut removed = 0;
         loop {
             let mut members = self.store.list(&key::memberships(network)).await?.complete()?;
-            members.retain(|member| until.is_none_or(|until| member.created <= until));
+            members.retain(|member| member.created <= until);
             if members.is_empty() {
                 return Ok(removed);
             }

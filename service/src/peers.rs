@@ -226,11 +226,11 @@ impl Service {
 
     /// Ends a membership, and a plain machine's record with it: it stood for this membership only.
     pub(crate) async fn remove_peer(&self, network: &NetworkId, host: &HostId, actor: &str) -> Result<(), CallError> {
-        let current = self.membership(network, host).await?.value;
-        if current.plain {
+        let current = self.membership(network, host).await?;
+        if current.value.plain {
             return self.agents.remove_host(host, actor).await;
         }
-        self.agents.remove_membership(network, host, actor).await
+        self.agents.remove_membership(current, actor).await
     }
 }
 

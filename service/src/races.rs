@@ -9,9 +9,9 @@ use std::{
 
 use cladnet_model::{
     Allocation, CloudLocation, DesiredState, Hold, Host, HostFacts, HostId, Membership, Network, NetworkDraft,
-    NetworkId, NetworkUpdate, Peer, PublicKey, PublicKeyOwner,
+    NetworkId, NetworkUpdate, Peer, PublicKey, PublicKeyOwner, deployment::PinnedHostKey,
 };
-use cladnet_store::{EmbeddedOptions, Revision, Store, StoreError, Transaction, key};
+use cladnet_store::{EmbeddedOptions, Key, Revision, Store, StoreError, Transaction, key};
 use jiff::Timestamp;
 use tempfile::TempDir;
 
@@ -34,8 +34,8 @@ struct House {
     _directory: TempDir,
 }
 
-/// What is written when the clock has been asked so many times more.
-struct Between(usize, Transaction);
+/// What is written, one after the other, when the clock has been asked so many times more.
+struct Between(usize, Vec<Transaction>);
 
 impl House {
     async fn new() -> Self {
@@ -49,7 +49,7 @@ impl House {
                     *asked -= 1;
                     *asked == 0
                 });
-                if let Some(Between(_, transaction)) = due {
+                for transaction in due.into_iter().flat_map(|Between(_, transactions)| transactions) {
                     let runtime = runtime.clone();
                     let written = std::thread::spawn(move || runtime.block_on(transaction.commit())).join();
                     written.expect("no panic").expect("nobody is in its way");
@@ -112,12 +112,23 @@ impl House {
     }
 
     fn meanwhile(&self, transaction: Transaction) {
-        self.when_asked(1, transaction);
+        self.when_asked(1, vec![transaction]);
     }
 
-    /// Writes it when the clock is asked for the `count`th time.
-    fn when_asked(&self, count: usize, transaction: Transaction) {
-        *self.between.lock().expect("nobody panics with it") = Some(Between(count, transaction));
+    /// Writes them when the clock is asked for the `count`th time.
+    fn when_asked(&self, count: usize, transactions: Vec<Transaction>) {
+        *self.between.lock().expect("nobody panics with it") = Some(Between(count, transactions));
+    }
+
+    /// Somebody else deletes the record, and somebody makes it again.
+    async fn anew_meanwhile<T: cladnet_store::Record + serde::Serialize>(&self, key: &Key<T>) {
+        let store = &self.service.store;
+        let value = store.get(key).await.expect("reads").expect("is there").value;
+        self.when_asked(1, vec![store.transaction().delete(key), store.transaction().absent(key).put(key, &value)]);
+    }
+
+    async fn is_there<T: cladnet_store::Record>(&self, key: &Key<T>) -> bool {
+        self.service.store.get(key).await.expect("reads").is_some()
     }
 
     async fn down(&self, peers: Vec<PeerRow>) -> Result<Vec<PeerOutcome>, CallError> {
@@ -240,7 +251,7 @@ async fn a_later_wish_of_somebody_else_stays() {
         house.join(number).await; // more than one transaction tells
     }
     let first = key::membership(&house.network, &host(1));
-    house.when_asked(61, house.service.store.transaction().put(&first, &house.membership(1, None)));
+    house.when_asked(61, vec![house.service.store.transaction().put(&first, &house.membership(1, None))]);
     let outcomes = house.down(house.service.peers(&house.network).await.expect("peers")).await.expect("is wished");
     assert!(outcomes.iter().all(|peer| peer.outcome == Outcome::Offline), "{outcomes:?}");
     let now = house.service.membership(&house.network, &host(1)).await.expect("a member").value;
@@ -267,4 +278,70 @@ async fn a_key_whose_peer_goes_at_the_same_moment_is_somebody_elses() {
     house.service.store.create(&key::public_key(&public_key), &owner).await.expect("writes");
     let peer = PlainPeer { name: "laptop".to_owned(), public_key, labels: Default::default(), endpoint: None };
     refused(house.service.create_plain_peer(&house.network, peer, "test").await, "public_key", "host-9");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_deletes_late_leaves_a_network_that_was_made_anew() {
+    let house = House::new().await;
+    let empty = create(&house.service, "empty", "10.1.0.0/24").await.expect("a network").id;
+    for deletion in [Deletion::OfEmpty, Deletion::WithPeers] {
+        house.anew_meanwhile(&key::network(&empty)).await;
+        let refused = house.service.delete_network(&empty, deletion, "test").await;
+        assert!(matches!(refused, Err(CallError::NotFound(_))), "{refused:?}");
+        assert!(house.is_there(&key::network(&empty)).await);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_deletes_late_leaves_the_members_of_a_network_that_was_made_anew() {
+    let house = House::new().await;
+    let (network, store) = (key::network(&house.network), &house.service.store);
+    let value = house.service.network(&house.network).await.expect("a network").value;
+    let second = key::membership(&house.network, &host(2));
+    // While the first of the members is removed all go, with the network, and one joins its successor.
+    let rid = store.transaction().delete(&key::membership(&house.network, &host(1))).delete(&second).delete(&network);
+    let again = store.transaction().put(&network, &value).put(&second, &house.membership(2, None));
+    house.when_asked(1, vec![rid, again]);
+    let refused = house.service.delete_network(&house.network, Deletion::WithPeers, "test").await;
+    assert!(matches!(refused, Err(CallError::NotFound(_))), "{refused:?}");
+    assert!(house.is_there(&network).await && house.is_there(&second).await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_removes_late_leaves_a_peer_that_joined_anew() {
+    let house = House::new().await;
+    let record = key::membership(&house.network, &host(1));
+    house.anew_meanwhile(&record).await;
+    let refused = house.service.remove_peer(&house.network, &host(1), "test").await;
+    assert!(matches!(refused, Err(CallError::NotFound(_))), "{refused:?}");
+    assert!(house.is_there(&record).await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_removes_late_leaves_a_host_that_enrolled_anew() {
+    let house = House::new().await;
+    let agents = house.service.agents.clone();
+    let following = tokio::spawn(async move { agents.run().await });
+    house.anew_meanwhile(&key::host(&host(1))).await;
+    let refused = house.service.agents.remove_host(&host(1), "test").await;
+    assert!(matches!(refused, Err(CallError::NotFound(_))), "{refused:?}");
+    assert!(house.is_there(&key::host(&host(1))).await);
+    following.abort();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_forgets_a_host_key_late_leaves_the_one_that_was_pinned_since() {
+    let house = House::new().await;
+    let record = key::host_key("192.0.2.10:22");
+    let pinned = PinnedHostKey {
+        fingerprint: format!("SHA256:{}", "A".repeat(43)).parse().expect("a fingerprint"),
+        algorithm: "ssh-ed25519".to_owned(),
+        pinned_at: Timestamp::UNIX_EPOCH,
+        pinned_by: "test".to_owned(),
+    };
+    house.service.store.create(&record, &pinned).await.expect("writes");
+    house.anew_meanwhile(&record).await;
+    let refused = house.service.forget_host_key("192.0.2.10:22", "test").await;
+    assert!(matches!(refused, Err(CallError::NotFound(_))), "{refused:?}");
+    assert!(house.is_there(&record).await);
 }

@@ -56,6 +56,12 @@ impl Transaction {
         self.expect(key.path(), Expectation::Modified(revision))
     }
 
+    /// Only if it is still the record that was created at `revision`, changed since or not: one that was deleted and made
+    /// anew is another.
+    pub fn same<T>(self, key: &Key<T>, revision: Revision) -> Self {
+        self.expect(key.path(), Expectation::Created(revision))
+    }
+
     /// Only if no record under the prefix was made or changed after `revision`, that of the listing that was decided by.
     /// Deletions do not count.
     pub fn none_after<T>(self, prefix: &Prefix<T>, revision: Revision) -> Self {

@@ -2,7 +2,7 @@
 //! member stays taken. What the controller wrote of it, the controller clears.
 
 use cladnet_model::{HostId, Membership, NetworkId};
-use cladnet_store::{StoreError, Transaction, key};
+use cladnet_store::{StoreError, Transaction, Versioned, key};
 use tracing::info;
 
 use super::{Agents, Shared};
@@ -12,14 +12,9 @@ use crate::{error::CallError, events::Note};
 const ATTEMPTS: usize = 16;
 
 impl Agents {
-    /// Ends a host's membership. `actor` is who asked for it, as in events.
-    pub(crate) async fn remove_membership(
-        &self,
-        network: &NetworkId,
-        host: &HostId,
-        actor: &str,
-    ) -> Result<(), CallError> {
-        self.shared.remove_membership(network, host, actor).await
+    /// Ends the membership that was seen, changed since or not. `actor` is who asked for it, as in events.
+    pub(crate) async fn remove_membership(&self, seen: Versioned<Membership>, actor: &str) -> Result<(), CallError> {
+        self.shared.remove_membership(seen, actor).await
     }
 
     /// Ends every membership of a host and the host itself: its certificate admits to nothing from now on.
@@ -34,19 +29,21 @@ impl Agents {
 }
 
 impl Shared {
-    pub(super) async fn remove_membership(
-        &self,
-        network: &NetworkId,
-        host: &HostId,
-        actor: &str,
-    ) -> Result<(), CallError> {
-        let membership_key = key::membership(network, host);
+    /// Ends a host's membership.
+    pub(super) async fn leave(&self, network: &NetworkId, host: &HostId) -> Result<(), CallError> {
+        let found = self.parts.store.get(&key::membership(network, host)).await?;
+        let found = found.ok_or_else(|| CallError::NotFound(format!("{host} is no member of network {network}")))?;
+        self.remove_membership(found, host.as_str()).await
+    }
+
+    async fn remove_membership(&self, seen: Versioned<Membership>, actor: &str) -> Result<(), CallError> {
+        let created = seen.created;
+        let mut current = seen;
         for _ in 0..ATTEMPTS {
-            let found = self.parts.store.get(&membership_key).await?;
-            let membership =
-                found.ok_or_else(|| CallError::NotFound(format!("{host} is no member of network {network}")))?;
-            let transaction = self.parts.store.transaction().unchanged(&membership_key, membership.modified);
-            match self.ending(transaction, &membership.value, actor).commit().await {
+            let transaction = self.parts.store.transaction().unchanged(&current.key, current.modified);
+            let transaction = self.ending(transaction, &current.value, actor);
+            let Membership { network, host, .. } = &current.value;
+            match transaction.commit().await {
                 Ok(_) => {
                     info!(%host, %network, actor, "membership ended");
                     return Ok(());
@@ -54,15 +51,23 @@ impl Shared {
                 Err(StoreError::Conflict { .. }) => {}
                 Err(error) => return Err(error.into()),
             }
+            let found = self.parts.store.get(&current.key).await?.filter(|found| found.created == created);
+            current = found.ok_or_else(|| {
+                CallError::NotFound(format!("somebody else ended the membership of {host} in network {network}"))
+            })?;
         }
-        Err(CallError::Conflict(format!("the membership of {host} keeps changing; try again")))
+        Err(CallError::Conflict(format!("the membership of {} keeps changing; try again", current.value.host)))
     }
 
     pub(super) async fn remove_host(&self, host: &HostId, actor: &str) -> Result<(), CallError> {
         let host_key = key::host(host);
+        let mut seen = None;
         for _ in 0..ATTEMPTS {
             let found = self.parts.store.get(&host_key).await?;
             let record = found.ok_or_else(|| CallError::NotFound(format!("there is no host {host}")))?;
+            if *seen.get_or_insert(record.created) != record.created {
+                return Err(CallError::NotFound(format!("somebody else removed {host}; this one enrolled since")));
+            }
             // Every join rewrites the host's record: at its revision the view knows all memberships.
             self.reached(record.modified.get()).await?;
             let memberships: Vec<Membership> = {

@@ -65,7 +65,7 @@ impl AgentService for Agents {
         let network = convert::optional("network_id", &request.get_ref().network_id)?;
         let host: &HostId = &caller.host.id;
         match network {
-            Some(network) => self.shared.remove_membership(&network, host, host.as_str()).await?,
+            Some(network) => self.shared.leave(&network, host).await?,
             None => self.shared.remove_host(host, host.as_str()).await?,
         }
         Ok(Response::new(()))

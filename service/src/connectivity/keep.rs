@@ -61,10 +61,10 @@ impl Service {
         Ok(runs.into_iter().rev().map(|run| run.value).collect())
     }
 
-    /// Deletes the runs of a network that goes, with `until` only those made up to then.
-    pub(crate) async fn delete_runs(&self, network: &NetworkId, until: Option<Revision>) -> Result<(), StoreError> {
+    /// Deletes the runs of a network that goes, those made up to `until`.
+    pub(crate) async fn delete_runs(&self, network: &NetworkId, until: Revision) -> Result<(), StoreError> {
         for run in self.store.list(&key::connectivity_runs(network)).await?.items {
-            if until.is_none_or(|until| run.created <= until) {
+            if run.created <= until {
                 delete(&self.store, &run.value).await?;
                 // Those that came while it was deleted; without its head nothing more is written.
                 delete_results(&self.store, &run.value).await?;

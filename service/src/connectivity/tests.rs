@@ -1,5 +1,5 @@
 use cladnet_proto::cladnet::v1;
-use cladnet_store::key;
+use cladnet_store::{Revision, key};
 use jiff::Timestamp;
 use tokio::task::JoinHandle;
 
@@ -166,7 +166,7 @@ async fn what_ends_after_its_run_was_deleted_leaves_nothing() {
         (results.len() == 1).then_some(run)
     })
     .await;
-    replica.service.delete_runs(&network, None).await.unwrap();
+    replica.service.delete_runs(&network, Revision::from(i64::MAX)).await.unwrap();
     assert_eq!(test.await.unwrap().unwrap().results.len(), 1, "whoever waits is answered");
     replica.stop().await;
     assert!(house.store.list(&key::connectivity_runs(&network)).await.unwrap().items.is_empty());

@@ -27,17 +27,15 @@ impl Service {
         Err(CallError::Conflict(format!("{id} keeps changing at the same moment; repeat the call")))
     }
 
-    /// Cancels what goes on in a network that is deleted; with `until` only what was made up to then.
+    /// Cancels what goes on in a network that is deleted: what was made up to `until`.
     pub(crate) async fn cancel_deployments(
         &self,
         network: &NetworkId,
-        until: Option<Revision>,
+        until: Revision,
         actor: &str,
     ) -> Result<(), CallError> {
         let heads = self.store.list(&key::deployments()).await?.items;
-        let concerned = |head: &&Versioned<Deployment>| {
-            head.value.network == *network && until.is_none_or(|until| head.created <= until)
-        };
+        let concerned = |head: &&Versioned<Deployment>| head.value.network == *network && head.created <= until;
         for head in heads.iter().filter(concerned) {
             match self.cancel_deployment(&head.value.id, actor).await {
                 Ok(()) | Err(CallError::NotFound(_)) => {}

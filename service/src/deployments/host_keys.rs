@@ -24,7 +24,7 @@ impl Service {
         let pinned = self.store.get(&key::host_key(&place)).await?.ok_or_else(unknown)?;
         let message = format!("host key {} of {place} forgotten", pinned.value.fingerprint);
         let note = Note { kind: "host-key.forgotten", network: None, host: None, actor, message };
-        let transaction = self.store.transaction().exists(&pinned.key).delete(&pinned.key);
+        let transaction = self.store.transaction().unchanged(&pinned.key, pinned.modified).delete(&pinned.key);
         match self.note(transaction, note).commit().await {
             Ok(_) => Ok(()),
             Err(StoreError::Conflict { .. }) => Err(unknown()),

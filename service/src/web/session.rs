@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use cladnet_model::{ApiKey, Secret, Session, SessionId, SessionSecret};
-use cladnet_store::{Store, StoreError, key};
+use cladnet_store::{Store, StoreError, Transaction, Versioned, key};
 use tracing::warn;
 
 use crate::{Clock, Service, auth, error::CallError, events::Note};
@@ -96,8 +96,14 @@ pub(super) async fn sweep(store: &Store, clock: &Clock) -> Result<(), StoreError
     let mut sessions = store.list(&key::sessions()).await?.items;
     sessions.retain(|session| session.value.is_over(now));
     for batch in sessions.chunks(BATCH) {
-        let deletions = batch.iter().fold(store.transaction(), |transaction, session| transaction.delete(&session.key));
-        deletions.commit().await?;
+        let delete = |transaction: Transaction, session: &Versioned<Session>| {
+            transaction.unchanged(&session.key, session.modified).delete(&session.key)
+        };
+        match batch.iter().fold(store.transaction(), delete).commit().await {
+            // By another replica's clock one of them was not over, and it was used; or it is swept already.
+            Ok(_) | Err(StoreError::Conflict { .. }) => {}
+            Err(error) => return Err(error),
+        }
     }
     Ok(())
 }

@@ -51,7 +51,7 @@ async fn an_agent_resumes_on_another_replica_and_is_told_only_what_it_missed() {
     drop(wire);
 
     let gone = agents.remove(0).host;
-    second.agents.remove_membership(&network_id("n"), &gone, "test").await.unwrap();
+    second.service.remove_peer(&network_id("n"), &gone, "test").await.unwrap();
     let mut wire = agent.sync(&second).await.unwrap();
     assert!(matches!(wire.next("welcome").await, Ok(Told::Welcome(_))));
     let message = wire.next("what was missed").await.unwrap();
