@@ -23,9 +23,9 @@ use keep::KEPT;
 use crate::{
     Service,
     agents::ConnectivityPlan,
-    control::Outcome,
+    control::{Outcome, PeerOutcome},
     error::CallError,
-    peers::{PeerRow, find},
+    peers::{PeerRow, Peers, find},
 };
 
 /// Pings per pair, if the caller does not say, and at most.
@@ -119,7 +119,9 @@ impl Service {
         named: &[String],
         terms: TestTerms,
     ) -> Result<(ConnectivityRun, ConnectivityPlan), CallError> {
-        let peers = select(self.peers(network).await?, network, named)?;
+        let peers = self.peers(network).await?;
+        let unreadable = if named.is_empty() { peers.unreadable_outcomes() } else { Vec::new() };
+        let peers = select(peers, network, named)?;
         let (started_at, started) = (self.clock.now(), Instant::now());
         let host = |peer: &PeerRow| RunHost { name: peer.name().to_owned(), asked: !peer.membership.plain };
         let present = peers.iter().filter(|peer| absence(peer).is_none());
@@ -129,7 +131,7 @@ impl Service {
             started_at,
             deadline_at: started_at + terms.wait,
             hosts: present.map(|peer| (peer.id().clone(), host(peer))).collect(),
-            absent: peers.iter().filter_map(absence).collect(),
+            absent: peers.iter().filter_map(absence).chain(unreadable.into_iter().map(MissingHost::from)).collect(),
             outcome: None,
         };
         let plan = ConnectivityPlan {
@@ -144,18 +146,24 @@ impl Service {
     }
 }
 
-fn select(mut peers: Vec<PeerRow>, network: &NetworkId, named: &[String]) -> Result<Vec<PeerRow>, CallError> {
+impl From<PeerOutcome> for MissingHost {
+    fn from(peer: PeerOutcome) -> Self {
+        Self { host: peer.host, outcome: peer.outcome.as_str().to_owned(), detail: peer.detail }
+    }
+}
+
+fn select(mut peers: Peers, network: &NetworkId, named: &[String]) -> Result<Vec<PeerRow>, CallError> {
     if !named.is_empty() {
         let mut wanted = Vec::new();
         for (index, text) in named.iter().enumerate() {
             wanted.push(find(&peers, network, &format!("hosts[{index}]"), text)?.id().clone());
         }
-        peers.retain(|peer| wanted.contains(peer.id()));
+        peers.rows.retain(|peer| wanted.contains(peer.id()));
     }
-    if peers.len() < 2 {
-        return Err(CallError::Precondition(format!("a test needs two peers, and there are {}", peers.len())));
+    if peers.rows.len() < 2 {
+        return Err(CallError::Precondition(format!("a test needs two peers, and there are {}", peers.rows.len())));
     }
-    Ok(peers)
+    Ok(peers.rows)
 }
 
 /// Why a peer takes no part at all.

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use cladnet_model::{CloudLocation, Host, HostId, Membership, NetworkId, Presence};
+use cladnet_model::{CloudLocation, Host, HostId, NetworkId, Presence};
 use cladnet_proto::{cladnet::v1, convert};
 use cladnet_store::{AnyKey, StoreError, Versioned, key};
 
@@ -64,18 +64,12 @@ impl Service {
         Ok(presences.items.into_iter().filter_map(host).collect())
     }
 
-    /// The hosts that have one of the memberships.
-    pub(crate) async fn hosts_of(
-        &self,
-        members: &[Versioned<Membership>],
-    ) -> Result<BTreeMap<HostId, Host>, CallError> {
-        Ok(joined(members, self.store.list(&key::hosts()).await?.items))
-    }
-
-    /// Every host of a network, for decisions: an error if a record that may matter cannot be read.
+    /// The hosts that are members of a network, for decisions: an error if a record that may matter cannot be read.
     pub(crate) async fn every_host_of(&self, network: &NetworkId) -> Result<BTreeMap<HostId, Host>, CallError> {
         let members = self.store.list(&key::memberships(network)).await?.complete()?;
-        Ok(joined(&members, self.store.list(&key::hosts()).await?.complete()?))
+        let members: BTreeSet<HostId> = members.into_iter().map(|member| member.value.host).collect();
+        let hosts = self.store.list(&key::hosts()).await?.complete()?.into_iter().map(|host| host.value);
+        Ok(hosts.filter(|host| members.contains(&host.id)).map(|host| (host.id.clone(), host)).collect())
     }
 
     /// Takes over what a provisioner knows of a host's cloud; what is absent stays as it was injected before.
@@ -103,11 +97,4 @@ impl Service {
         }
         Err(CallError::Conflict(format!("host {id} keeps changing at the same moment; repeat the call")))
     }
-}
-
-/// The hosts that have one of the memberships.
-fn joined(members: &[Versioned<Membership>], hosts: Vec<Versioned<Host>>) -> BTreeMap<HostId, Host> {
-    let members: BTreeSet<&HostId> = members.iter().map(|member| &member.value.host).collect();
-    let hosts = hosts.into_iter().map(|host| host.value).filter(|host| members.contains(&host.id));
-    hosts.map(|host| (host.id.clone(), host)).collect()
 }

@@ -2,14 +2,22 @@
 
 use std::{collections::BTreeMap, net::Ipv4Addr};
 
-use cladnet_model::{CloudLocation, Hold, Host, HostId, Labels, Membership, MembershipStatus, NetworkId, Peer, space};
+use cladnet_model::{
+    CloudLocation, Hold, Host, HostId, Labels, Membership, MembershipStatus, NetworkId, Peer, PeerState, space,
+};
 use cladnet_proto::{
     cladnet::v1,
     convert::{self, PeerRecords},
 };
-use cladnet_store::{AnyKey, StoreError, Transaction, Versioned, key};
+use cladnet_store::{AnyKey, Listing, StoreError, Transaction, Undecodable, Versioned, key};
 
-use crate::{Service, error::CallError, events::Note, networks::TRIES};
+use crate::{
+    Service,
+    control::{Outcome, PeerOutcome},
+    error::CallError,
+    events::Note,
+    networks::TRIES,
+};
 
 /// A membership with the records around it.
 pub(crate) struct PeerRow {
@@ -49,18 +57,80 @@ impl PeerRow {
     }
 }
 
+/// The peers of a network, by host id. One with a record that cannot be read is there all the same.
+pub(crate) struct Peers {
+    pub(crate) rows: Vec<PeerRow>,
+    pub(crate) unreadable: Vec<UnreadablePeer>,
+}
+
+/// A peer of which too little is known to do anything with it.
+pub(crate) struct UnreadablePeer {
+    pub(crate) host: HostId,
+    /// Its host's; empty if it is the host's record that cannot be read.
+    pub(crate) name: String,
+    record: Undecodable,
+}
+
+impl UnreadablePeer {
+    /// For people.
+    pub(crate) fn detail(&self) -> String {
+        let Undecodable { key, error } = &self.record;
+        format!("its record {key} cannot be read: {error}")
+    }
+
+    /// As the API shows it.
+    pub(crate) fn wire(&self, network: &NetworkId) -> v1::Peer {
+        v1::Peer {
+            network_id: network.to_string(),
+            host_id: self.host.to_string(),
+            host_name: self.name.clone(),
+            state: PeerState::Failed.to_string(),
+            state_reason: self.detail(),
+            ..v1::Peer::default()
+        }
+    }
+
+    fn is(&self, text: &str) -> bool {
+        self.host.as_str() == text || (self.name == text && !text.is_empty())
+    }
+}
+
+impl Peers {
+    /// As the API shows them.
+    pub(crate) fn wire(&self, network: &NetworkId) -> Vec<v1::Peer> {
+        let unreadable = self.unreadable.iter().map(|peer| peer.wire(network));
+        let mut peers: Vec<v1::Peer> = self.rows.iter().map(PeerRow::wire).chain(unreadable).collect();
+        peers.sort_unstable_by(|one, other| one.host_id.cmp(&other.host_id));
+        peers
+    }
+
+    /// What becomes of a command to those that cannot be read.
+    pub(crate) fn unreadable_outcomes(&self) -> Vec<PeerOutcome> {
+        let outcome = |peer: &UnreadablePeer| PeerOutcome {
+            host: peer.host.clone(),
+            name: peer.name.clone(),
+            outcome: Outcome::Failed,
+            detail: peer.detail(),
+        };
+        self.unreadable.iter().map(outcome).collect()
+    }
+}
+
 /// Finds the peer that a person means: by its host's id, else by its host's name if only one has it. `field` is where the
 /// person wrote it.
 pub(crate) fn find<'a>(
-    peers: &'a [PeerRow],
+    peers: &'a Peers,
     network: &NetworkId,
     field: &str,
     text: &str,
 ) -> Result<&'a PeerRow, CallError> {
-    if let Some(peer) = peers.iter().find(|peer| peer.id().as_str() == text) {
+    if let Some(peer) = peers.rows.iter().find(|peer| peer.id().as_str() == text) {
         return Ok(peer);
     }
-    let named: Vec<&PeerRow> = peers.iter().filter(|peer| peer.name() == text).collect();
+    if let Some(UnreadablePeer { record, .. }) = peers.unreadable.iter().find(|peer| peer.is(text)) {
+        return Err(StoreError::Decode { key: record.key.clone(), source: record.error.clone() }.into());
+    }
+    let named: Vec<&PeerRow> = peers.rows.iter().filter(|peer| peer.name() == text).collect();
     match named[..] {
         [] if text.is_empty() => Err(CallError::invalid(field, "is empty; give a host's id or name")),
         [] => Err(CallError::missing(field, format!("network {network} has no peer {text:?}"))),
@@ -81,35 +151,38 @@ pub(crate) struct PeerUpdate {
 }
 
 impl Service {
-    /// Every peer of a network, by host id; the network must be there.
-    pub(crate) async fn peers(&self, network: &NetworkId) -> Result<Vec<PeerRow>, CallError> {
+    /// Every peer of a network; the network must be there.
+    pub(crate) async fn peers(&self, network: &NetworkId) -> Result<Peers, CallError> {
         self.network(network).await?;
-        let members = self.store.list(&key::memberships(network)).await?.items;
-        let mut hosts = self.hosts_of(&members).await?;
-        let mut peers: BTreeMap<HostId, Peer> = BTreeMap::new();
-        for peer in self.store.list(&key::peers(network)).await?.items {
-            peers.insert(peer.value.host.clone(), peer.value);
-        }
-        let mut statuses: BTreeMap<HostId, MembershipStatus> = BTreeMap::new();
-        for status in self.store.list(&key::statuses(network)).await?.items {
-            if let AnyKey::Status(_, host) = status.key.parse() {
-                statuses.insert(host, status.value);
-            }
-        }
+        let mut damaged = BTreeMap::new();
+        let memberships = by_host(self.store.list(&key::memberships(network)).await?, &mut damaged);
+        let mut hosts = by_host(self.store.list(&key::hosts()).await?, &mut damaged);
+        let mut peers = by_host(self.store.list(&key::peers(network)).await?, &mut damaged);
+        let mut statuses = by_host(self.store.list(&key::statuses(network)).await?, &mut damaged);
         let online = self.online().await?;
-        let row = |membership: Versioned<Membership>| {
-            let membership = membership.value;
-            let host = hosts.remove(&membership.host)?;
+        // Hosts of other networks, and what is left of members that are gone, are nobody's here.
+        damaged.retain(|host, record: &mut Undecodable| {
+            memberships.contains_key(host) || matches!(AnyKey::parse(&record.key), AnyKey::Membership(..))
+        });
+        let unreadable = |(host, record): (&HostId, &Undecodable)| UnreadablePeer {
+            host: host.clone(),
+            name: hosts.get(host).map(|record| record.facts.name.clone()).unwrap_or_default(),
+            record: record.clone(),
+        };
+        let unreadable = damaged.iter().map(unreadable).collect();
+        let row = |(id, membership)| {
+            let host: Host = hosts.remove(&id)?;
             Some(PeerRow {
-                peer: peers.remove(&membership.host),
-                status: statuses.remove(&membership.host),
+                peer: peers.remove(&id),
+                status: statuses.remove(&id),
                 location: host.location(),
-                online: online.contains(&membership.host),
+                online: online.contains(&id),
                 host,
                 membership,
             })
         };
-        Ok(members.into_iter().filter_map(row).collect())
+        let readable = memberships.into_iter().filter(|(host, _)| !damaged.contains_key(host));
+        Ok(Peers { rows: readable.filter_map(row).collect(), unreadable })
     }
 
     /// One peer, or that there is none.
@@ -232,6 +305,23 @@ impl Service {
         }
         self.agents.remove_membership(current, actor).await
     }
+}
+
+/// The records of a listing by the host that their keys name; `damaged` gets those that cannot be read, the first of each
+/// host.
+fn by_host<T>(listing: Listing<T>, damaged: &mut BTreeMap<HostId, Undecodable>) -> BTreeMap<HostId, T> {
+    let host_of = |key: AnyKey| match key {
+        AnyKey::Host(host) | AnyKey::Membership(_, host) | AnyKey::Peer(_, host) | AnyKey::Status(_, host) => {
+            Some(host)
+        }
+        _ => None,
+    };
+    for record in listing.undecodable {
+        if let Some(host) = host_of(AnyKey::parse(&record.key)) {
+            damaged.entry(host).or_insert(record);
+        }
+    }
+    listing.items.into_iter().filter_map(|item| Some((host_of(item.key.parse())?, item.value))).collect()
 }
 
 /// What an event says of a change.

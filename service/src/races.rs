@@ -131,6 +131,10 @@ impl House {
         self.service.store.get(key).await.expect("reads").is_some()
     }
 
+    async fn peers(&self) -> Vec<PeerRow> {
+        self.service.peers(&self.network).await.expect("peers").rows
+    }
+
     async fn down(&self, peers: Vec<PeerRow>) -> Result<Vec<PeerOutcome>, CallError> {
         self.service.control(&self.network, peers, DesiredState::Down, Duration::ZERO, "test").await
     }
@@ -252,7 +256,7 @@ async fn a_later_wish_of_somebody_else_stays() {
     }
     let first = key::membership(&house.network, &host(1));
     house.when_asked(61, vec![house.service.store.transaction().put(&first, &house.membership(1, None))]);
-    let outcomes = house.down(house.service.peers(&house.network).await.expect("peers")).await.expect("is wished");
+    let outcomes = house.down(house.peers().await).await.expect("is wished");
     assert!(outcomes.iter().all(|peer| peer.outcome == Outcome::Offline), "{outcomes:?}");
     let now = house.service.membership(&house.network, &host(1)).await.expect("a member").value;
     assert_eq!(now.desired_state, DesiredState::Up);
@@ -261,12 +265,12 @@ async fn a_later_wish_of_somebody_else_stays() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_membership_that_cannot_be_read_any_more_is_not_one_that_was_left() {
     let house = House::new().await;
-    let peers = house.service.peers(&house.network).await.expect("peers");
+    let peers = house.peers().await;
     let damaged = Membership { public_key: PublicKey([0; 32]), ..house.membership(1, None) };
     house.service.store.put(&key::membership(&house.network, &host(1)), &damaged).await.expect("writes");
     let refused = house.down(peers).await;
     assert!(matches!(refused, Err(CallError::Store(StoreError::Decode { .. }))), "{refused:?}");
-    let others = house.service.peers(&house.network).await.expect("peers");
+    let others = house.peers().await;
     assert_eq!(house.down(others).await.expect("are told").len(), 1);
 }
 

@@ -22,7 +22,7 @@ use crate::{
     auth::Caller,
     error::CallError,
     page::{Order, Page},
-    peers::{PeerRow, PeerUpdate, find},
+    peers::{PeerRow, PeerUpdate, Peers, find},
     plain::{PlainPeer, remotes},
 };
 
@@ -36,9 +36,9 @@ impl PeerService for Admin {
         let request = request.into_inner();
         let network = required("network_id", &request.network_id)?;
         let page = Page { size: request.page_size, token: &request.page_token };
-        let peers = self.0.peers(&network).await?;
-        let (peers, next_page_token) = page.cut(peers, Order::Rising, |peer| peer.id().as_str())?;
-        Ok(Response::new(ListPeersResponse { peers: peers.iter().map(PeerRow::wire).collect(), next_page_token }))
+        let peers = self.0.peers(&network).await?.wire(&network);
+        let (peers, next_page_token) = page.cut(peers, Order::Rising, |peer| &peer.host_id)?;
+        Ok(Response::new(ListPeersResponse { peers, next_page_token }))
     }
 
     async fn get_peer(&self, request: Request<GetPeerRequest>) -> Result<Response<Peer>, Status> {
@@ -91,7 +91,7 @@ impl PeerService for Admin {
             endpoint: endpoint.transpose().map_err(not_an_endpoint)?,
         };
         let host = self.0.create_plain_peer(&network, peer, caller.key.as_str()).await?;
-        let peers = self.0.peers(&network).await?;
+        let peers = self.0.peers(&network).await?.rows;
         let created = peers.iter().find(|peer| *peer.id() == host);
         let created = created.ok_or_else(|| CallError::NotFound(format!("peer {host} was removed again")))?;
         Ok(Response::new(CreatePlainPeerResponse {
@@ -123,8 +123,11 @@ impl PeerService for Admin {
                 return Err(CallError::invalid("timeout", format!("is {given} s; at most {most} s are allowed")).into());
             }
         };
-        let peers = select(self.0.peers(&network).await?, &network, &request.host_ids)?;
-        let outcomes = self.0.control(&network, peers, desired, wait, caller.key.as_str()).await?;
+        let peers = self.0.peers(&network).await?;
+        let unreadable = if request.host_ids.is_empty() { peers.unreadable_outcomes() } else { Vec::new() };
+        let peers = select(peers, &network, &request.host_ids)?;
+        let mut outcomes = self.0.control(&network, peers, desired, wait, caller.key.as_str()).await?;
+        outcomes.extend(unreadable);
         let results = outcomes.into_iter().map(|peer| ControlResult {
             host_id: peer.host.to_string(),
             outcome: peer.outcome.as_str().to_owned(),
@@ -135,17 +138,17 @@ impl PeerService for Admin {
 }
 
 /// The peers that are named, or every one that can be steered.
-fn select(mut peers: Vec<PeerRow>, network: &NetworkId, named: &[String]) -> Result<Vec<PeerRow>, CallError> {
+fn select(mut peers: Peers, network: &NetworkId, named: &[String]) -> Result<Vec<PeerRow>, CallError> {
     if named.is_empty() {
-        peers.retain(|peer| !peer.membership.plain);
-        return Ok(peers);
+        peers.rows.retain(|peer| !peer.membership.plain);
+        return Ok(peers.rows);
     }
     let mut wanted = BTreeSet::new();
     for (index, text) in named.iter().enumerate() {
         wanted.insert(find(&peers, network, &format!("host_ids[{index}]"), text)?.id().clone());
     }
-    peers.retain(|peer| wanted.contains(peer.id()));
-    Ok(peers)
+    peers.rows.retain(|peer| wanted.contains(peer.id()));
+    Ok(peers.rows)
 }
 
 fn ids(network: &str, host: &str) -> Result<(NetworkId, HostId), FieldError> {

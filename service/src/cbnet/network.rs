@@ -24,7 +24,7 @@ use crate::{
     error::CallError,
     networks::Deletion,
     paths::{PATIENCE, likely},
-    peers::PeerRow,
+    peers::{PeerRow, find},
 };
 
 #[async_trait]
@@ -128,10 +128,12 @@ impl CloudAdaptiveNetworkService for Cbnet {
         let id = network_id(&request.into_inner().cladnet_id)?;
         let network = self.0.network(&id).await?.value;
         let peers = self.0.peers(&id).await?;
+        let unreadable = peers.unreadable.iter().map(|peer| wire::unreadable_peer(peer, &id));
+        let peers: Vec<Peer> = peers.rows.iter().map(|peer| wire::peer(peer, &network)).chain(unreadable).collect();
         if peers.is_empty() {
             return Err(CallError::NotFound(format!("network {id} has no peer yet")).into());
         }
-        Ok(Response::new(Peers { peers: peers.iter().map(|peer| wire::peer(peer, &network)).collect() }))
+        Ok(Response::new(Peers { peers }))
     }
 
     async fn update_details_of_peer(&self, request: Request<UpdateDetailsRequest>) -> Result<Response<Peer>, Status> {
@@ -173,8 +175,8 @@ impl Cbnet {
     async fn rule(&self, network: &NetworkId, host: &HostId) -> Result<NetworkingRule, CallError> {
         let record = self.0.network(network).await?.value;
         let peers = self.0.peers(network).await?;
-        let of = peers.iter().find(|peer| peer.id() == host);
-        let of = of.ok_or_else(|| CallError::NotFound(format!("network {network} has no peer {host}")))?;
+        let of = find(&peers, network, "host_id", host.as_str())?;
+        let peers = &peers.rows;
         let others: Vec<&HostId> = peers.iter().map(PeerRow::id).filter(|peer| *peer != host).collect();
         let deadline = Instant::now() + PATIENCE;
         let (reports, _) = self.0.agents.reports(network, host, &others, RoundTrips::Known, deadline).await;

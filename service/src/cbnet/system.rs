@@ -66,7 +66,7 @@ impl SystemManagementService for Cbnet {
             return Err(FieldError::new("test_type", format!("is {test_type}; use CONNECTIVITY (0)")).into());
         }
         let terms = TestTerms::check(trials(&test_spec)?, None, None)?;
-        let peers = self.0.peers(&network).await?;
+        let peers = self.0.peers(&network).await?.rows;
         let test = self.0.test_connectivity(&network, &[], terms).await?;
         Ok(Response::new(outcome(&test, &peers)))
     }
@@ -80,11 +80,13 @@ impl Cbnet {
         actor: &str,
     ) -> Result<ControlResponse, CallError> {
         let mut peers = self.0.peers(network).await?;
-        peers.retain(|peer| !peer.membership.plain);
-        if peers.is_empty() {
+        peers.rows.retain(|peer| !peer.membership.plain);
+        let unreadable = peers.unreadable_outcomes();
+        if peers.rows.is_empty() && unreadable.is_empty() {
             return Err(CallError::NotFound(format!("network {network} has no peer to steer")));
         }
-        let outcomes = self.0.control(network, peers, desired, WAIT, actor).await?;
+        let mut outcomes = self.0.control(network, peers.rows, desired, WAIT, actor).await?;
+        outcomes.extend(unreadable);
         let is_succeeded = outcomes.iter().all(|peer| matches!(peer.outcome, Outcome::Acknowledged | Outcome::Offline));
         Ok(ControlResponse { is_succeeded, message: summary(desired, &outcomes) })
     }

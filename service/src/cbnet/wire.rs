@@ -2,10 +2,10 @@
 
 use std::net::SocketAddr;
 
-use cladnet_model::{CloudLocation, Located, Network, Scope};
+use cladnet_model::{CloudLocation, Located, Network, NetworkId, Scope};
 use cladnet_proto::cbnet::v1::{CladNetSpecification, CloudInformation, Peer};
 
-use crate::peers::PeerRow;
+use crate::peers::{PeerRow, UnreadablePeer};
 
 /// A network.
 pub(super) fn specification(network: &Network) -> CladNetSpecification {
@@ -36,6 +36,17 @@ pub(super) fn peer(row: &PeerRow, network: &Network) -> Peer {
         ip: row.address().map(|address| address.to_string()).unwrap_or_default(),
         state: row.wire().state,
         details: Some(details(&row.location)),
+    }
+}
+
+/// A peer of which too little is known.
+pub(super) fn unreadable_peer(peer: &UnreadablePeer, network: &NetworkId) -> Peer {
+    Peer {
+        cladnet_id: network.to_string(),
+        host_id: peer.host.to_string(),
+        host_name: peer.name.clone(),
+        state: peer.wire(network).state,
+        ..Peer::default()
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use cladnet_model::{DesiredState, NetworkId, PeerState};
+use cladnet_model::{DesiredState, Membership, NetworkId, PeerState, PublicKey};
 use cladnet_store::key;
 use http::{Method, StatusCode};
 use serde_json::{Value, json};
@@ -310,4 +310,44 @@ async fn explanations_find_peers_by_name_and_say_what_they_rest_on() {
     enrolled(&harness.store, "prod", "vm-2").await;
     let ambiguous = harness.get("/api/v1/networks/prod/paths/vm-1/vm-2").await;
     assert_eq!(ambiguous.body["field"], "destination", "{ambiguous:?}");
+}
+
+#[tokio::test]
+async fn a_peer_whose_record_cannot_be_read_is_shown_as_failed_and_keeps_nobody_from_the_others() {
+    let harness = with_network("prod", "10.0.0.0/24").await;
+    let _controller = controller(&harness.store);
+    let mut hosts = Vec::new();
+    for name in ["vm-1", "vm-2", "vm-3"] {
+        hosts.push(enrolled(&harness.store, "prod", name).await);
+    }
+    let network: NetworkId = "prod".parse().expect("an id");
+    let store = &harness.store;
+    let record = key::membership(&network, &hosts[0]);
+    let membership = store.get(&record).await.expect("reads").expect("is there").value;
+    // No such key can be read.
+    let damaged = Membership { public_key: PublicKey([0; 32]), ..membership };
+    store.put(&record, &damaged).await.expect("writes");
+
+    let listed = harness.get("/api/v1/networks/prod/peers").await.body;
+    let peers = listed["peers"].as_array().expect("a list");
+    assert_eq!(peers.len(), 3, "{listed}");
+    let peer = peers.iter().find(|peer| peer["hostId"] == hosts[0].as_str()).expect("is shown");
+    assert_eq!((&peer["state"], &peer["hostName"]), (&json!("failed"), &json!("vm-1")), "{peer}");
+    let reason = peer["stateReason"].as_str().expect("a reason");
+    assert!(reason.contains(&format!("{} cannot be read", record.path())), "{reason}");
+    let shown = harness.get("/v1/cladnet/prod/peer").await.body;
+    let states = shown["peers"].as_array().expect("a list").iter().filter(|peer| peer["state"] == "failed");
+    assert_eq!(states.count(), 1, "{shown}");
+
+    let steered = harness.post("/api/v1/networks/prod/control", json!({"command": "COMMAND_DOWN"})).await;
+    let outcomes: BTreeSet<&str> =
+        steered.body["results"].as_array().expect("a list").iter().filter_map(|one| one["outcome"].as_str()).collect();
+    assert_eq!(outcomes, ["failed", "offline"].into(), "{steered:?}");
+    let tested = harness.post("/api/v1/networks/prod/connectivity-tests", json!({"deadline": "1s"})).await;
+    let missing: Vec<&str> =
+        tested.body["missing"].as_array().expect("a list").iter().filter_map(|one| one["detail"].as_str()).collect();
+    assert_eq!(missing.iter().filter(|detail| detail.contains("cannot be read")).count(), 1, "{tested:?}");
+    let named = harness.post("/api/v1/networks/prod/connectivity-tests", json!({"hosts": [hosts[0].as_str()]})).await;
+    assert_eq!(named.status, StatusCode::INTERNAL_SERVER_ERROR, "{named:?}");
+    assert!(named.body["detail"].as_str().expect("a detail").contains("cannot be read"), "{named:?}");
 }
