@@ -47,7 +47,7 @@ use crate::{
     rate::{Limiter, RateLimit},
 };
 pub(crate) use commands::CommandError;
-pub(crate) use connectivity::ConnectivityPlan;
+pub(crate) use connectivity::{ConnectivityPlan, turn, turns};
 pub(crate) use paths::RoundTrips;
 use streams::Streams;
 use turns::Turns;

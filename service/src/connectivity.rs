@@ -8,10 +8,10 @@ mod run;
 #[cfg(test)]
 mod tests;
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use cladnet_model::{
-    ConnectivityRun, DesiredState, NetworkId, RunId,
+    ConnectivityRun, DesiredState, HostId, NetworkId, RunId,
     connectivity::{MissingHost, RunHost},
 };
 use cladnet_proto::cladnet::v1::ConnectivityTest;
@@ -22,7 +22,7 @@ use keep::KEPT;
 
 use crate::{
     Service,
-    agents::ConnectivityPlan,
+    agents::{ConnectivityPlan, turn, turns},
     control::{Outcome, PeerOutcome},
     error::CallError,
     peers::{PeerRow, Peers, find},
@@ -36,8 +36,8 @@ pub(crate) const MOST_PINGS: u32 = 100;
 const DEFAULT_INTERVAL: Duration = Duration::from_millis(200);
 const SHORTEST_INTERVAL: Duration = Duration::from_millis(10);
 
-/// What a test takes beyond its pings: the way to the agents and back, and the last replies.
-const MARGIN: Duration = Duration::from_secs(5);
+/// What a test takes beyond its agents' turns.
+const MARGIN: Duration = Duration::from_secs(2);
 const LONGEST: Duration = Duration::from_secs(120);
 
 /// What a test does: checked.
@@ -45,7 +45,8 @@ const LONGEST: Duration = Duration::from_secs(120);
 pub(crate) struct TestTerms {
     count: u32,
     interval: Duration,
-    wait: Duration,
+    /// What the agents' turns need, if none is asked for.
+    wait: Option<Duration>,
 }
 
 impl TestTerms {
@@ -60,15 +61,20 @@ impl TestTerms {
             let (given, least) = (interval.as_millis(), SHORTEST_INTERVAL.as_millis());
             return Err(CallError::invalid("interval", format!("is {given} ms; use at least {least} ms")));
         }
-        let wait = deadline.unwrap_or((interval * count + MARGIN).min(LONGEST));
-        if wait.is_zero() || wait > LONGEST {
+        if let Some(wait) = deadline.filter(|wait| wait.is_zero() || *wait > LONGEST) {
             let (given, most) = (wait.as_secs(), LONGEST.as_secs());
             return Err(CallError::invalid(
                 "deadline",
                 format!("is {given} s; use more than 0 s and at most {most} s"),
             ));
         }
-        Ok(Self { count, interval, wait })
+        Ok(Self { count, interval, wait: deadline })
+    }
+
+    /// How long the test waits for so many agents that ping so many hosts each.
+    fn wait(&self, agents: usize, hosts: usize) -> Duration {
+        let needed = || turn(self.count, self.interval).saturating_mul(turns(agents, hosts)) + MARGIN;
+        self.wait.unwrap_or_else(|| needed().min(LONGEST))
     }
 }
 
@@ -122,15 +128,17 @@ impl Service {
         let peers = self.peers(network).await?;
         let unreadable = if named.is_empty() { peers.unreadable_outcomes() } else { Vec::new() };
         let peers = select(peers, network, named)?;
-        let (started_at, started) = (self.clock.now(), Instant::now());
         let host = |peer: &PeerRow| RunHost { name: peer.name().to_owned(), asked: !peer.membership.plain };
         let present = peers.iter().filter(|peer| absence(peer).is_none());
+        let hosts: BTreeMap<HostId, RunHost> = present.map(|peer| (peer.id().clone(), host(peer))).collect();
+        let wait = terms.wait(hosts.values().filter(|host| host.asked).count(), hosts.len());
+        let (started_at, started) = (self.clock.now(), Instant::now());
         let run = ConnectivityRun {
             id: RunId::at(started_at, rand::random()),
             network: network.clone(),
             started_at,
-            deadline_at: started_at + terms.wait,
-            hosts: present.map(|peer| (peer.id().clone(), host(peer))).collect(),
+            deadline_at: started_at + wait,
+            hosts,
             absent: peers.iter().filter_map(absence).chain(unreadable.into_iter().map(MissingHost::from)).collect(),
             outcome: None,
         };
@@ -140,7 +148,7 @@ impl Service {
             hosts: run.hosts.keys().cloned().collect(),
             count: terms.count,
             interval: terms.interval,
-            deadline: started + terms.wait,
+            deadline: started + wait,
         };
         Ok((run, plan))
     }

@@ -20,7 +20,7 @@ pub(super) use relay::{Answers, take};
 pub(crate) const MAX_RESULT: usize = 64 * 1024;
 
 /// Agents that one call asks at a time.
-const AT_A_TIME: usize = 64;
+pub(super) const AT_A_TIME: usize = 64;
 
 /// How long an agent is waited for that has little to do: of a large network many may be silent, and those who are asked
 /// after them must have their turn.
@@ -37,6 +37,9 @@ pub(crate) enum CommandError {
     Offline,
     #[error("the agent did not answer in time")]
     TimedOut,
+    /// The time of all was over before this agent's turn, or the next part of it.
+    #[error("the time was over before the agent was asked for all")]
+    NotAsked,
     /// The agent could not carry it out, or its answer could not be carried here.
     #[error("{0}")]
     Failed(String),
@@ -47,7 +50,7 @@ impl CommandError {
     pub(crate) fn outcome(&self) -> &'static str {
         match self {
             Self::Offline => "offline",
-            Self::TimedOut => "timed-out",
+            Self::TimedOut | Self::NotAsked => "timed-out",
             Self::Failed(_) => "failed",
         }
     }

@@ -41,8 +41,9 @@ fn terms_are_bounded_and_name_their_field() {
     assert!(field(TestTerms::check(1, Some(Duration::from_millis(9)), None)).starts_with("interval: is 9 ms"));
     assert!(field(TestTerms::check(1, None, seconds(121))).starts_with("deadline: is 121 s"));
     let terms = TestTerms::check(0, None, None).expect("defaults");
-    assert_eq!((terms.count, terms.wait), (3, Duration::from_millis(5_600)));
-    assert_eq!(TestTerms::check(100, seconds(30), None).expect("is bounded").wait, LONGEST);
+    assert_eq!((terms.count, terms.wait(64, 64)), (3, Duration::from_millis(5_600)));
+    assert_eq!(terms.wait(65, 66), Duration::from_millis(4 * 3_600 + 2_000), "all have their turn");
+    assert_eq!(TestTerms::check(100, seconds(30), None).expect("is bounded").wait(2, 2), LONGEST);
 }
 
 #[tokio::test]
