@@ -51,7 +51,8 @@ impl Record for AnyRecord {
             AnyKey::Deployment(_) => Self::Deployment(Box::new(Record::decode(path, bytes)?)),
             AnyKey::DeploymentHost(..) => Self::DeploymentHost(Box::new(Record::decode(path, bytes)?)),
             AnyKey::DeploymentProgress(..) => Self::DeploymentProgress(Box::new(Record::decode(path, bytes)?)),
-            AnyKey::ConnectivityRun(..)
+            AnyKey::Stream(_)
+            | AnyKey::ConnectivityRun(..)
             | AnyKey::ConnectivityResult(..)
             | AnyKey::DeploymentTranscript(..)
             | AnyKey::DeploymentCredential(..)

@@ -54,9 +54,15 @@ fn wake(shared: &Shared, view: &View, changes: &Changes) {
     shared.streams.wake(changes.hosts.iter());
 }
 
-/// A stream that another replica took over ends here; a presence that vanished under a living stream is written again.
+/// A stream that another replica took over ends here; a presence that vanished under a living stream is written again, and
+/// of one that vanished with its stream it is told that the host is gone.
 pub(super) fn look_at_presence(shared: &Shared, view: &View, host: &HostId) {
-    let Some(handle) = shared.streams.get(host) else { return };
+    let Some(handle) = shared.streams.get(host) else {
+        if view.is_lost(host) {
+            shared.streams.touch(host);
+        }
+        return;
+    };
     let claimed = handle.claimed();
     match view.presence(host) {
         Some((presence, written))

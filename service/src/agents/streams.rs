@@ -60,7 +60,7 @@ impl Handle {
 pub(crate) struct Streams {
     by_host: Mutex<HashMap<HostId, Arc<Handle>>>,
     numbers: AtomicU64,
-    /// Hosts whose stream came or went, for whoever keeps presence.
+    /// Hosts whose stream came or went, here or with a replica that crashed, for whoever keeps presence.
     touched: Mutex<BTreeSet<HostId>>,
     touch: Notify,
 }

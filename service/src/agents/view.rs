@@ -25,6 +25,8 @@ pub(crate) struct View {
     networks_of: BTreeMap<HostId, BTreeSet<NetworkId>>,
     statuses: BTreeMap<(NetworkId, HostId), MembershipStatus>,
     presences: BTreeMap<HostId, (Presence, Revision)>,
+    /// Hosts that count as connected: by the events, they came and have not gone.
+    connected: BTreeSet<HostId>,
     /// When each API key expires, if it does.
     api_keys: BTreeMap<KeyId, Option<Timestamp>>,
     /// When each session of the admin web ends.
@@ -72,6 +74,16 @@ impl View {
     /// Where a host's stream is, and when that was written.
     pub(crate) fn presence(&self, host: &HostId) -> Option<&(Presence, Revision)> {
         self.presences.get(host)
+    }
+
+    /// Whether a host counts as connected.
+    pub(crate) fn is_connected(&self, host: &HostId) -> bool {
+        self.connected.contains(host)
+    }
+
+    /// Whether a host counts as connected and no replica holds its stream: the one that did has crashed.
+    pub(crate) fn is_lost(&self, host: &HostId) -> bool {
+        self.connected.contains(host) && !self.presences.contains_key(host)
     }
 
     /// Whether there is such an API key, and it has not expired.
@@ -224,6 +236,10 @@ impl View {
                 self.presences.insert(host.clone(), (presence, item.modified));
                 changes.presences.insert(host);
             }
+            (AnyKey::Stream(host), _) => {
+                self.connected.insert(host.clone());
+                changes.presences.insert(host);
+            }
             (AnyKey::Session(id), AnyRecord::Session(session)) => drop(self.sessions.insert(id, session.ends_at())),
             (AnyKey::ApiKey(id), AnyRecord::ApiKey(key)) => drop(self.api_keys.insert(id, key.expires_at)),
             (_, AnyRecord::Command(command)) => changes.commands.push(CommandChange::Put(command, item.modified)),
@@ -262,6 +278,7 @@ impl View {
                 self.presences.remove(&host);
                 changes.presences.insert(host);
             }
+            AnyKey::Stream(host) => drop(self.connected.remove(&host)),
             AnyKey::Session(id) => drop(self.sessions.remove(&id)),
             AnyKey::ApiKey(id) => drop(self.api_keys.remove(&id)),
             AnyKey::Command(..) => changes.commands.push(CommandChange::Deleted(key)),

@@ -21,6 +21,7 @@ pub enum AnyKey {
     ApiKey(KeyId),
     Session(SessionId),
     Presence(HostId),
+    Stream(HostId),
     Command(HostId, CommandId),
     Event(EventId),
     ConnectivityRun(NetworkId, RunId),
@@ -75,6 +76,7 @@ fn known(path: &str) -> Option<AnyKey> {
         ("key", (Some(key), None)) => Some(AnyKey::ApiKey(key.parse().ok()?)),
         ("session", (Some(session), None)) => Some(AnyKey::Session(session.parse().ok()?)),
         ("presence", (Some(host), None)) => Some(AnyKey::Presence(host.parse().ok()?)),
+        ("stream", (Some(host), None)) => Some(AnyKey::Stream(host.parse().ok()?)),
         ("command", (Some(host), Some(command))) => Some(AnyKey::Command(host.parse().ok()?, command.parse().ok()?)),
         ("event", (Some(event), None)) => Some(AnyKey::Event(event.parse().ok()?)),
         ("connectivity-run", (Some(network), Some(run))) => {
@@ -126,6 +128,8 @@ mod tests {
         assert_eq!(key::network(&network).parse(), AnyKey::Network(network.clone()));
         assert_eq!(key::host(&host).parse(), AnyKey::Host(host.clone()));
         assert_eq!(key::membership(&network, &host).parse(), AnyKey::Membership(network.clone(), host.clone()));
+        assert_eq!(key::presence(&host).parse(), AnyKey::Presence(host.clone()));
+        assert_eq!(key::stream(&host).parse(), AnyKey::Stream(host.clone()));
         assert_eq!(key::status(&network, &host).parse(), AnyKey::Status(network.clone(), host.clone()));
         assert_eq!(key::allocation(&network, address).parse(), AnyKey::Allocation(network.clone(), address));
         assert_eq!(key::peer(&network, &host).parse(), AnyKey::Peer(network.clone(), host.clone()));

@@ -139,6 +139,17 @@ pub fn presences() -> Prefix<Presence> {
     Prefix::at(format!("{ROOT}presence/"))
 }
 
+/// That a host counts as connected: made and deleted with the events that say so, and not leased, so that it outlives the
+/// presence of a replica that crashed.
+pub fn stream(host: &HostId) -> Key<Presence> {
+    Key::at(format!("{ROOT}stream/{host}"))
+}
+
+/// The hosts that count as connected.
+pub fn streams() -> Prefix<Presence> {
+    Prefix::at(format!("{ROOT}stream/"))
+}
+
 /// A command to a host's agent.
 pub fn command(host: &HostId, command: &CommandId) -> Key<CommandRecord> {
     Key::at(format!("{ROOT}command/{host}/{command}"))
