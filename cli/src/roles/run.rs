@@ -37,7 +37,13 @@ pub(super) async fn serve(plan: Plan) -> Result<ExitCode, Failure> {
     let service = plan.service.map(|config| Ports::open(&config).map(|ports| (config, ports))).transpose()?;
     let store = match plan.store {
         StorePlan::Embedded(options) => Store::open_embedded(options).await?,
-        StorePlan::Etcd(options) => Store::connect_etcd(options).await?,
+        StorePlan::Etcd(options) => {
+            let Some(store) = shutdown.run_until_cancelled(Store::connect_etcd(options)).await else {
+                info!("stopped before the store answered");
+                return Ok(ExitCode::SUCCESS);
+            };
+            store?
+        }
     };
     let controller = async {
         match plan.controller {

@@ -3,7 +3,6 @@
 use std::{
     ffi::OsStr,
     fs,
-    net::TcpListener,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     thread,
@@ -14,7 +13,7 @@ use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair}
 use tempfile::TempDir;
 use zeroize::Zeroizing;
 
-use crate::harness::{Outcome, Server, cladnet, eventually};
+use crate::harness::{Outcome, Server, cladnet, eventually, free_port};
 
 const PASSWORD: &str = "correct horse";
 
@@ -170,8 +169,4 @@ fn issue(authority_file: &Path, certificate_file: &Path, key_file: &Path) {
     fs::write(authority_file, authority.pem()).unwrap();
     fs::write(certificate_file, params.signed_by(&key, &authority).unwrap().pem()).unwrap();
     fs::write(key_file, key.serialize_pem()).unwrap();
-}
-
-fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }

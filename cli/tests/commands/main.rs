@@ -7,6 +7,7 @@ mod advice;
 mod connection;
 mod deployments;
 mod etcd;
+mod first_start;
 mod following;
 mod harness;
 mod keys;

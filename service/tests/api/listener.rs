@@ -60,6 +60,30 @@ async fn unknown_paths_wrong_methods_and_large_bodies_are_problems() {
 }
 
 #[tokio::test]
+async fn curl_is_told_that_its_body_is_too_large_over_every_version_of_http() {
+    let harness = Harness::start().await;
+    let directory = tempfile::tempdir().expect("a directory");
+    let file = |name: &str| directory.path().join(name);
+    std::fs::write(file("ca.pem"), &harness.ca_pem).expect("writes");
+    std::fs::write(file("body"), vec![b' '; 3 * 1024 * 1024]).expect("writes");
+    for (version, spoken) in [("--http1.1", "1.1"), ("--http2", "2")] {
+        let mut curl = tokio::process::Command::new("curl");
+        curl.args(["--silent", "--show-error", "--max-time", "30", version, "--cacert"]).arg(file("ca.pem"));
+        curl.arg("--data-binary").arg(format!("@{}", file("body").display()));
+        curl.args(["--header", "Content-Type: application/json", "--header"]);
+        curl.arg(format!("Authorization: Bearer {}", harness.admin_key));
+        curl.args(["--write-out", "\n%{http_version} %{http_code} %{content_type}"]);
+        curl.arg(format!("https://localhost:{}/api/v1/networks", harness.address.port()));
+        let output = curl.output().await.expect("this test needs curl");
+        let (told, failed) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        assert!(output.status.success(), "{version}: {}: {failed}", output.status);
+        let (body, last) = told.rsplit_once('\n').expect("two lines");
+        assert_eq!(last, format!("{spoken} 413 application/problem+json"), "{told}");
+        assert!(body.contains("\"status\":413"), "{body}");
+    }
+}
+
+#[tokio::test]
 async fn every_answer_carries_strict_headers() {
     let harness = Harness::start().await;
     for path in ["/health", "/nowhere", "/openapi.json", "/docs/", "/swagger/"] {
@@ -159,6 +183,29 @@ async fn a_client_that_says_nothing_does_not_keep_others_waiting() {
     let mut rest = Vec::new();
     // A TLS alert, or nothing: in any case the connection ends.
     let _ = silent.read_to_end(&mut rest).await;
+}
+
+#[tokio::test]
+async fn a_stranger_that_sends_nothing_is_put_out_however_far_it_has_come() {
+    let harness = Harness::start().await;
+    let connect = async || tokio::net::TcpStream::connect(harness.address).await.expect("connects");
+    let encrypted = async |protocol: &[u8]| {
+        let mut tls = cladnet_pki::client_config(&harness.ca_pem, None).expect("a TLS configuration");
+        tls.alpn_protocols = vec![protocol.to_vec()];
+        let name = "localhost".try_into().expect("a name");
+        tokio_rustls::TlsConnector::from(std::sync::Arc::new(tls)).connect(name, connect().await).await.expect("TLS")
+    };
+    let (mut raw, mut old, mut new) = (connect().await, encrypted(b"http/1.1").await, encrypted(b"h2").await);
+    let mut begun = encrypted(b"h2").await;
+    begun.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").await.expect("writes");
+    let mut taken = [const { Vec::new() }; 4];
+    let [one, two, three, four] = &mut taken;
+    // An error is an end, too: what is closed without a farewell is reset.
+    let ends = async {
+        tokio::join!(raw.read_to_end(one), old.read_to_end(two), new.read_to_end(three), begun.read_to_end(four))
+    };
+    tokio::time::timeout(std::time::Duration::from_secs(60), ends).await.map(drop).expect("none of them may stay");
+    assert_eq!(harness.get("/health").await.status, StatusCode::OK);
 }
 
 #[tokio::test]
