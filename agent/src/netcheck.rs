@@ -5,14 +5,16 @@ use std::{
     fs::{self, OpenOptions},
     io,
     net::{SocketAddr, UdpSocket},
+    slice,
     time::{Duration, Instant},
 };
 
 use cladnet_pki::{
+    Credentials,
     channel::{ServiceUrl, connect},
     client_config,
 };
-use futures_util::future::select_ok;
+use futures_util::future::join_all;
 use tokio::{
     net::{TcpStream, lookup_host},
     time::timeout,
@@ -61,7 +63,7 @@ pub(crate) async fn within_daemon(config: &Config, facts: &Facts, identity: Opti
         Check::new("port", Outcome::Good, format!("UDP {} is ours", config.listen_port)),
     ];
     checks.extend(host(facts, identity.is_some()));
-    checks.push(service(identity).await);
+    checks.extend(services(identity).await);
     checks
 }
 
@@ -138,16 +140,22 @@ fn unseen(enrolled: bool) -> &'static str {
     }
 }
 
-/// Two servers are needed to see whether a mapping depends on the destination (RFC 4787 §4.1).
+/// Servers at two addresses are needed to see whether a mapping depends on the destination (RFC 4787 §4.1); and none of
+/// them can tell whether packets of others are let in, as the service is no stranger to the NAT.
 fn nat(nat: Nat, servers: usize) -> Check {
     let independent = match servers {
-        0 | 1 => "only one server answered, so whether the mapping depends on the destination is not known",
+        0 | 1 => "only one address of servers answered, so whether the mapping depends on the destination is not known",
         _ => "the same for every destination (endpoint-independent mapping)",
     };
     let (outcome, detail) = match nat {
         Nat::Unknown => (Outcome::Unknown, "not known without a STUN answer by IPv4".to_owned()),
         Nat::None => (Outcome::Good, "none: the address seen from outside is the interface's".to_owned()),
-        Nat::PortPreserving => (Outcome::Good, format!("keeps the port, as a 1:1 NAT does; {independent}")),
+        Nat::PortPreserving => (
+            Outcome::Good,
+            format!(
+                "keeps the port, as a 1:1 NAT does; whether strangers are let in cannot be told from here; {independent}"
+            ),
+        ),
         Nat::PortTranslating => {
             (Outcome::Good, format!("changes the port, which is kept open by sending; {independent}"))
         }
@@ -171,7 +179,9 @@ fn metadata_check(facts: &Facts) -> Check {
         Answer::Nobody => {
             (Outcome::Unknown, "nobody answers; no cloud, or write /etc/cladnet-agent/location.toml".to_owned())
         }
-        Answer::Failed(error) => (Outcome::Unknown, format!("no provider that is known ({error})")),
+        Answer::Failed(error) => {
+            (Outcome::Unknown, format!("no provider that is known ({error}); write /etc/cladnet-agent/location.toml"))
+        }
         Answer::Found(instance) => {
             let location = &instance.location;
             let fields = [&location.provider, &location.region, &location.zone, &location.vpc];
@@ -182,39 +192,40 @@ fn metadata_check(facts: &Facts) -> Check {
     Check::new("metadata", outcome, detail)
 }
 
-async fn service(identity: Option<&Identity>) -> Check {
+/// Each address of the service by itself: one that answers does not stand for the others.
+async fn services(identity: Option<&Identity>) -> Vec<Check> {
     let Some(identity) = identity else {
-        return Check::new("service", Outcome::Unknown, "this host is not enrolled, so it knows none");
+        return vec![Check::new("service", Outcome::Unknown, "this host is not enrolled, so it knows none")];
     };
+    match credentials(identity) {
+        Ok((services, own)) => join_all(services.iter().map(|service| reach(service, identity, &own))).await,
+        Err(error) => vec![Check::new("service", Outcome::Bad, chain(&error))],
+    }
+}
+
+async fn reach(service: &ServiceUrl, identity: &Identity, own: &Credentials) -> Check {
     let attempt = async {
-        let (services, credentials) = credentials(identity).map_err(|error| chain(&error))?;
-        let tls = client_config(&identity.authority, Some(&credentials)).map_err(|error| chain(&error))?;
+        let tls = client_config(&identity.authority, Some(own)).map_err(|error| chain(&error))?;
         let started = Instant::now();
-        connect(&services, tls).await.map_err(|error| chain(&error))?;
-        Ok::<_, String>((started.elapsed(), round_trip(&services).await))
+        connect(slice::from_ref(service), tls).await.map_err(|error| chain(&error))?;
+        Ok::<_, String>((started.elapsed(), round_trip(service).await))
     };
-    let silent = || Err(format!("no answer within {} s", PATIENCE.as_secs()));
+    let silent = || Err(format!("{service} gives no answer within {} s", PATIENCE.as_secs()));
     match timeout(PATIENCE, attempt).await.unwrap_or_else(|_| silent()) {
         Ok((tls, rtt)) => {
             let rtt = rtt.map(|rtt| format!(", round trip {:.1} ms", milliseconds(rtt))).unwrap_or_default();
-            let services = identity.services.join(", ");
-            let detail = format!("{services} reached: TLS in {:.1} ms{rtt}", milliseconds(tls));
+            let detail = format!("{service} reached: TLS in {:.1} ms{rtt}", milliseconds(tls));
             Check::new("service", Outcome::Good, detail)
         }
         Err(error) => Check::new("service", Outcome::Bad, error),
     }
 }
 
-/// Of the fastest service: what TCP takes to connect, its name looked up before.
-async fn round_trip(services: &[ServiceUrl]) -> Option<Duration> {
-    let one = |service: ServiceUrl| {
-        Box::pin(async move {
-            let addresses = Vec::from_iter(lookup_host((service.host(), service.port())).await?);
-            let started = Instant::now();
-            TcpStream::connect(&addresses[..]).await.map(|_| started.elapsed())
-        })
-    };
-    select_ok(services.iter().cloned().map(one)).await.ok().map(|(rtt, _)| rtt)
+/// What TCP takes to connect, the name looked up before.
+async fn round_trip(service: &ServiceUrl) -> Option<Duration> {
+    let addresses = Vec::from_iter(lookup_host((service.host(), service.port())).await.ok()?);
+    let started = Instant::now();
+    TcpStream::connect(&addresses[..]).await.ok().map(|_| started.elapsed())
 }
 
 fn milliseconds(duration: Duration) -> f64 {
@@ -293,7 +304,7 @@ mod tests {
         says(&told, 0, &["interface: Good", "ens5 via 10.0.1.1 with 10.0.1.4/24, 2001:db8::4/64"]);
         says(&told, 1, &["public IPv4: Good, seen as 203.0.113.9:8055"]);
         says(&told, 2, &["public IPv6: Good, seen as [2001:db8::4]:8055"]);
-        says(&told, 3, &["NAT: Good", "1:1", "endpoint-independent"]);
+        says(&told, 3, &["NAT: Good", "1:1", "strangers", "endpoint-independent"]);
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Asking STUN servers from the tunnel's own socket how they see us. Pure: what to send and what an answer means.
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     net::{IpAddr, SocketAddr},
     time::{Duration, Instant},
 };
@@ -53,9 +53,10 @@ impl Observed {
         moved.map(|(_, was)| was.ip()).collect()
     }
 
-    /// How many servers see our IPv4 address.
+    /// How many addresses of servers see our IPv4 address.
     pub(crate) fn ipv4_servers(&self) -> usize {
-        self.by_server.values().filter(|address| address.is_ipv4()).count()
+        let servers = self.by_server.iter().filter(|(_, seen)| seen.is_ipv4()).map(|(server, _)| server.ip());
+        servers.collect::<BTreeSet<_>>().len()
     }
 
     /// What stands between `local` addresses (with the tunnel's port `port`) and the world, for IPv4: IPv6 is not

@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 use cladnet_tests::{
     wait::eventually,
-    world::{Servers, World, story},
+    world::{CONTROL, Servers, World, story},
 };
 use serde_json::Value;
 
@@ -76,6 +76,43 @@ fn an_agent_says_who_it_is_whom_it_reaches_and_how() {
         world.agent("gcp-1", ["up", "prod"])?;
         world.ping_soon("aws-1", addresses["gcp-1"])?;
         Ok(())
+    });
+}
+
+#[test]
+fn netcheck_tells_each_machine_how_it_is_seen_from_outside() {
+    story(&clouds::behind_nat(), Servers::OnEtcd { controllers: 1, services: 2 }, |world| {
+        world.admin().run(["network", "create", "prod", "--hosts", "10"])?;
+        let urls = [world.service_url(0)?, world.service_url(1)?];
+        // With the words of one line for people, or all of what is printed.
+        let told = |vm: &str, code: i32, words: &[&str]| -> Result<()> {
+            let output = world.vm(vm)?.exec(["cladnet-agent", "netcheck"])?;
+            let printed = String::from_utf8_lossy(&output.stdout);
+            let line = printed.lines().find(|line| words.iter().all(|word| line.contains(word)));
+            ensure!(line.is_some(), "{vm}: no line says {words:?}: {printed}");
+            ensure!(output.status.code() == Some(code), "{vm}: {}: {printed}", output.status);
+            Ok(())
+        };
+        // A public address of its own, and one that only answers come in by: from inside both look the same.
+        for (vm, metadata) in [("open-1", "ok"), ("hidden-1", "location.toml")] {
+            world.install(vm, "cladnet-agent")?;
+            told(vm, 1, &["BAD", "daemon", "not running"])?;
+            world.start_agent(vm)?;
+            told(vm, 0, &["public IPv4", "not enrolled"])?;
+            world.vm(vm)?.run(["cladnet-agent", "join", &urls.join(","), &world.token("prod")?])?;
+            let seen = format!("{}:8055", world.vm(vm)?.public_address()?);
+            eventually("the address to be seen", SOON, || told(vm, 0, &["ok", "public IPv4", &seen]))?;
+            told(vm, 0, &["ok", "NAT", "keeps the port", "strangers", "only one address"])?;
+            told(vm, 0, &["metadata", metadata])?;
+            for url in &urls {
+                told(vm, 0, &["ok", "service", url, "reached"])?;
+            }
+        }
+        world.vm(CONTROL)?.stop_service("service-1")?;
+        eventually("the replica that is gone to be named", SOON, || {
+            told("hidden-1", 1, &["BAD", "service", &urls[1]])
+        })?;
+        told("hidden-1", 1, &["ok", "service", &urls[0], "reached"])
     });
 }
 
