@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use cladnet_sandbox::PublicAddress;
 use cladnet_tests::{
     wait::eventually,
     world::{AGENT, CONTROL, Servers, World, story},
@@ -97,6 +98,46 @@ fn two_replicas_serve_agents_of_one_network_and_each_may_die() {
         world.ping("aws-1", world_address(world, "gcp-1")?)?;
         eventually("the replicas to serve again", SOON, || world.admin_at(1).run(["network", "list"]).map(drop))
     });
+}
+
+#[test]
+fn a_vm_that_resumes_with_another_address_is_explained_by_that_one_only() {
+    story(&clouds::overlapping(), Servers::One, |world| {
+        prod(world, &["aws-1", "gcp-1"])?;
+        let overlay = world.address("prod", "gcp-1")?;
+        let sleeper = world.vm("gcp-1")?;
+        let mut stale = vec![sleeper.public_address()?.to_string()];
+        for _ in 0..2 {
+            sleeper.suspend()?;
+            let moved = sleeper.resume(PublicAddress::Change)?.context("no public address")?.to_string();
+            world.first_reply("aws-1", overlay, SOON)?;
+            eventually("the new address among the candidates", SOON, || {
+                let candidates = candidates(world, "aws-1", "gcp-1")?;
+                ensure!(candidates.iter().any(|address| *address == moved), "{moved} is not in {candidates:?}");
+                let left = candidates.iter().find(|address| stale.contains(address));
+                ensure!(left.is_none(), "{left:?} is still there: {candidates:?}");
+                Ok(())
+            })?;
+            // It does not come back by what the agent says of itself, in reports and after a restart.
+            stale.push(moved);
+            let current = stale.len() - 1;
+            sleeper.kill_service(AGENT, 9)?;
+            world.wait_agent("gcp-1")?;
+            world.first_reply("aws-1", overlay, SOON)?;
+            eventually("all to be online", SOON, || all_online(world, 2))?;
+            let candidates = candidates(world, "aws-1", "gcp-1")?;
+            ensure!(!candidates.iter().any(|address| stale[..current].contains(address)), "{stale:?}: {candidates:?}");
+        }
+        Ok(())
+    });
+}
+
+/// The addresses that the path from one VM to another might go to, as the admin is told.
+fn candidates(world: &World, from: &str, to: &str) -> Result<Vec<String>> {
+    let explained = world.admin().json(["path", "explain", "prod", from, to])?;
+    let candidates = explained["candidates"].as_array().context("no candidates")?;
+    let endpoints = candidates.iter().filter_map(|candidate| candidate["endpoint"].as_str());
+    Ok(endpoints.filter_map(|endpoint| Some(endpoint.rsplit_once(':')?.0.to_owned())).collect())
 }
 
 fn prod(world: &World, vms: &[&str]) -> Result<()> {

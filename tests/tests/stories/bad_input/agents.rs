@@ -83,3 +83,30 @@ fn without_tun(world: &World) -> Result<()> {
     world.join("bare", "prod")?;
     world.wait_mesh("prod", &["bare", "one"])
 }
+
+#[test]
+fn a_join_that_was_killed_or_failed_keeps_nobody_from_joining() {
+    story(&clouds::pair(), Servers::One, |world| {
+        world.admin().run(["network", "create", "prod", "--hosts", "10"])?;
+        world.start_agent("one")?;
+        let (url, token) = (world.service_url(0)?, world.token("prod")?);
+        let join = |url: &str, seconds: &str| {
+            on(world, "one", ["timeout", seconds, "cladnet-agent", "join", "--wait", seconds, url, &token])
+        };
+
+        // Nobody answers there, and it would go on asking for an hour.
+        let script =
+            format!("cladnet-agent join --wait 3600 https://192.0.2.99:8053 {token} >/dev/null 2>&1 & echo $!");
+        let killed = world.vm("one")?.run(["sh", "-c", &script])?;
+        eventually("the join to begin", SOON, || {
+            ensure!(state_files(world, "one")?.contains("pending"), "it has kept no keys");
+            Ok(())
+        })?;
+        world.vm("one")?.run(["kill", "-9", killed.trim()])?;
+        refused("a join that fails", &join(&url.replace("8053", "9999"), "30")?, UNREACHABLE, &["cannot reach"])?;
+        let joined = join(&url, "30")?;
+        ensure!(joined.code == 0, "{joined:?}");
+        ensure!(!state_files(world, "one")?.contains("pending"), "the keys of the attempt are still there");
+        Ok(())
+    });
+}
