@@ -78,3 +78,6 @@ impl Engine for OwnEngine {
 
     fn handle_timeout(&self, _now: Instant) {}
 }
+
+#[cfg(test)]
+mod tests;

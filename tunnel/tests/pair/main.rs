@@ -10,6 +10,7 @@ mod handshake;
 mod hostile;
 mod mixed;
 mod sim;
+mod threads;
 mod timers;
 mod wire;
 

@@ -14,5 +14,7 @@ mod handshake;
 mod hostile;
 #[path = "../pair/sim.rs"]
 mod sim;
+#[path = "../pair/threads.rs"]
+mod threads;
 
 const IMPLEMENTATION: Implementation = Implementation::Boringtun;

@@ -413,3 +413,28 @@ fn later(timestamp: Timestamp, last: Timestamp) -> Timestamp {
     label.copy_from_slice(&after.to_be_bytes()[4..]);
     label
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn timestamps_only_rise(times in prop::collection::vec(0u64..5_000_000_000, 1..20)) {
+            let mut last = Timestamp::default();
+            for nanos in times {
+                let next = later(tai64n(Duration::from_nanos(nanos)), last);
+                prop_assert!(next > last);
+                last = next;
+            }
+        }
+    }
+
+    #[test]
+    fn a_label_counts_from_1970_in_tai() {
+        let label = tai64n(Duration::new(1, 2));
+        assert_eq!(label, [0x40, 0, 0, 0, 0, 0, 0, 11, 0, 0, 0, 2]);
+    }
+}
