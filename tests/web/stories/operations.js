@@ -10,9 +10,10 @@ import { admin, facts, machine } from '../world.js';
 
 /** How long agents take to be there, on a machine that builds or tests something else; a figure for failing, not a target. */
 const DEPLOYED = 90_000;
+const STREAM = /\/deployments\/[^/]+\/watch$/u;
 const MACHINES = ['aws-1', 'gcp-1'];
 
-export default async function ({ page, context }) {
+export default async function ({ page, context, expected }) {
   let loads = 0;
   page.on('load', () => (loads += 1));
   await page.goto('/');
@@ -21,7 +22,7 @@ export default async function ({ page, context }) {
   await aNetworkWithTheRecommendedSpace(page);
   await agentsAreDeployed(page);
   await peersAppear(page);
-  await aDeploymentIsCancelled(page);
+  await aDeploymentIsCancelled(page, expected);
   await aTestIsRead(page, context);
   await downAndUp(page);
   assert.equal(loads, 1, 'the page was loaded again');
@@ -125,8 +126,10 @@ async function peersAppear(page) {
   await page.getByText('2 of 2 online').waitFor();
 }
 
-/** One that waits for a person ends when it is cancelled; nothing was done on its machine. */
-async function aDeploymentIsCancelled(page) {
+/** One that waits for a person ends when it is cancelled. Its stream is refused, as when too many watch: the page asks instead. */
+async function aDeploymentIsCancelled(page, expected) {
+  expected.push(STREAM);
+  await page.route(STREAM, (route) => route.fulfill({ status: 429 }));
   const third = await machine('aws-2');
   await page.getByRole('navigation', { name: 'Parts of the network' }).getByRole('link', { name: 'Deployments' }).click();
   await startDeployment(page, [{ ...third, host_key: '' }]);
