@@ -142,8 +142,10 @@ async function deploy(context) {
   };
   const stands = (id, wanted) =>
     until(`${id} to be ${wanted}`, async () => {
-      const { hosts } = await call(context, 'GET', `/deployments/${id}`);
-      return hosts.map((host) => host.state).join() === wanted;
+      const { hosts, state } = await call(context, 'GET', `/deployments/${id}`);
+      const is = hosts.map((host) => host.state).join() === wanted;
+      assert.ok(is || state === 'running', `it ended: ${hosts.map((host) => `${host.name} ${host.state} ${host.detail}`).join('; ')}`);
+      return is;
     }, DEPLOYED);
   deployed.ended = await begin(one, two, { ...two, name: 'wrong', port: 2222, host_key: undefined });
   await stands(deployed.ended, 'done,done,failed');
