@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use cladnet_tunnel::{
     Applied, ConfigError, Discard, Implementation, InterfaceId, PeerConfig, PeerStats, PrivateKey, PublicKey,
@@ -26,6 +26,7 @@ mod keeper;
 mod shared;
 mod stun;
 mod threads;
+mod tun_reader;
 mod wire;
 
 use keeper::{Keeper, Lost};
@@ -40,6 +41,9 @@ pub const DEFAULT_MTU: u16 = 1420;
 
 /// What WireGuard adds to a packet of full length.
 const DATA_OVERHEAD: usize = 32;
+
+/// Keeps a thread whose system call fails again and again from taking a core.
+const PAUSE_AFTER_ERROR: Duration = Duration::from_millis(10);
 
 /// One membership's interface, whole.
 #[derive(Debug, Clone)]

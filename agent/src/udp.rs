@@ -2,10 +2,12 @@
 //! through one system call, and where the kernel can, through its stack as one.
 
 use std::io;
+use std::iter;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::AsRawFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use cladnet_tunnel::ReceivedTrain;
 use nix::sys::socket::sockopt::{RcvBufForce, SndBufForce, UdpGroSegment, UdpGsoSegment};
 use nix::sys::socket::{getsockopt, setsockopt};
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
@@ -86,13 +88,19 @@ impl UdpSocket {
 
     /// Sends what was gathered. `refused` hears of every datagram that was not sent; the others go on.
     pub(crate) fn send_trains(&self, trains: &mut Trains, mut refused: impl FnMut(SocketAddr, &io::Error)) {
-        let outward = trains.iter().map(|train| Train { to: self.outward(train.to), ..train });
-        if self.segment.load(Ordering::Relaxed) {
-            self.send_all(outward, &mut |train, error| self.send_apart(train, error, &mut refused));
-        } else {
-            self.send_all(outward.flat_map(Train::datagrams), &mut |train, error| refused(inward(train.to), error));
-        }
+        self.send_each(trains.iter(), &mut refused);
         trains.clear();
+    }
+
+    /// The same for one train that lies where it was made.
+    pub(crate) fn send_train(
+        &self,
+        to: SocketAddr,
+        datagrams: &[u8],
+        segment: usize,
+        mut refused: impl FnMut(SocketAddr, &io::Error),
+    ) {
+        self.send_each(iter::once(Train { to, bytes: datagrams, segment }), &mut refused);
     }
 
     /// Waits for datagrams.
@@ -100,6 +108,15 @@ impl UdpSocket {
         inbox.count = 0;
         inbox.count = messages::receive(&self.socket, &mut inbox.bytes, &mut inbox.received)?;
         Ok(())
+    }
+
+    fn send_each<'a>(&self, trains: impl Iterator<Item = Train<'a>>, refused: &mut impl FnMut(SocketAddr, &io::Error)) {
+        let outward = trains.map(|train| Train { to: self.outward(train.to), ..train });
+        if self.segment.load(Ordering::Relaxed) {
+            self.send_all(outward, &mut |train, error| self.send_apart(train, error, refused));
+        } else {
+            self.send_all(outward.flat_map(Train::datagrams), &mut |train, error| refused(inward(train.to), error));
+        }
     }
 
     fn send_all<'a>(
@@ -160,15 +177,18 @@ impl Inbox {
         Self { bytes: vec![0; BATCH * MESSAGE_LEN], received: [Received::default(); BATCH], count: 0 }
     }
 
-    /// What the last [`UdpSocket::receive`] took, in order.
-    pub(crate) fn datagrams(&self) -> impl Iterator<Item = (SocketAddr, &[u8])> {
-        let received = self.received[..self.count].iter().zip(self.bytes.chunks_exact(MESSAGE_LEN));
-        received.filter_map(|(message, bytes)| Some((inward(message.from?), message, bytes))).flat_map(
-            |(from, message, bytes)| {
-                let datagrams = trains::cut(&bytes[..message.len], message.segment.unwrap_or(message.len));
-                datagrams.map(move |datagram| (from, datagram))
-            },
-        )
+    /// What the last [`UdpSocket::receive`] took, in order, each with where it lies in [`Inbox::bytes`].
+    pub(crate) fn trains(&mut self) -> impl Iterator<Item = (usize, ReceivedTrain<'_>)> {
+        let received = self.received[..self.count].iter().zip(self.bytes.chunks_exact_mut(MESSAGE_LEN)).enumerate();
+        received.filter_map(|(index, (message, bytes))| {
+            let segment_size = message.segment.unwrap_or(message.len).max(1);
+            let from = inward(message.from?);
+            Some((index * MESSAGE_LEN, ReceivedTrain { from, datagrams: &mut bytes[..message.len], segment_size }))
+        })
+    }
+
+    pub(crate) fn bytes(&self) -> &[u8] {
+        &self.bytes
     }
 }
 

@@ -1,14 +1,17 @@
 //! What the data threads share.
 
+use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Instant, SystemTime};
 
 use arc_swap::{ArcSwapOption, Guard};
-use cladnet_tunnel::{Epoch, Implementation, InterfaceId, MAX_INTERFACES, Tunnel};
+use cladnet_tunnel::{Discard, Epoch, Implementation, InterfaceId, MAX_INTERFACES, Tunnel};
 use rand::rand_core::UnwrapErr;
 use rand::rngs::SysRng;
 use tokio::sync::broadcast;
+use tracing::trace;
 
 use super::stun::{self, StunReply};
 use crate::offload::OffloadPolicy;
@@ -57,6 +60,12 @@ impl Shared {
     /// The devices that are open.
     pub(super) fn tuns(&self) -> impl Iterator<Item = Arc<Tun>> {
         self.tuns.iter().filter_map(ArcSwapOption::load_full)
+    }
+
+    /// Notes a datagram that the socket did not take.
+    pub(super) fn not_sent(&self, to: SocketAddr, error: &io::Error) {
+        trace!(%to, %error, "datagram not sent");
+        self.tunnel.discards().count(Discard::NotSent);
     }
 
     pub(super) fn stop(&self) {

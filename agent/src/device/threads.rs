@@ -4,27 +4,20 @@ use std::io;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use cladnet_tunnel::offload::{Segments, VirtioNetHeader};
-use cladnet_tunnel::{BUFFER_SIZE, Discard, InterfaceId, PublicKey, TICK};
+use cladnet_tunnel::{BUFFER_SIZE, Delivery, Discard, InterfaceId, PublicKey, ReceivedTrain, TICK};
 use tokio::sync::mpsc;
-use tracing::{trace, warn};
+use tracing::warn;
 
+use super::PAUSE_AFTER_ERROR;
 use super::keeper::Lost;
 use super::shared::Shared;
 use super::stun::{StunReply, is_stun};
+use super::tun_reader::TunReader;
 use super::wire::Wire;
-use crate::tun::{self, Tun};
+use crate::tun::Tun;
 use crate::udp::Inbox;
-
-/// Single packets that are read before what was gathered goes out. More make trains no longer and the first wait.
-const PACKETS_A_WAKE: usize = 64;
-/// What a super-packet counts for: eight fill both trains that are gathered four times over.
-const SUPER_PACKET: usize = 8;
-
-/// Keeps a thread whose system call fails again and again from taking a core.
-const PAUSE_AFTER_ERROR: Duration = Duration::from_millis(10);
 
 /// What the control side asks of the timer thread.
 pub(super) enum Command {
@@ -54,7 +47,7 @@ pub(super) fn read_tun(
     shared.attach(id, tun.clone());
     // A thread's name is cut at 15 bytes, as an interface's is.
     spawn(name, shared, move |shared| {
-        forward_tun(&shared, id, &tun);
+        TunReader::new(&shared, id, &tun).run();
         // Nobody listens any more when the whole device is being closed.
         let _ = lost.blocking_send(Lost { id, tun });
     })
@@ -68,6 +61,7 @@ fn spawn(name: &str, shared: &Arc<Shared>, body: impl FnOnce(Arc<Shared>) + Send
 
 fn read_udp(shared: &Shared) {
     let (mut inbox, mut buffer, mut wire) = (Inbox::new(), vec![0; BUFFER_SIZE], Wire::new(shared));
+    let (mut opened, mut deliveries) = (Vec::new(), Vec::new());
     loop {
         let received = shared.socket.receive(&mut inbox);
         if shared.is_stopped() {
@@ -79,82 +73,35 @@ fn read_udp(shared: &Shared) {
             continue;
         }
         let now = Instant::now();
-        for (from, message) in inbox.datagrams() {
-            if is_stun(message) {
-                // Fails if nobody asked.
-                let _ = shared.stun.send(StunReply { from, message: message.to_vec() });
-            } else if let Err(reason) = shared.tunnel.open(now, from, message, &mut buffer, &mut wire) {
-                trace!(%from, %reason, "datagram discarded");
+        for (at, train) in inbox.trains() {
+            if train.datagrams.is_empty() {
+                shared.tunnel.discards().count(Discard::Malformed);
+            } else if is_stun(first(&train)) {
+                answer_stun(shared, &train);
+            } else {
+                shared.tunnel.open_train(now, train, &mut opened, &mut buffer, &mut wire);
+                deliveries.extend(opened.drain(..).map(|Delivery { interface, packet }| {
+                    let packet = at + packet.start..at + packet.end;
+                    Delivery { interface, packet }
+                }));
             }
         }
+        wire.deliver_all(inbox.bytes(), &deliveries);
+        deliveries.clear();
         wire.flush();
     }
 }
 
-/// Returns when the device is gone.
-fn forward_tun(shared: &Shared, id: InterfaceId, tun: &Tun) {
-    let (mut packet, mut buffer, mut wire) = (vec![0; BUFFER_SIZE], vec![0; BUFFER_SIZE], Wire::new(shared));
-    loop {
-        let drained = tun.wait().and_then(|()| drain(shared, id, tun, &mut packet, &mut buffer, &mut wire));
-        wire.flush();
-        match drained {
-            Ok(()) => {}
-            Err(error) if tun::is_gone(&error) => return,
-            Err(error) => {
-                warn!(%error, "cannot read the interface");
-                thread::sleep(PAUSE_AFTER_ERROR);
-            }
-        }
-    }
+fn first<'a>(train: &'a ReceivedTrain<'_>) -> &'a [u8] {
+    &train.datagrams[..train.segment_size.min(train.datagrams.len())]
 }
 
-/// Seals what the device holds, up to what one wake may take.
-fn drain(
-    shared: &Shared,
-    id: InterfaceId,
-    tun: &Tun,
-    packet: &mut [u8],
-    buffer: &mut [u8],
-    wire: &mut Wire<'_>,
-) -> io::Result<()> {
-    let mut header = [0; VirtioNetHeader::LEN];
-    let mut taken = 0;
-    while taken < PACKETS_A_WAKE {
-        let len = match tun.receive(&mut header, packet) {
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
-            received => received?,
-        };
-        let sealed = seal(shared, id, &header, &mut packet[..len], buffer, wire);
-        taken += if sealed > 1 { SUPER_PACKET } else { 1 };
+/// Who sends STUN from a port sends nothing else from there.
+fn answer_stun(shared: &Shared, train: &ReceivedTrain<'_>) {
+    for message in train.datagrams.chunks(train.segment_size).filter(|datagram| is_stun(datagram)) {
+        // Fails if nobody asked.
+        let _ = shared.stun.send(StunReply { from: train.from, message: message.to_vec() });
     }
-    Ok(())
-}
-
-/// How many packets came out of it.
-fn seal(
-    shared: &Shared,
-    id: InterfaceId,
-    header: &[u8; VirtioNetHeader::LEN],
-    packet: &mut [u8],
-    buffer: &mut [u8],
-    wire: &mut Wire<'_>,
-) -> usize {
-    let header = VirtioNetHeader::parse(header).ok_or(Discard::MalformedOffload);
-    let mut segments = match header.and_then(|header| Segments::new(&header, packet)) {
-        Ok(segments) => segments,
-        Err(reason) => {
-            trace!(?id, %reason, "packet discarded");
-            shared.tunnel.discards().count(reason);
-            return 1;
-        }
-    };
-    let now = Instant::now();
-    while let Some(packet) = segments.next_segment() {
-        if let Err(reason) = shared.tunnel.seal(now, id, packet, buffer, wire) {
-            trace!(?id, %reason, "packet discarded");
-        }
-    }
-    segments.count()
 }
 
 fn keep_time(shared: &Shared, commands: &Receiver<Command>) {

@@ -1,73 +1,43 @@
-//! Where the tunnel's output goes: gathered by the thread that sealed or opened, written out in as few system calls as
-//! there are trains and super-packets in it.
+//! Where the tunnel's output goes: trains to the socket as they are, single datagrams gathered, opened packets merged
+//! into super-packets from where they lie.
 
 use std::net::SocketAddr;
 
-use cladnet_tunnel::offload::{MAX_SEGMENTS, SuperPacket};
-use cladnet_tunnel::{Discard, InterfaceId, Outbox};
+use cladnet_tunnel::offload::SuperPacket;
+use cladnet_tunnel::{Delivery, Discard, InterfaceId, Outbox};
 use tracing::trace;
 
 use super::shared::Shared;
 use crate::tun::Tun;
 use crate::udp::Trains;
 
-/// What one received train opens to, twice.
-const SLAB_LEN: usize = 2 << 16;
-/// Packets that wait at most: two full super-packets.
-const MAX_PACKETS: usize = 2 * MAX_SEGMENTS;
-
-/// A data thread's output; nothing is allocated after it was made. What is in it goes out with [`Wire::flush`], or
+/// A data thread's output; nothing is allocated after it was made. What was gathered goes out with [`Wire::flush`], or
 /// earlier if there is no more room.
 pub(super) struct Wire<'a> {
     shared: &'a Shared,
-    trains: Trains,
-    slab: Vec<u8>,
-    packets: Vec<Packet>,
-}
-
-/// An inner packet in the slab.
-struct Packet {
-    interface: InterfaceId,
-    start: usize,
-    len: usize,
+    gathered: Trains,
 }
 
 impl<'a> Wire<'a> {
     pub(super) fn new(shared: &'a Shared) -> Self {
-        Self {
-            shared,
-            trains: Trains::new(),
-            slab: Vec::with_capacity(SLAB_LEN),
-            packets: Vec::with_capacity(MAX_PACKETS),
-        }
+        Self { shared, gathered: Trains::new() }
     }
 
     pub(super) fn flush(&mut self) {
-        self.send();
-        self.write();
-    }
-
-    fn send(&mut self) {
-        let Self { shared, trains, .. } = self;
-        if trains.is_empty() {
-            return;
+        if !self.gathered.is_empty() {
+            let shared = self.shared;
+            shared.socket.send_trains(&mut self.gathered, |to, error| shared.not_sent(to, error));
         }
-        shared.socket.send_trains(trains, |to, error| {
-            trace!(%to, %error, "datagram not sent");
-            shared.tunnel.discards().count(Discard::NotSent);
-        });
     }
 
-    fn write(&mut self) {
-        for run in self.packets.chunk_by(|one, next| one.interface == next.interface) {
-            let packets = run.iter().map(|packet| &self.slab[packet.start..][..packet.len]);
-            self.write_to(run[0].interface, packets);
+    /// Hands opened packets to their interfaces, in order. They lie in `bytes`.
+    pub(super) fn deliver_all(&self, bytes: &[u8], deliveries: &[Delivery]) {
+        for run in deliveries.chunk_by(|one, next| one.interface == next.interface) {
+            self.write(run[0].interface, run.iter().map(|delivery| &bytes[delivery.packet.clone()]));
         }
-        self.packets.clear();
-        self.slab.clear();
     }
 
-    fn write_to<'p>(&self, interface: InterfaceId, mut packets: impl Iterator<Item = &'p [u8]>) {
+    fn write<'p>(&self, interface: InterfaceId, mut packets: impl Iterator<Item = &'p [u8]>) {
         let tun = self.shared.tun(interface);
         let Some(tun) = tun.as_deref() else {
             return packets.for_each(|_| self.shared.tunnel.discards().count(Discard::NotDelivered));
@@ -93,18 +63,24 @@ impl<'a> Wire<'a> {
 
 impl Outbox for Wire<'_> {
     fn transmit(&mut self, to: SocketAddr, datagram: &[u8]) {
-        if !self.trains.push(to, datagram) {
-            self.send();
-            let fits = self.trains.push(to, datagram);
-            debug_assert!(fits, "an empty train takes every datagram");
+        if !self.gathered.push(to, datagram) {
+            self.flush();
+            let fits = self.gathered.push(to, datagram);
+            debug_assert!(fits, "with nothing gathered there is room for every datagram");
         }
     }
 
-    fn deliver(&mut self, interface: InterfaceId, packet: &[u8]) {
-        if self.packets.len() == MAX_PACKETS || self.slab.len() + packet.len() > SLAB_LEN {
-            self.write();
+    fn transmit_train(&mut self, to: SocketAddr, datagrams: &[u8], segment_size: usize) {
+        if datagrams.len() <= segment_size {
+            return self.transmit(to, datagrams);
         }
-        self.packets.push(Packet { interface, start: self.slab.len(), len: packet.len() });
-        self.slab.extend_from_slice(packet);
+        // What came before goes before.
+        self.flush();
+        let shared = self.shared;
+        shared.socket.send_train(to, datagrams, segment_size, |to, error| shared.not_sent(to, error));
+    }
+
+    fn deliver(&mut self, interface: InterfaceId, packet: &[u8]) {
+        self.write(interface, std::iter::once(packet));
     }
 }

@@ -4,7 +4,7 @@ use std::net::{SocketAddr, UdpSocket};
 
 use cladnet_agent::device::{Device, DeviceError, InterfaceConfig};
 use cladnet_agent::netlink::Netlink;
-use cladnet_agent::offload::OffloadPolicy;
+use cladnet_agent::offload::{OffloadPolicy, Offloads};
 use cladnet_agent::tun::TunError;
 use cladnet_tunnel::{Implementation, PeerConfig, PrivateKey, PublicKey};
 
@@ -174,5 +174,21 @@ fn rubbish_is_counted_by_reason() {
         let malformed = || device.discards().iter().find(|(reason, _)| reason.label() == "malformed").unwrap().1;
         eventually("four discards", async || malformed() == 4).await;
         device.close().await;
+    });
+}
+
+#[test]
+fn offloads_are_told_as_they_are_in_use() {
+    isolated(|| async {
+        for (policy, is_used) in [(OffloadPolicy::WherePossible, true), (OffloadPolicy::Never, false)] {
+            let device = Device::open(0, Implementation::default(), policy).unwrap();
+            assert!(!device.offloads().tun.tso4, "there is no interface yet");
+            let config = interface("cbnet0", &PrivateKey::generate(&mut rand::rng()), 0, vec![]);
+            device.add_interface(config).await.unwrap();
+            // Every kernel that we run on has these.
+            let Offloads { tun, udp } = device.offloads();
+            assert_eq!([tun.checksum, tun.tso4, tun.tso6, udp.segment, udp.gro], [is_used; 5]);
+            device.close().await;
+        }
     });
 }

@@ -1,0 +1,131 @@
+//! The thread of one TUN device: reads what the kernel routes into it, cuts super-packets, and seals packets for one
+//! address together.
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::thread;
+use std::time::Instant;
+
+use cladnet_tunnel::offload::{Segments, VirtioNetHeader};
+use cladnet_tunnel::{BUFFER_SIZE, Discard, InterfaceId, Train};
+use tracing::{trace, warn};
+
+use super::PAUSE_AFTER_ERROR;
+use super::shared::Shared;
+use super::wire::Wire;
+use crate::tun::{self, Tun};
+
+/// Packets that are read before what was gathered of them goes out.
+const PACKETS_A_WAKE: usize = 64;
+/// What a super-packet counts for: eight of them are half a megabyte.
+const SUPER_PACKET: usize = 8;
+
+pub(super) struct TunReader<'a> {
+    shared: &'a Shared,
+    id: InterfaceId,
+    tun: &'a Tun,
+    buffers: Buffers,
+    wire: Wire<'a>,
+}
+
+/// Each of [`BUFFER_SIZE`].
+struct Buffers {
+    /// What was read.
+    packet: Vec<u8>,
+    /// The train in the making.
+    train: Vec<u8>,
+    tunnel: Vec<u8>,
+}
+
+impl<'a> TunReader<'a> {
+    pub(super) fn new(shared: &'a Shared, id: InterfaceId, tun: &'a Tun) -> Self {
+        let [packet, train, tunnel] = [(); 3].map(|()| vec![0; BUFFER_SIZE]);
+        Self { shared, id, tun, buffers: Buffers { packet, train, tunnel }, wire: Wire::new(shared) }
+    }
+
+    /// Returns when the device is gone.
+    pub(super) fn run(mut self) {
+        loop {
+            let drained = self.tun.wait().and_then(|()| self.drain());
+            self.wire.flush();
+            match drained {
+                Ok(()) => {}
+                Err(error) if tun::is_gone(&error) => return,
+                Err(error) => {
+                    warn!(%error, "cannot read the interface");
+                    thread::sleep(PAUSE_AFTER_ERROR);
+                }
+            }
+        }
+    }
+
+    /// Seals what the device holds, up to what one wake may take.
+    fn drain(&mut self) -> io::Result<()> {
+        let Self { shared: Shared { tunnel, .. }, id, tun, buffers, wire } = self;
+        let now = Instant::now();
+        let mut seal = |train: Train<'_>| {
+            if !train.is_empty()
+                && let Err(reason) = tunnel.seal_train(now, train, &mut buffers.tunnel, wire)
+            {
+                trace!(?id, %reason, "packets discarded");
+            }
+        };
+        let discard = |reason: Discard| {
+            trace!(?id, %reason, "packet discarded");
+            tunnel.discards().count(reason);
+        };
+        let mut header = [0; VirtioNetHeader::LEN];
+        let (mut train, mut train_to) = match tunnel.train(*id, &mut buffers.train) {
+            Ok(train) => (train, None),
+            Err(reason) => {
+                discard(reason);
+                return tun.receive(&mut header, &mut buffers.packet).map(drop);
+            }
+        };
+        let mut result = Ok(());
+        let mut taken = 0;
+        while taken < PACKETS_A_WAKE {
+            let packet = match tun.receive(&mut header, &mut buffers.packet) {
+                Ok(len) => &mut buffers.packet[..len],
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                Err(error) => {
+                    result = Err(error);
+                    break;
+                }
+            };
+            let parsed = VirtioNetHeader::parse(&header).ok_or(Discard::MalformedOffload);
+            let mut segments = match parsed.and_then(|header| Segments::new(&header, packet)) {
+                Ok(segments) => segments,
+                Err(reason) => {
+                    discard(reason);
+                    taken += 1;
+                    continue;
+                }
+            };
+            taken += if segments.count() > 1 { SUPER_PACKET } else { 1 };
+            while let Some(packet) = segments.next_segment() {
+                let to = destination(packet);
+                if to.is_some() && to == train_to && train.push(packet) {
+                    continue;
+                }
+                seal(train);
+                let Ok(next) = tunnel.train(*id, &mut buffers.train) else { return result };
+                (train, train_to) = (next, to);
+                if !train.push(packet) {
+                    discard(Discard::Oversized);
+                }
+            }
+        }
+        seal(train);
+        result
+    }
+}
+
+/// Packets of which it is the same have the same peer; one that has none travels alone.
+fn destination(packet: &[u8]) -> Option<IpAddr> {
+    match packet.first()? >> 4 {
+        4 => packet.get(16..)?.first_chunk().map(|octets: &[u8; 4]| Ipv4Addr::from(*octets).into()),
+        6 => packet.get(24..)?.first_chunk().map(|octets: &[u8; 16]| Ipv6Addr::from(*octets).into()),
+        _ => None,
+    }
+}
