@@ -1,7 +1,10 @@
-//! The wire: generated types of `cbnet.v1` and `cladnet.v1`, their descriptors, and conversions to and from `model`.
-//! No behaviour lives here.
+//! The wire: generated types of `cbnet.v1` and `cladnet.v1`, their descriptors, conversions to and from `model`, and which
+//! failures pass. No behaviour lives here.
 
 pub mod convert;
+mod passing;
+
+pub use passing::is_passing;
 
 /// cb-network's interface, kept for its callers.
 #[expect(unused_qualifications, clippy::allow_attributes, reason = "generated")]

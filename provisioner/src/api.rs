@@ -1,14 +1,17 @@
 //! What the provisioner asks of `cladnet.v1`: tokens, peers, hosts and their locations. A service that is being restarted
-//! is waited for.
+//! or replaced is waited for.
 
 use std::{net::Ipv4Addr, time::Duration};
 
 use cladnet_model::{CloudLocation, HostId, Labels, NetworkId, TokenId, location::Located};
-use cladnet_proto::cladnet::v1::{
-    CreateTokenRequest, GetPeerRequest, InjectedLocation, ListPeersRequest, Peer, RemoveHostRequest, RemovePeerRequest,
-    RevokeTokenRequest, UpdateHostLocationRequest, UpdatePeerRequest, host_service_client::HostServiceClient,
-    peer_service_client::PeerServiceClient, system_service_client::SystemServiceClient,
-    token_service_client::TokenServiceClient,
+use cladnet_proto::{
+    cladnet::v1::{
+        CreateTokenRequest, GetPeerRequest, InjectedLocation, ListPeersRequest, Peer, RemoveHostRequest,
+        RemovePeerRequest, RevokeTokenRequest, UpdateHostLocationRequest, UpdatePeerRequest,
+        host_service_client::HostServiceClient, peer_service_client::PeerServiceClient,
+        system_service_client::SystemServiceClient, token_service_client::TokenServiceClient,
+    },
+    is_passing,
 };
 use tokio::time::{Instant, sleep, timeout};
 use tonic::{
@@ -198,15 +201,50 @@ where
     loop {
         let reason = match timeout(CALL, call()).await {
             Ok(Ok(answer)) => return Ok(answer.into_inner()),
-            Ok(Err(status)) if status.code() != Code::Unavailable => {
+            Ok(Err(status)) if !is_passing(&status) => {
                 return Err(ApiError::Refused { what, status: Box::new(status) });
             }
-            Ok(Err(status)) => status.message().to_owned(),
+            Ok(Err(status)) => format!("{}: {}", status.code(), status.message()),
             Err(_) => format!("nothing for {} s", CALL.as_secs()),
         };
         if Instant::now() >= until {
             return Err(ApiError::Unanswered { what, reason });
         }
         sleep(PAUSE).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use super::*;
+
+    async fn ask_when_it_answers(first: &[Code]) -> (Result<(), ApiError>, usize) {
+        let asked = AtomicUsize::new(0);
+        let call = || {
+            let answer = first.get(asked.fetch_add(1, Ordering::Relaxed));
+            async move { answer.map_or(Ok(Response::new(())), |code| Err(Status::new(*code, "not now"))) }
+        };
+        let outcome = patiently("do it", call).await;
+        (outcome, asked.into_inner())
+    }
+
+    #[tokio::test]
+    async fn a_service_that_is_replaced_in_the_middle_is_asked_again() {
+        let broken = [Code::Unavailable, Code::Unknown, Code::Cancelled, Code::Internal];
+        let (outcome, asked) =
+            ask_when_it_answers(&[&broken[..], &[Code::Aborted, Code::ResourceExhausted]].concat()).await;
+        assert!(outcome.is_ok(), "{outcome:?}");
+        assert_eq!(asked, 7);
+    }
+
+    #[tokio::test]
+    async fn an_answer_is_an_answer() {
+        for code in [Code::InvalidArgument, Code::NotFound, Code::PermissionDenied, Code::FailedPrecondition] {
+            let (outcome, asked) = ask_when_it_answers(&[code]).await;
+            assert!(matches!(outcome, Err(ApiError::Refused { .. })), "{outcome:?}");
+            assert_eq!(asked, 1);
+        }
     }
 }

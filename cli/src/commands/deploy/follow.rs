@@ -8,8 +8,9 @@ use std::{
 };
 
 use cladnet_pki::channel::{ConnectError, DialError};
-use cladnet_proto::cladnet::v1::{
-    CancelDeploymentRequest, ConfirmHostKeyRequest, Deployment, DeploymentHost, WatchDeploymentRequest,
+use cladnet_proto::{
+    cladnet::v1::{CancelDeploymentRequest, ConfirmHostKeyRequest, Deployment, DeploymentHost, WatchDeploymentRequest},
+    is_passing,
 };
 use tokio::{
     signal::ctrl_c,
@@ -90,7 +91,7 @@ impl Follower<'_> {
 
     /// Before the next try, if another one may go better.
     async fn wait(&mut self, absence: &mut Absence, status: Status) -> Result<(), Failure> {
-        if !is_passing(&status) {
+        if !may_pass(&status) {
             return Err(status.into());
         }
         let why = Failure::from(status);
@@ -198,14 +199,11 @@ impl Absence {
 }
 
 /// Whether another try may go better. A service that is another one than it should be stays that.
-fn is_passing(status: &Status) -> bool {
-    if let Some(error) = ConnectError::find(status) {
-        return !matches!(error.reason, DialError::Certificate(_) | DialError::PinMismatch(_));
+fn may_pass(status: &Status) -> bool {
+    match ConnectError::find(status) {
+        Some(error) => !matches!(error.reason, DialError::Certificate(_) | DialError::PinMismatch(_)),
+        None => is_passing(status),
     }
-    matches!(
-        status.code(),
-        Code::Unavailable | Code::Aborted | Code::Unknown | Code::Cancelled | Code::ResourceExhausted
-    )
 }
 
 enum Answer {
