@@ -4,6 +4,7 @@
 
 mod api;
 mod binary;
+mod control_plane;
 mod fail_point;
 mod failed;
 mod remote;
@@ -17,8 +18,9 @@ use cladnet_store::{Store, StoreError};
 use tokio_util::sync::CancellationToken;
 
 pub use api::{NoApiKey, ServiceAccess};
+pub use control_plane::ControlPlane;
 pub use fail_point::FailPoint;
-pub use remote::AddressRule;
+pub use remote::{AddressError, AddressRule};
 
 /// A replica that died is followed by another after this; one that is only slow has 6 s to renew.
 pub const LEASE: Duration = Duration::from_secs(10);
@@ -32,7 +34,7 @@ pub struct Config {
     pub service: ServiceAccess,
     /// URLs under which machines reach the service, `https://HOST:PORT`; they are told to agents.
     pub service_urls: Vec<String>,
-    /// Which addresses may be connected to; in production [`cladnet_model::deployment::AddressPolicy`].
+    /// Which addresses may be connected to; in production [`ControlPlane`].
     pub addresses: Arc<dyn AddressRule>,
     /// Where the agents are: `cladnet-agent` for this architecture, `cladnet-agent-<arch>` for others. None: beside the
     /// running program.

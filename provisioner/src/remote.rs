@@ -19,6 +19,7 @@ mod upload;
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use cladnet_model::deployment::{AddressPolicy, AddressRefused, Fingerprint, SshTarget, Via};
+use futures_util::future::{BoxFuture, ready};
 use russh::{
     Disconnect,
     client::{self, Handle},
@@ -42,24 +43,49 @@ const OPEN: Duration = Duration::from_secs(10);
 /// Which addresses may be connected to.
 pub trait AddressRule: Send + Sync {
     /// Whether a deployment may connect to `address`.
-    fn check(&self, address: IpAddr, via: Via) -> Result<(), AddressRefused>;
+    fn check(&self, address: IpAddr, via: Via) -> BoxFuture<'_, Result<(), AddressError>>;
+}
+
+/// Why an address is not connected to.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum AddressError {
+    #[error(transparent)]
+    Refused(#[from] AddressRefused),
+    #[error(
+        "whether {address} is the control plane's own is not known: {name} cannot be resolved ({reason}); mend its name service, or correct --advertise and --tls-name"
+    )]
+    Unresolved { address: IpAddr, name: String, reason: String },
 }
 
 impl AddressRule for AddressPolicy {
-    fn check(&self, address: IpAddr, via: Via) -> Result<(), AddressRefused> {
-        AddressPolicy::check(self, address, via)
+    fn check(&self, address: IpAddr, via: Via) -> BoxFuture<'_, Result<(), AddressError>> {
+        Box::pin(ready(AddressPolicy::check(self, address, via).map_err(AddressError::from)))
     }
 }
 
 /// What is known of a machine's key.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Trust {
     /// Only this one.
-    Pinned(Fingerprint),
+    Pinned(Pin),
     /// Whatever it shows first.
     FirstSight,
     /// None yet: it is looked at, and nothing is sent.
     Unknown,
+}
+
+/// The only key that is trusted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Pin {
+    pub fingerprint: Fingerprint,
+    /// Such as `ssh-ed25519`, where it is known: a machine with several keys is asked for this one.
+    pub algorithm: Option<String>,
+}
+
+impl From<Fingerprint> for Pin {
+    fn from(fingerprint: Fingerprint) -> Self {
+        Self { fingerprint, algorithm: None }
+    }
 }
 
 /// How the machine is reached.
@@ -81,6 +107,7 @@ pub(crate) struct ShownKey {
 pub(crate) struct Remote {
     session: Handle<Gate>,
     shown: ShownKey,
+    user: String,
 }
 
 impl Remote {
@@ -95,7 +122,7 @@ impl Remote {
         let key = private_key(key)?;
         let (mut session, shown) = dial::dial(target, trust, route, rule).await?;
         match timeout(AUTHENTICATE, authenticate(&mut session, &target.user, key)).await {
-            Ok(Ok(true)) => Ok(Self { session, shown }),
+            Ok(Ok(true)) => Ok(Self { session, shown, user: target.user.clone() }),
             Ok(Ok(false)) => Err(RemoteError::Authentication { user: target.user.clone() }),
             Ok(Err(error)) => Err(RemoteError::lost("authenticate", error)),
             Err(_) => Err(RemoteError::Slow { what: "the login", limit: AUTHENTICATE }),

@@ -58,7 +58,7 @@ pub(super) struct ProvisionerOptions {
     #[arg(long, value_name = "DIR", env = "CLADNET_AGENT_DIR")]
     pub(super) agent_dir: Option<PathBuf>,
     /// Where machines reach the service, with commas between several [default: as clients do; of `cladnet server` by
-    /// --tls-name, else by its addresses].
+    /// --tls-name, else by its addresses]. No deployment connects to what is named here, by --tls-name, --service or --etcd.
     #[arg(long, value_name = "URL", env = "CLADNET_ADVERTISE", value_delimiter = ',')]
     pub(super) advertise: Vec<ServiceUrl>,
 }

@@ -53,10 +53,11 @@ impl Plan {
         if let Some(path) = &sealing_key_file {
             sealing_key(path)?;
         }
+        let options = file.under_service(&args.service);
         Ok(Self {
-            service: Some(service(file.under_service(&args.service))?),
             controller: true,
-            provisioner: Some(provision::beside(file.under_provisioner(&args.provisioner)?)),
+            provisioner: Some(provision::beside(file.under_provisioner(&args.provisioner)?, &options)),
+            service: Some(service(options)?),
             ca_file: Some(file.write_ca.unwrap_or_else(|| directory.join("ca.pem"))),
             store: StorePlan::Embedded(EmbeddedOptions { sealing_key_file, ..EmbeddedOptions::new(directory) }),
             log: args.common.log.clone().or(file.log),
@@ -90,7 +91,8 @@ impl Plan {
             ));
         };
         let options = file.under_etcd(&args.etcd);
-        let provisioner = provision::alone(file.under_provisioner(&args.provisioner)?, client, &options)?;
+        let services = file.under_service(&ServiceOptions::default());
+        let provisioner = provision::alone(file.under_provisioner(&args.provisioner)?, client, &options, &services)?;
         Ok(Self {
             store: StorePlan::Etcd(etcd(options, Some(sealing_key(&key_file)?))?),
             service: None,

@@ -61,7 +61,7 @@ pub(super) async fn serve(plan: Plan) -> Result<ExitCode, Failure> {
                 serve_api(config, ports, roles, store.clone(), shutdown.clone()).await
             }
             None => match plan.provisioner {
-                Some(provisioner) => provision(provisioner.over_network(store.clone()).await?, shutdown.clone()).await,
+                Some(provisioner) => provision(provisioner.over_network(store.clone())?, shutdown.clone()).await,
                 None => {
                     shutdown.cancelled().await;
                     Ok(())
@@ -102,7 +102,7 @@ async fn serve_api(
     };
     announce(&server, &announcement)?;
     let provisioner = match roles.provisioner {
-        Some(plan) => Some(plan.with(&server, store).await?),
+        Some(plan) => Some(plan.with(&server, store)?),
         None => None,
     };
     let serve = async {

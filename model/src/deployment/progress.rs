@@ -13,6 +13,12 @@ pub const TRANSCRIPT_BYTES: usize = 32 * 1024;
 /// itself, and a machine may say anything.
 pub const LINE_CHARACTERS: usize = 1_000;
 
+/// Most bytes of what is kept in [`DeploymentProgress`] of a machine's own words: a machine may answer anything, and the
+/// record must always fit into the store.
+const DETAIL_BYTES: usize = 2 * 1024;
+const SYSTEM_BYTES: usize = 200;
+const VERSION_BYTES: usize = 64;
+
 /// Where a machine stands. All but the last three go on by themselves, [`DeploymentState::ConfirmHostKey`] once a person
 /// has spoken.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -152,6 +158,27 @@ pub struct DeploymentProgress {
     pub finished_at: Option<Timestamp>,
 }
 
+impl DeploymentProgress {
+    /// With as much of the machine's own words as is kept.
+    pub fn bounded(mut self) -> Self {
+        cut(&mut self.system, SYSTEM_BYTES);
+        cut(&mut self.agent_version, VERSION_BYTES);
+        if let Some(failure) = &mut self.failure {
+            cut(&mut failure.detail, DETAIL_BYTES);
+        }
+        self
+    }
+}
+
+/// Leaves at most `bytes` of a text, and a sign that there was more.
+fn cut(text: &mut String, bytes: usize) {
+    const MORE: &str = "…";
+    if text.len() > bytes {
+        text.truncate(text.floor_char_boundary(bytes - MORE.len()));
+        text.push_str(MORE);
+    }
+}
+
 /// What was done on a machine, line by line, for people: at most [`TRANSCRIPT_BYTES`], without control characters and
 /// without secrets. Writer: the provisioner.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -211,6 +238,27 @@ mod tests {
         assert_eq!(legible(" a\nb\u{1b}[2J\u{202e}c\u{9b}1m "), "a b [2J c 1m");
         let long = legible(&"é".repeat(LINE_CHARACTERS + 1));
         assert_eq!((long.chars().count(), long.ends_with('…')), (LINE_CHARACTERS + 1, true));
+    }
+
+    #[test]
+    fn a_machine_that_says_too_much_is_kept_short() {
+        let endless = || "\"é".repeat(500_000);
+        let failure = DeploymentFailure {
+            reason: FailureReason::Internal,
+            detail: endless(),
+            during: DeploymentState::Inspecting,
+        };
+        let progress = DeploymentProgress {
+            system: endless(),
+            agent_version: endless(),
+            failure: Some(failure),
+            ..Default::default()
+        };
+        let kept = progress.bounded();
+        assert!(kept.system.len() <= SYSTEM_BYTES && kept.agent_version.len() <= VERSION_BYTES);
+        let detail = &kept.failure.as_ref().unwrap().detail;
+        assert!(detail.len() <= DETAIL_BYTES && detail.starts_with("\"é\"é") && detail.ends_with('…'));
+        assert_eq!(kept.clone().bounded(), kept, "what is short stays as it is");
     }
 
     #[test]

@@ -9,7 +9,7 @@ use std::{
 
 use cladnet_model::deployment::{SshTarget, Via};
 use russh::{
-    ChannelOpenFailure, Preferred,
+    AlgorithmKind, ChannelOpenFailure, Preferred,
     client::{self, Handle},
     keys::Algorithm,
 };
@@ -19,7 +19,7 @@ use tokio::{
     time::timeout,
 };
 
-use super::{AddressRule, Gate, KEEP_ALIVE, KEEP_ALIVES, RemoteError, Route, ShownKey, Trust};
+use super::{AddressRule, Gate, KEEP_ALIVE, KEEP_ALIVES, Pin, RemoteError, Route, ShownKey, Trust};
 
 /// A name server that does not answer is asked twice by the resolver in this time.
 const RESOLVE: Duration = Duration::from_secs(10);
@@ -38,7 +38,7 @@ pub(super) async fn dial(
 ) -> Result<(Handle<Gate>, ShownKey), RemoteError> {
     let mut failed = None;
     for at in addresses(target, route, rule).await? {
-        match exchange(at, trust, route).await {
+        match exchange(at, &trust, route).await {
             Err(error @ (RemoteError::Unreachable { .. } | RemoteError::Bastion { .. })) => failed = Some(error),
             settled => return settled,
         }
@@ -60,7 +60,9 @@ async fn addresses(
         // What a name means over there cannot be asked about here, so the policy could not be either.
         (Err(_), Route::Through(_)) => return Err(RemoteError::NameBehindBastion(target.address.clone())),
     };
-    found.iter().try_for_each(|at| rule.check(at.ip(), via))?;
+    for at in &found {
+        rule.check(at.ip(), via).await?;
+    }
     Ok(found)
 }
 
@@ -73,10 +75,14 @@ async fn resolve(target: &SshTarget) -> Result<Vec<SocketAddr>, RemoteError> {
     }
 }
 
-/// A server shows the key that we ask for first. One with several keys is asked for the others before a pin is called
-/// changed: the pin may be of another kind.
-async fn exchange(at: SocketAddr, trust: Trust, route: Route<'_>) -> Result<(Handle<Gate>, ShownKey), RemoteError> {
+/// A server shows the key that we ask for first: of the pinned kind, where that is known. One with several keys is asked for
+/// the others before a pin is called changed, and only a server that has no more says so: one that falls silent proves
+/// nothing.
+async fn exchange(at: SocketAddr, trust: &Trust, route: Route<'_>) -> Result<(Handle<Gate>, ShownKey), RemoteError> {
     let mut kinds: Vec<Algorithm> = acceptable().collect();
+    if let Trust::Pinned(Pin { algorithm: Some(pinned), .. }) = trust {
+        kinds.sort_by_key(|kind| family(kind) != *pinned);
+    }
     let mut first = None;
     loop {
         match shake(at, trust, route, &kinds).await {
@@ -85,18 +91,20 @@ async fn exchange(at: SocketAddr, trust: Trust, route: Route<'_>) -> Result<(Han
                 kinds.retain(|kind| family(kind) != shown.algorithm);
                 let first = first.get_or_insert(shown);
                 match trust {
-                    Trust::Pinned(expected) if kinds.is_empty() => {
-                        return Err(RemoteError::ChangedKey { expected, offered: first.clone() });
+                    Trust::Pinned(pin) if kinds.is_empty() => {
+                        return Err(RemoteError::ChangedKey { expected: pin.fingerprint, offered: first.clone() });
                     }
                     Trust::Pinned(_) => {}
                     Trust::FirstSight | Trust::Unknown => return Err(RemoteError::UnknownKey(first.clone())),
                 }
             }
-            Err(Shake::Failed(error)) => match (first, trust) {
-                // It has no key of another kind.
-                (Some(offered), Trust::Pinned(expected)) => return Err(RemoteError::ChangedKey { expected, offered }),
+            Err(Shake::NoCommonKey(error)) => match (first, trust) {
+                (Some(offered), Trust::Pinned(pin)) => {
+                    return Err(RemoteError::ChangedKey { expected: pin.fingerprint, offered });
+                }
                 _ => return Err(error),
             },
+            Err(Shake::Failed(error)) => return Err(error),
         }
     }
 }
@@ -123,17 +131,19 @@ fn family(kind: &Algorithm) -> String {
 /// How one key exchange can fail.
 enum Shake {
     Untrusted(ShownKey),
+    /// It has no key of the kinds that were asked for.
+    NoCommonKey(RemoteError),
     Failed(RemoteError),
 }
 
 async fn shake(
     at: SocketAddr,
-    trust: Trust,
+    trust: &Trust,
     route: Route<'_>,
     kinds: &[Algorithm],
 ) -> Result<(Handle<Gate>, ShownKey), Shake> {
     let shown = Arc::new(OnceLock::new());
-    let gate = Gate { trust, shown: shown.clone() };
+    let gate = Gate { trust: trust.clone(), shown: shown.clone() };
     let config = Arc::new(config(kinds));
     let session = match route {
         Route::Direct => {
@@ -148,6 +158,9 @@ async fn shake(
     match (session, shown.get().cloned()) {
         (Ok(Ok(session)), Some(shown)) => Ok((session, shown)),
         (Ok(Err(russh::Error::UnknownKey)), Some(shown)) => Err(Shake::Untrusted(shown)),
+        (Ok(Err(error @ russh::Error::NoCommonAlgo { kind: AlgorithmKind::Key, .. })), _) => {
+            Err(Shake::NoCommonKey(RemoteError::Handshake { at, reason: error.to_string() }))
+        }
         (Ok(Err(error)), _) => Err(Shake::Failed(RemoteError::Handshake { at, reason: error.to_string() })),
         (Ok(Ok(_)), None) => Err(Shake::Failed(RemoteError::Handshake { at, reason: "it showed no key".to_owned() })),
         (Err(_), _) => {

@@ -2,9 +2,9 @@
 
 use std::{net::SocketAddr, time::Duration};
 
-use cladnet_model::deployment::{AddressRefused, FailureReason, Fingerprint};
+use cladnet_model::deployment::{FailureReason, Fingerprint};
 
-use super::ShownKey;
+use super::{AddressError, ShownKey};
 
 /// Why a machine could not be worked on over SSH.
 #[derive(Debug, thiserror::Error)]
@@ -14,7 +14,7 @@ pub(crate) enum RemoteError {
     #[error("{0:?} is no IP address; behind a bastion give the address that the bastion connects to")]
     NameBehindBastion(String),
     #[error(transparent)]
-    Refused(#[from] AddressRefused),
+    Address(#[from] AddressError),
     #[error("{at}: {reason}; check address and port, that SSH runs there and that the security group admits it")]
     Unreachable { at: SocketAddr, reason: String },
     #[error("the bastion does not connect to {at}: {reason}; check the address, and AllowTcpForwarding on the bastion")]
@@ -44,6 +44,8 @@ pub(crate) enum RemoteError {
     NoPrograms(&'static str),
     #[error("{path} could not be written: {reason}")]
     Write { path: String, reason: String },
+    #[error("{path} may not be written by {user}: {reason}; let the user write to its home directory")]
+    Forbidden { path: String, user: String, reason: String },
     #[error("cannot read {path}")]
     Local { path: String, source: std::io::Error },
 }
@@ -57,7 +59,7 @@ impl RemoteError {
     pub(crate) fn reason(&self) -> FailureReason {
         match self {
             Self::Resolve { .. } | Self::Unreachable { .. } | Self::Handshake { .. } => FailureReason::Unreachable,
-            Self::NameBehindBastion(_) | Self::Refused(_) => FailureReason::AddressRefused,
+            Self::NameBehindBastion(_) | Self::Address(_) => FailureReason::AddressRefused,
             Self::Bastion { .. } => FailureReason::BastionFailed,
             Self::UnknownKey(_) => FailureReason::HostKeyUnconfirmed,
             Self::ChangedKey { .. } => FailureReason::HostKeyChanged,
@@ -66,6 +68,7 @@ impl RemoteError {
             Self::Lost { .. } | Self::Slow { .. } => FailureReason::ConnectionLost,
             Self::Chatty { .. } | Self::NoPrograms(_) => FailureReason::UnsupportedSystem,
             Self::Write { .. } => FailureReason::DiskFull,
+            Self::Forbidden { .. } => FailureReason::NoPrivilege,
             Self::Local { .. } => FailureReason::Internal,
         }
     }

@@ -12,7 +12,8 @@ use std::{
     },
 };
 
-use cladnet_model::deployment::{AddressRefused, Fingerprint, SshTarget, Via};
+use cladnet_model::deployment::{Fingerprint, SshTarget, Via};
+use futures_util::future::{BoxFuture, ready};
 use russh::keys::load_public_key;
 use tempfile::TempDir;
 use tokio::{
@@ -24,14 +25,14 @@ use tokio::{
 use tokio_util::task::AbortOnDropHandle;
 use zeroize::Zeroizing;
 
-use super::AddressRule;
+use super::{AddressError, AddressRule};
 
 /// Lets tests connect to where no deployment may.
 pub(crate) struct Anywhere;
 
 impl AddressRule for Anywhere {
-    fn check(&self, _: IpAddr, _: Via) -> Result<(), AddressRefused> {
-        Ok(())
+    fn check(&self, _: IpAddr, _: Via) -> BoxFuture<'_, Result<(), AddressError>> {
+        Box::pin(ready(Ok(())))
     }
 }
 
@@ -43,9 +44,11 @@ pub(crate) struct Sshd {
     _server: AbortOnDropHandle<()>,
 }
 
-/// What goes from client to server may stop after some bytes, as a cable does that is pulled: without a word.
+/// What goes from client to server may stop after some bytes, as a cable does that is pulled: without a word. And a server
+/// with too many connections hangs up on new ones.
 struct Wire {
     left: AtomicU64,
+    connections: AtomicU64,
 }
 
 impl Sshd {
@@ -77,7 +80,7 @@ impl Sshd {
         let _ = fs::DirBuilder::new().recursive(true).mode(0o755).create("/run/sshd");
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let address = listener.local_addr().expect("an address");
-        let wire = Arc::new(Wire { left: AtomicU64::new(u64::MAX) });
+        let wire = Arc::new(Wire { left: AtomicU64::new(u64::MAX), connections: AtomicU64::new(u64::MAX) });
         let server = tokio::spawn(serve(listener, at.to_owned(), wire.clone()));
         Self { directory, address, wire, _server: AbortOnDropHandle::new(server) }
     }
@@ -104,6 +107,11 @@ impl Sshd {
     /// Pulls the cable after so many more bytes to the server; everything is silent then.
     pub(crate) fn cut_after(&self, bytes: u64) {
         self.wire.left.store(bytes, Ordering::Relaxed);
+    }
+
+    /// Takes so many more connections and hangs up on all others.
+    pub(crate) fn take_only(&self, connections: u64) {
+        self.wire.connections.store(connections, Ordering::Relaxed);
     }
 
     /// A path for uploads.
@@ -144,6 +152,11 @@ pub(crate) fn user() -> String {
 async fn serve(listener: TcpListener, at: PathBuf, wire: Arc<Wire>) {
     let mut connections = JoinSet::new();
     while let Ok((client, _)) = listener.accept().await {
+        let left = wire.connections.load(Ordering::Relaxed);
+        if left == 0 {
+            continue;
+        }
+        wire.connections.store(left - 1, Ordering::Relaxed);
         connections.spawn(connection(client, at.clone(), wire.clone()));
     }
 }

@@ -16,6 +16,8 @@ use super::{
     *,
 };
 
+mod hostile_channels;
+
 const LIMIT: Duration = Duration::from_secs(20);
 
 async fn connect(sshd: &Sshd, trust: Trust) -> Result<Remote, RemoteError> {
@@ -23,7 +25,7 @@ async fn connect(sshd: &Sshd, trust: Trust) -> Result<Remote, RemoteError> {
 }
 
 async fn connected(sshd: &Sshd) -> Remote {
-    connect(sshd, Trust::Pinned(sshd.host_key("ed25519"))).await.expect("a connection")
+    connect(sshd, Trust::Pinned(sshd.host_key("ed25519").into())).await.expect("a connection")
 }
 
 fn failed<T>(result: Result<T, RemoteError>) -> RemoteError {
@@ -50,7 +52,7 @@ async fn a_script_gets_its_arguments_as_they_are() {
 #[tokio::test]
 async fn an_rsa_key_in_pem_opens_a_server_that_takes_sha_2_only() {
     let sshd = Sshd::start(&["rsa"]).await;
-    let trust = Trust::Pinned(sshd.host_key("rsa"));
+    let trust = Trust::Pinned(sshd.host_key("rsa").into());
     Remote::connect(&sshd.target(), trust, &sshd.user_key("rsa"), Route::Direct, &Anywhere).await.unwrap();
     assert!(!sshd.log().contains("ssh-rsa key"), "{}", sshd.log());
 }
@@ -58,7 +60,7 @@ async fn an_rsa_key_in_pem_opens_a_server_that_takes_sha_2_only() {
 #[tokio::test]
 async fn nothing_is_sent_to_a_machine_whose_key_is_another_one() {
     let (sshd, other) = (Sshd::start(&["ed25519", "ecdsa"]).await, Sshd::start(&["ed25519"]).await);
-    let error = failed(connect(&sshd, Trust::Pinned(other.host_key("ed25519"))).await);
+    let error = failed(connect(&sshd, Trust::Pinned(other.host_key("ed25519").into())).await);
     assert_eq!(error.reason(), FailureReason::HostKeyChanged, "{error}");
     assert!(error.to_string().contains(&sshd.host_key("ed25519").to_string()), "{error}");
     assert!(!sshd.log().contains("userauth"), "{}", sshd.log());
@@ -83,17 +85,31 @@ async fn an_unknown_key_is_offered_and_nothing_is_sent() {
 async fn a_pin_of_another_kind_than_the_preferred_key_is_found() {
     let sshd = Sshd::start(&["ed25519", "ecdsa", "rsa"]).await;
     for kind in ["rsa", "ecdsa"] {
-        let remote = connect(&sshd, Trust::Pinned(sshd.host_key(kind))).await.unwrap();
+        let remote = connect(&sshd, Trust::Pinned(sshd.host_key(kind).into())).await.unwrap();
         assert_eq!(remote.shown_key().fingerprint, sshd.host_key(kind));
     }
 }
 
 #[tokio::test]
+async fn a_server_that_falls_silent_is_not_called_another_one() {
+    let sshd = Sshd::start(&["ed25519", "rsa"]).await;
+    let pin = Pin::from(sshd.host_key("rsa"));
+    sshd.take_only(1);
+    let error = failed(connect(&sshd, Trust::Pinned(pin.clone())).await);
+    assert_eq!(error.reason(), FailureReason::Unreachable, "{error}");
+
+    sshd.take_only(1);
+    let known = Pin { algorithm: Some("ssh-rsa".to_owned()), ..pin };
+    let remote = connect(&sshd, Trust::Pinned(known)).await.expect("the key that is known is asked for first");
+    assert_eq!(remote.shown_key().fingerprint, sshd.host_key("rsa"));
+}
+
+#[tokio::test]
 async fn a_wrong_key_is_told_apart_from_no_key() {
     let sshd = Sshd::start(&["ed25519"]).await;
-    let trust = Trust::Pinned(sshd.host_key("ed25519"));
+    let trust = Trust::Pinned(sshd.host_key("ed25519").into());
     let target = sshd.target();
-    let error = failed(Remote::connect(&target, trust, &foreign_key(), Route::Direct, &Anywhere).await);
+    let error = failed(Remote::connect(&target, trust.clone(), &foreign_key(), Route::Direct, &Anywhere).await);
     assert_eq!(error.reason(), FailureReason::AuthenticationFailed);
     assert!(error.to_string().contains(&user()), "{error}");
     let nonsense = Zeroizing::new(b"-----BEGIN OPENSSH PRIVATE KEY-----\nhello".to_vec());
@@ -131,19 +147,19 @@ async fn a_machine_is_reached_through_a_bastion() {
     let (bastion, inner) = (Sshd::start(&["ed25519"]).await, Sshd::start(&["ed25519"]).await);
     let outer = connected(&bastion).await;
     let through = Route::Through(&outer);
-    let (trust, key) = (Trust::Pinned(inner.host_key("ed25519")), inner.user_key("ed25519"));
-    let remote = Remote::connect(&inner.target(), trust, &key, through, &Anywhere).await.unwrap();
+    let (trust, key) = (Trust::Pinned(inner.host_key("ed25519").into()), inner.user_key("ed25519"));
+    let remote = Remote::connect(&inner.target(), trust.clone(), &key, through, &Anywhere).await.unwrap();
     let output = remote.run("echo inside", &[], As::User, LIMIT).await.unwrap();
     assert_eq!(output.stdout, "inside\n");
 
-    let changed = Trust::Pinned(bastion.host_key("ed25519"));
+    let changed = Trust::Pinned(bastion.host_key("ed25519").into());
     let error = failed(Remote::connect(&inner.target(), changed, &key, through, &Anywhere).await);
     assert_eq!(error.reason(), FailureReason::HostKeyChanged);
     let named = SshTarget { address: "localhost".into(), ..inner.target() };
-    let error = failed(Remote::connect(&named, trust, &key, through, &Anywhere).await);
+    let error = failed(Remote::connect(&named, trust.clone(), &key, through, &Anywhere).await);
     assert_eq!(error.reason(), FailureReason::AddressRefused, "{error}");
     let metadata = SshTarget { address: "169.254.169.254".into(), ..inner.target() };
-    let error = failed(Remote::connect(&metadata, trust, &key, through, &AddressPolicy::default()).await);
+    let error = failed(Remote::connect(&metadata, trust.clone(), &key, through, &AddressPolicy::default()).await);
     assert_eq!(error.reason(), FailureReason::AddressRefused, "{error}");
     let closed = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
     let nobody = SshTarget { port: closed.port(), ..inner.target() };
@@ -166,6 +182,9 @@ async fn an_upload_arrives_whole_and_private() {
     assert!(!sshd.path("remote.part").exists());
     let error = failed(remote.upload_text("x", "/proc/nowhere/file", LIMIT).await);
     assert!(matches!(error, RemoteError::Write { .. }), "{error}");
+    // Not even root may make files there.
+    let error = failed(remote.upload_text("x", "/sys/nowhere", LIMIT).await);
+    assert_eq!(error.reason(), FailureReason::NoPrivilege, "{error}");
 }
 
 #[tokio::test]

@@ -92,6 +92,9 @@ impl Remote {
     /// A dead connection is no full disk.
     fn failed(&self, path: &str, error: Error) -> RemoteError {
         match error {
+            Error::Status(status) if status.status_code == StatusCode::PermissionDenied => {
+                RemoteError::Forbidden { path: path.to_owned(), user: self.user.clone(), reason: status.error_message }
+            }
             Error::Status(status) if status.status_code != StatusCode::ConnectionLost => RemoteError::Write {
                 path: path.to_owned(),
                 reason: format!("{}: {}", status.status_code, status.error_message),

@@ -1,18 +1,22 @@
 //! Connections to the machines of one deployment: which key is trusted, through which bastion, and what is pinned then. A
-//! bastion has one connection for all behind it.
+//! bastion has one connection for all behind it, and what became of the last attempt at it holds for all of them.
 
 use std::{
     collections::BTreeMap,
     sync::{Arc, Mutex, PoisonError},
+    time::Duration,
 };
 
 use cladnet_model::{
     DeploymentHost, MachineName,
-    deployment::{FailureReason, Fingerprint, PinnedHostKey},
+    deployment::{FailureReason, PinnedHostKey},
 };
 use cladnet_store::{StoreError, key};
 use jiff::Timestamp;
-use tokio::sync::{Mutex as AsyncMutex, watch};
+use tokio::{
+    sync::{Mutex as AsyncMutex, watch},
+    time::Instant,
+};
 
 use super::{
     Shared,
@@ -20,8 +24,11 @@ use super::{
 };
 use crate::{
     failed::Failed,
-    remote::{Remote, RemoteError, Route, ShownKey, Trust},
+    remote::{Pin, Remote, RemoteError, Route, ShownKey, Trust},
 };
+
+/// A bastion that failed is not tried again within this: machine after machine would wait for the same silence.
+const FAILURE_HOLDS: Duration = Duration::from_secs(60);
 
 /// The machines of a deployment as the service keeps them: a confirmed key appears here.
 pub(super) type Hosts = BTreeMap<MachineName, DeploymentHost>;
@@ -31,10 +38,20 @@ pub(super) struct Connections {
     shared: Arc<Shared>,
     claim: Arc<Claim>,
     hosts: watch::Receiver<Hosts>,
-    bastions: Mutex<BTreeMap<MachineName, Bastion>>,
+    bastions: Mutex<BTreeMap<MachineName, Arc<AsyncMutex<Bastion>>>>,
 }
 
-type Bastion = Arc<AsyncMutex<Option<Arc<Remote>>>>;
+/// What became of the last attempt at a bastion.
+#[derive(Default)]
+enum Bastion {
+    #[default]
+    Untried,
+    Connected(Arc<Remote>),
+    Failed {
+        at: Instant,
+        why: Failed,
+    },
+}
 
 /// Why there is no connection.
 #[derive(Debug)]
@@ -88,12 +105,26 @@ impl Connections {
         let slot =
             self.bastions.lock().unwrap_or_else(PoisonError::into_inner).entry(name.clone()).or_default().clone();
         let mut slot = slot.lock().await;
-        if let Some(remote) = slot.as_ref().filter(|remote| !remote.is_closed()) {
-            return Ok((host, remote.clone()));
+        match &*slot {
+            Bastion::Connected(remote) if !remote.is_closed() => return Ok((host, remote.clone())),
+            Bastion::Failed { at, why } if at.elapsed() < FAILURE_HOLDS => {
+                return Err(NoConnection::Failed(why.clone()));
+            }
+            _ => {}
         }
-        let remote = Arc::new(self.reach(&host, None).await?);
-        *slot = Some(remote.clone());
-        Ok((host, remote))
+        match self.reach(&host, None).await {
+            Ok(remote) => {
+                let remote = Arc::new(remote);
+                *slot = Bastion::Connected(remote.clone());
+                Ok((host, remote))
+            }
+            Err(error) => {
+                if let NoConnection::Failed(why) = &error {
+                    *slot = Bastion::Failed { at: Instant::now(), why: why.clone() };
+                }
+                Err(error)
+            }
+        }
     }
 
     async fn reach(
@@ -102,7 +133,8 @@ impl Connections {
         bastion: Option<(&DeploymentHost, &Remote)>,
     ) -> Result<Remote, NoConnection> {
         let place = host.place(bastion.map(|(bastion, _)| bastion));
-        let pinned = self.claim.store().get(&key::host_key(&place)).await?.map(|found| found.value.fingerprint);
+        let pinned = self.claim.store().get(&key::host_key(&place)).await?.map(|found| found.value);
+        let is_pinned = pinned.is_some();
         let trust = self.trust(host, &place, pinned)?;
         let credential = key::deployment_credential(&self.claim.deployment().id, &host.name);
         let private = self.claim.store().get_sealed(&credential).await?;
@@ -116,23 +148,27 @@ impl Connections {
             }
             Err(error) => return Err(error.into()),
         };
-        if pinned.is_none() {
+        if !is_pinned {
             self.pin(&place, host, remote.shown_key()).await?;
         }
         Ok(remote)
     }
 
     /// A pinned key comes before everything else: whoever gives another one must have it forgotten first.
-    fn trust(&self, host: &DeploymentHost, place: &str, pinned: Option<Fingerprint>) -> Result<Trust, Failed> {
+    fn trust(&self, host: &DeploymentHost, place: &str, pinned: Option<PinnedHostKey>) -> Result<Trust, Failed> {
         let given = host.ssh.host_key.as_ref().map(|pin| pin.fingerprint());
         match (pinned, given.or(host.confirmed)) {
-            (Some(pinned), Some(given)) if given != pinned => Err(Failed::new(
+            (Some(pinned), Some(given)) if given != pinned.fingerprint => Err(Failed::new(
                 FailureReason::HostKeyChanged,
                 format!(
-                    "{given} was given, but {place} is known by {pinned}; if the machine was rebuilt, forget its key with `cladnet host-key forget {place}`"
+                    "{given} was given, but {place} is known by {}; if the machine was rebuilt, forget its key with `cladnet host-key forget {place}`",
+                    pinned.fingerprint
                 ),
             )),
-            (Some(only), _) | (None, Some(only)) => Ok(Trust::Pinned(only)),
+            (Some(pinned), _) => {
+                Ok(Trust::Pinned(Pin { fingerprint: pinned.fingerprint, algorithm: Some(pinned.algorithm) }))
+            }
+            (None, Some(given)) => Ok(Trust::Pinned(given.into())),
             (None, None) if self.claim.deployment().accept_new_host_keys => Ok(Trust::FirstSight),
             (None, None) => Ok(Trust::Unknown),
         }

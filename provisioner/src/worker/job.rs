@@ -2,7 +2,7 @@
 
 use std::{error::Error, sync::Arc, time::Duration};
 
-use cladnet_model::{DeploymentHost, DeploymentId, MachineName, deployment::FailureReason};
+use cladnet_model::{DeploymentHost, MachineName, deployment::FailureReason};
 use cladnet_store::{Change, Follow, StoreError, Update, key};
 use tokio::{
     sync::{Semaphore, watch},
@@ -28,7 +28,7 @@ const PAUSE: Duration = Duration::from_secs(1);
 
 /// Works until every machine is done with, then lets the claim go. What fails with the store is tried again as long as
 /// the claim lasts.
-pub(super) async fn run(shared: Arc<Shared>, claim: Claim, cancel: CancellationToken) -> DeploymentId {
+pub(super) async fn run(shared: Arc<Shared>, claim: Claim, cancel: CancellationToken) {
     FailPoint::Claimed.pass(shared.config.fail_point);
     let claim = Arc::new(claim);
     let id = claim.deployment().id.clone();
@@ -53,7 +53,6 @@ pub(super) async fn run(shared: Arc<Shared>, claim: Claim, cancel: CancellationT
         }
     }
     end(&claim).await;
-    id
 }
 
 async fn machine(work: Work) {

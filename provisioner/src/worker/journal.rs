@@ -115,7 +115,7 @@ impl Journal {
         }
     }
 
-    /// Writes how it ended, however long the store takes.
+    /// Writes how it ended, however long the store is away.
     pub(super) async fn end(&self, outcome: Result<(), Stop>) {
         let during = self.entry().progress.state;
         let (state, failure) = match outcome {
@@ -134,20 +134,29 @@ impl Journal {
             entry.progress =
                 DeploymentProgress { state, failure, finished_at, offered_key: None, ..entry.progress.clone() };
         }
-        while let Err(WriteError::Store(error)) = self.write().await {
-            warn!(machine = %self.name, error = &error as &dyn Error, "end not written; will try again");
-            sleep(PAUSE).await;
+        loop {
+            match self.write().await {
+                Err(WriteError::Store(error)) if error.is_transient() => {
+                    warn!(machine = %self.name, error = &error as &dyn Error, "end not written; will try again");
+                    sleep(PAUSE).await;
+                }
+                Err(WriteError::Store(error)) => {
+                    warn!(machine = %self.name, error = &error as &dyn Error, "end not written; the next claim looks again");
+                    return;
+                }
+                Ok(()) | Err(WriteError::Lost) => return,
+            }
         }
     }
 
     async fn write(&self) -> Result<(), WriteError> {
         let id = &self.claim.deployment().id;
-        let entry = self.entry().clone();
+        let Entry { progress, transcript } = self.entry().clone();
         let transaction = self
             .claim
             .transaction()
-            .put(&key::deployment_progress(id, &self.name), &entry.progress)
-            .put(&key::deployment_transcript(id, &self.name), &entry.transcript);
+            .put(&key::deployment_progress(id, &self.name), &progress.bounded())
+            .put(&key::deployment_transcript(id, &self.name), &transcript);
         self.claim.commit(transaction).await
     }
 

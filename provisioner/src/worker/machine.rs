@@ -18,6 +18,7 @@ use super::{
     claim::Claim,
     connections::{Connections, NoConnection},
     journal::{Journal, Stop},
+    shares::Share,
 };
 use crate::{
     FailPoint,
@@ -39,6 +40,10 @@ use crate::{
 /// Somebody must walk to a console and compare.
 const CONFIRMATION: Duration = Duration::from_secs(30 * 60);
 
+/// The longest honest attempt: a slow upload, an agent that starts and joins late, peers that answer late. A machine that
+/// always answers at the last moment would otherwise hold its place for hours.
+const ATTEMPT: Duration = Duration::from_secs(20 * 60);
+
 /// What is needed to work on a machine.
 pub(super) struct Work {
     pub shared: Arc<Shared>,
@@ -49,36 +54,53 @@ pub(super) struct Work {
     pub cancel: CancellationToken,
 }
 
+/// That this machine may be worked on now.
+struct Place {
+    _slot: OwnedSemaphorePermit,
+    _share: Share,
+}
+
 impl Work {
     pub(super) async fn run(&self, journal: &Journal) -> Result<(), Stop> {
         loop {
-            let slot = self.slot().await?;
+            let place = self.place().await?;
             self.take_back_token(journal).await?;
             journal.enter(DeploymentState::Connecting).await?;
-            match self.connections.connect(&self.name).await {
+            match self.unless_cancelled(self.connections.connect(&self.name)).await? {
                 Ok(remote) => {
                     self.pass(FailPoint::Connected);
                     journal.say(&format!("connected; its key is {}", remote.shown_key().fingerprint));
-                    let outcome = self.work_on(&remote, journal).await;
+                    let outcome = within(ATTEMPT, self.work_on(&remote, journal)).await;
+                    if matches!(outcome, Err(Stop::Failed(_))) {
+                        self.take_back_token(journal).await?;
+                    }
                     remote.close().await;
                     return outcome;
                 }
                 Err(NoConnection::Failed(failed)) => return Err(Stop::Failed(failed)),
                 Err(NoConnection::Lost) => return Err(Stop::Lost),
                 Err(NoConnection::Unconfirmed { whose, shown }) => {
-                    drop(slot);
+                    drop(place);
                     self.ask_for_word(journal, &whose, shown.fingerprint).await?;
                 }
             }
         }
     }
 
-    /// One of the deployment's places; who waits for a person holds none.
-    async fn slot(&self) -> Result<OwnedSemaphorePermit, Stop> {
+    /// One of the deployment's places, and one of the replica's; who waits for a person holds none.
+    async fn place(&self) -> Result<Place, Stop> {
+        let place = async {
+            let slot = self.slots.clone().acquire_owned().await.expect("it is never closed");
+            Place { _slot: slot, _share: self.shared.machines.take(&self.claim.deployment().network).await }
+        };
+        self.unless_cancelled(place).await
+    }
+
+    async fn unless_cancelled<T>(&self, work: impl Future<Output = T>) -> Result<T, Stop> {
         tokio::select! {
             biased;
             () = self.cancel.cancelled() => Err(Stop::Cancelled),
-            slot = self.slots.clone().acquire_owned() => Ok(slot.expect("it is never closed")),
+            done = work => Ok(done),
         }
     }
 
@@ -312,6 +334,14 @@ impl Work {
     }
 }
 
+/// What is cut off here is taken up by the next deployment, which looks first.
+async fn within(limit: Duration, work: impl Future<Output = Result<(), Stop>>) -> Result<(), Stop> {
+    timeout(limit, work).await.unwrap_or_else(|_| {
+        let detail = format!("it was not done within {} minutes; look why it is so slow", limit.as_secs() / 60);
+        Err(Failed::new(FailureReason::ConnectionLost, detail).into())
+    })
+}
+
 /// Looks; an agent that is installed and silent is started first, so that it can tell whose it is.
 async fn look(remote: &Remote, journal: &Journal) -> Result<Inspection, Stop> {
     let seen = inspect(remote).await?;
@@ -322,4 +352,18 @@ async fn look(remote: &Remote, journal: &Journal) -> Result<Inspection, Stop> {
     journal.say("an agent is installed and does not answer: starting it");
     WAKE.run(remote, seen.root(), &[seen.init.as_str()]).await?;
     Ok(inspect(remote).await?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn an_attempt_has_an_end() {
+        match within(Duration::ZERO, std::future::pending()).await {
+            Err(Stop::Failed(failed)) => assert_eq!(failed.reason, FailureReason::ConnectionLost),
+            other => panic!("{other:?}"),
+        }
+        assert!(matches!(within(ATTEMPT, async { Err(Stop::Cancelled) }).await, Err(Stop::Cancelled)));
+    }
 }

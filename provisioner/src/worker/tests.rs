@@ -10,8 +10,8 @@ use std::{
 use cladnet_model::{
     Deployment, DeploymentHost, DeploymentId, DeploymentProgress, MachineName,
     deployment::{
-        AddressRefused, DeploymentAction, DeploymentState, FailureReason, Fingerprint, LINE_CHARACTERS, PinnedHostKey,
-        SshTarget, Transcript, Via,
+        DeploymentAction, DeploymentState, FailureReason, Fingerprint, LINE_CHARACTERS, PinnedHostKey, SshTarget,
+        Transcript, Via,
     },
 };
 use cladnet_proto::cladnet::v1::{
@@ -19,6 +19,7 @@ use cladnet_proto::cladnet::v1::{
     system_service_server::{SystemService, SystemServiceServer},
 };
 use cladnet_store::{EmbeddedOptions, Store, key};
+use futures_util::future::{BoxFuture, ready};
 use jiff::Timestamp;
 use tempfile::TempDir;
 use tokio::{
@@ -35,9 +36,11 @@ use zeroize::Zeroizing;
 
 use super::claim::{Claim, WriteError};
 use crate::{
-    AddressRule, Config, ServiceAccess,
+    AddressError, AddressRule, Config, ServiceAccess,
     remote::testing::{Anywhere, Sshd, foreign_key},
 };
+
+mod limits;
 
 const SOON: Duration = Duration::from_secs(30);
 
@@ -116,6 +119,12 @@ impl Bench {
         };
         self.store.create(&key::deployment(&id), &deployment).await.unwrap();
         deployment
+    }
+
+    async fn claim(&self, deployment: &Deployment) -> Claim {
+        let lease = Arc::new(self.store.grant(SOON).await.unwrap());
+        let head = self.store.get(&key::deployment(&deployment.id)).await.unwrap().unwrap();
+        Claim::take(&self.store, &lease, head, "first").await.unwrap().unwrap()
     }
 
     async fn progress(&self, of: &Deployment, machine: &str) -> DeploymentProgress {
@@ -303,9 +312,9 @@ async fn a_replica_that_lost_its_claim_writes_nothing() {
 struct PanicsAt(Ipv4Addr);
 
 impl AddressRule for PanicsAt {
-    fn check(&self, address: IpAddr, _: Via) -> Result<(), AddressRefused> {
+    fn check(&self, address: IpAddr, _: Via) -> BoxFuture<'_, Result<(), AddressError>> {
         assert_ne!(address, self.0, "a mistake that this test makes");
-        Ok(())
+        Box::pin(ready(Ok(())))
     }
 }
 
