@@ -58,6 +58,10 @@ pub(crate) struct ProvisionerArgs {
     provisioner: ProvisionerOptions,
     #[command(flatten)]
     common: CommonArgs,
+    /// File with a key of its own for the private keys of machines, the same for services and provisioners, so that a
+    /// provisioner cannot open the authority's [default: as --secret-key-file].
+    #[arg(long, value_name = "FILE", env = "CLADNET_DEPLOYMENT_KEY_FILE")]
+    deployment_key_file: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]
@@ -71,6 +75,10 @@ pub(crate) struct ServiceArgs {
     /// File to write the authority's certificate to, for clients.
     #[arg(long, value_name = "FILE", env = "CLADNET_WRITE_CA")]
     write_ca: Option<PathBuf>,
+    /// File with a key of its own for the private keys of machines, the same for services and provisioners, so that a
+    /// provisioner cannot open the authority's [default: as --secret-key-file].
+    #[arg(long, value_name = "FILE", env = "CLADNET_DEPLOYMENT_KEY_FILE")]
+    deployment_key_file: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]

@@ -5,6 +5,8 @@ use std::{
     path::PathBuf,
 };
 
+use cladnet_store::SealingKey;
+
 /// TCP for gRPC, REST and the documentation; UDP for STUN.
 pub const DEFAULT_PORT: u16 = 8053;
 
@@ -23,6 +25,8 @@ pub struct Config {
     pub certificate: Option<CertificateFiles>,
     /// Where the first API key is written, beside being told, if this start makes the installation. Must not exist then.
     pub admin_key_file: Option<PathBuf>,
+    /// Seals the private keys of machines, if the store's own key shall not: what opens them then opens nothing else.
+    pub deployment_key: Option<SealingKey>,
 }
 
 /// A certificate chain and its key, PEM.
@@ -42,6 +46,7 @@ impl Default for Config {
             tls_names: Vec::new(),
             certificate: None,
             admin_key_file: None,
+            deployment_key: None,
         }
     }
 }

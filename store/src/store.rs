@@ -35,6 +35,11 @@ impl Store {
         Ok(Self { engine: Arc::new(Engine::Etcd(Box::new(Etcd::connect(options).await?))), sealing_key })
     }
 
+    /// The same store, but secrets are sealed and opened with another key.
+    pub fn sealing_with(&self, key: SealingKey) -> Self {
+        Self { engine: self.engine.clone(), sealing_key: Some(Arc::new(key)) }
+    }
+
     /// Reads one record; never a stale one.
     pub async fn get<T: Record>(&self, key: &Key<T>) -> Result<Option<Versioned<T>>, StoreError> {
         let Some(entry) = self.engine.get(key.path()).await? else { return Ok(None) };

@@ -125,6 +125,7 @@ pub(super) struct SettingsFile {
     pub(super) data_dir: Option<PathBuf>,
     pub(super) log: Option<String>,
     pub(super) secret_key_file: Option<PathBuf>,
+    pub(super) deployment_key_file: Option<PathBuf>,
     pub(super) write_ca: Option<PathBuf>,
     pub(super) listen: Option<SocketAddr>,
     pub(super) stun_listen: Option<StunListen>,

@@ -51,7 +51,7 @@ impl Plan {
         };
         let sealing_key_file = args.common.secret_key_file.clone().or_else(|| file.secret_key_file.clone());
         if let Some(path) = &sealing_key_file {
-            sealing_key(path)?;
+            sealing_key(SECRET_KEY, path)?;
         }
         let options = file.under_service(&args.service);
         Ok(Self {
@@ -70,9 +70,11 @@ impl Plan {
                 "--secret-key-file FILE is missing: it opens the authority's key in etcd; make one with: openssl rand -base64 32",
             ));
         };
+        let deployment_key_file = args.deployment_key_file.as_ref().or(file.deployment_key_file.as_ref());
+        let deployment_key = deployment_key_file.map(|path| sealing_key(DEPLOYMENT_KEY, path)).transpose()?;
         Ok(Self {
-            store: StorePlan::Etcd(etcd(file.under_etcd(&args.etcd), Some(sealing_key(&key_file)?))?),
-            service: Some(service(file.under_service(&args.service))?),
+            store: StorePlan::Etcd(etcd(file.under_etcd(&args.etcd), Some(sealing_key(SECRET_KEY, &key_file)?))?),
+            service: Some(Config { deployment_key, ..service(file.under_service(&args.service))? }),
             controller: false,
             provisioner: None,
             ca_file: args.write_ca.clone().or(file.write_ca),
@@ -85,16 +87,22 @@ impl Plan {
         client: &ClientArgs,
         file: SettingsFile,
     ) -> Result<Self, Failure> {
-        let Some(key_file) = args.common.secret_key_file.clone().or_else(|| file.secret_key_file.clone()) else {
-            return Err(Failure::configuration(
-                "--secret-key-file FILE is missing: it opens the machines' private keys in etcd; give the services' own",
-            ));
+        let deployment_key_file = args.deployment_key_file.clone().or_else(|| file.deployment_key_file.clone());
+        let secret_key_file = args.common.secret_key_file.clone().or_else(|| file.secret_key_file.clone());
+        let key = match (deployment_key_file, secret_key_file) {
+            (Some(path), _) => sealing_key(DEPLOYMENT_KEY, &path)?,
+            (None, Some(path)) => sealing_key(SECRET_KEY, &path)?,
+            (None, None) => {
+                return Err(Failure::configuration(
+                    "--deployment-key-file FILE is missing: it opens the machines' private keys in etcd; give the services' own, or their --secret-key-file if they have none",
+                ));
+            }
         };
         let options = file.under_etcd(&args.etcd);
         let services = file.under_service(&ServiceOptions::default());
         let provisioner = provision::alone(file.under_provisioner(&args.provisioner)?, client, &options, &services)?;
         Ok(Self {
-            store: StorePlan::Etcd(etcd(options, Some(sealing_key(&key_file)?))?),
+            store: StorePlan::Etcd(etcd(options, Some(key))?),
             service: None,
             controller: false,
             provisioner: Some(provisioner),
@@ -105,7 +113,7 @@ impl Plan {
 
     pub(super) fn controller(args: &ControllerArgs, file: SettingsFile) -> Result<Self, Failure> {
         let key_file = args.common.secret_key_file.clone().or_else(|| file.secret_key_file.clone());
-        let key = key_file.as_deref().map(sealing_key).transpose()?;
+        let key = key_file.map(|path| sealing_key(SECRET_KEY, &path)).transpose()?;
         Ok(Self {
             store: StorePlan::Etcd(etcd(file.under_etcd(&args.etcd), key)?),
             service: None,
@@ -137,6 +145,7 @@ fn service(options: ServiceOptions) -> Result<Config, Failure> {
         tls_names: options.tls_name,
         certificate: certificate(options.tls_cert, options.tls_key)?,
         admin_key_file: options.admin_key_file,
+        deployment_key: None,
     })
 }
 
@@ -169,10 +178,13 @@ pub(super) fn certificate(chain: Option<PathBuf>, key: Option<PathBuf>) -> Resul
     Ok(Some(CertificateFiles { chain, key }))
 }
 
-fn sealing_key(path: &Path) -> Result<SealingKey, Failure> {
+const SECRET_KEY: &str = "--secret-key-file";
+const DEPLOYMENT_KEY: &str = "--deployment-key-file";
+
+fn sealing_key(flag: &str, path: &Path) -> Result<SealingKey, Failure> {
     SealingKey::load(path).map_err(|error| {
         Failure::configuration(format!(
-            "--secret-key-file: {}; make one with: openssl rand -base64 32",
+            "{flag}: {}; make one with: openssl rand -base64 32",
             crate::failure::chain(&error)
         ))
     })

@@ -145,9 +145,13 @@ impl Service {
         settings: &DeploymentSettings,
         request: &CreateDeploymentRequest,
     ) -> Result<(), StoreError> {
+        let store = match &self.config.deployment_key {
+            Some(key) => self.store.sealing_with(key.clone()),
+            None => self.store.clone(),
+        };
         let machines: Vec<_> = settings.hosts.iter().zip(&request.hosts).collect();
         for batch in machines.chunks(BATCH) {
-            let write = batch.iter().fold(self.store.transaction(), |write, (host, sent)| {
+            let write = batch.iter().fold(store.transaction(), |write, (host, sent)| {
                 write
                     .put(&key::deployment_host(id, &host.name), *host)
                     .put_sealed(&key::deployment_credential(id, &host.name), sent.private_key.trim().as_bytes())
