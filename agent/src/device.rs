@@ -95,6 +95,9 @@ struct Running {
 impl Device {
     /// Binds the socket and starts the threads. To be called inside a tokio runtime; port 0 takes any free one.
     pub fn open(port: u16, implementation: Implementation, policy: OffloadPolicy) -> Result<Self, DeviceError> {
+        if !cladnet_tunnel::ENCRYPTS {
+            warn!("this build encrypts nothing: it is for measuring only");
+        }
         let netlink = Netlink::connect()?;
         let shared = Arc::new(Shared::new(UdpSocket::bind(port, policy)?, implementation, policy));
         let commands = threads::start(&shared).map_err(DeviceError::Thread)?;
