@@ -26,7 +26,7 @@ pub enum Discard {
     Replay,
     #[error("counter is beyond the last one a key may be used for")]
     CounterExhausted,
-    #[error("session has ended")]
+    #[error("session has ended, or too much waits for one")]
     NoSession,
     #[error("inner packet is no IP packet")]
     NotIp,

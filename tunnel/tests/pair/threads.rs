@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use crate::sim::{between, carry, friends};
+use crate::sim::{between, carry, friends, strangers};
 
 #[test]
 fn no_packet_is_lost_or_doubled_while_the_session_is_renewed() {
@@ -33,4 +33,24 @@ fn no_packet_is_lost_or_doubled_while_the_session_is_renewed() {
         a.now += Duration::from_secs(1);
     }
     assert_eq!(delivered.into_inner(), 4 * 3 * 20 * 8);
+}
+
+#[test]
+fn no_packet_is_forgotten_while_the_first_session_opens() {
+    for _ in 0..20 {
+        let (a, b) = strangers();
+        let delivered = AtomicUsize::new(0);
+        thread::scope(|scope| {
+            for thread in 0..3u8 {
+                let (a, b, delivered) = (&a, &b, &delivered);
+                scope.spawn(move || {
+                    for number in 0..8u8 {
+                        let packets = carry(a, b, a.seal(&between(1, 2, &[thread, number])).unwrap());
+                        delivered.fetch_add(packets.len(), Ordering::Relaxed);
+                    }
+                });
+            }
+        });
+        assert_eq!(delivered.into_inner(), 3 * 8);
+    }
 }

@@ -118,6 +118,15 @@ impl OwnPeer {
         self.with_current(now, |_| ()).is_some()
     }
 
+    /// Seals a train under the current session; false if there is none.
+    fn seal_now(&self, now: Instant, train: &mut Train<'_>) -> bool {
+        let sealed = self.with_current(now, |keypair| keypair.seal_train(train).is_ok()).unwrap_or(false);
+        if sealed {
+            self.timers.sent_data(now);
+        }
+        sealed
+    }
+
     /// Seals one padded packet under the current session.
     fn seal_one(&self, now: Instant, packet: &[u8], datagram: &mut [u8]) -> Option<usize> {
         let mut train = Train::padded_already(datagram);
@@ -189,11 +198,14 @@ impl OwnPeer {
 
 impl PeerEngine for OwnPeer {
     fn seal_train(&self, now: Instant, train: &mut Train<'_>) -> Result<Sealed, Discard> {
-        if let Some(Ok(())) = self.with_current(now, |keypair| keypair.seal_train(train)) {
-            self.timers.sent_data(now);
+        if self.seal_now(now, train) {
             return Ok(Sealed::Ready);
         }
         let mut state = self.lock();
+        // A session may have come meanwhile, and nobody would look into the queue again.
+        if self.seal_now(now, train) {
+            return Ok(Sealed::Ready);
+        }
         self.is_waiting.store(true, Ordering::Relaxed);
         train.padded_packets().try_for_each(|packet| state.enqueue(packet))?;
         Ok(Sealed::Waiting)
@@ -380,12 +392,13 @@ impl State {
     }
 
     fn dequeue(&mut self) -> Option<Box<[u8]>> {
-        let packet = self.queue.pop_front();
-        if packet.is_none() {
+        let packet = self.queue.pop_front()?;
+        self.queued_bytes -= packet.len();
+        if self.queue.is_empty() {
+            // Not even its room is kept: most peers wait once.
             self.queue = VecDeque::new();
         }
-        self.queued_bytes -= packet.as_ref().map_or(0, |packet| packet.len());
-        packet
+        Some(packet)
     }
 }
 
