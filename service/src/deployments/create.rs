@@ -30,7 +30,7 @@ impl Service {
     ) -> Result<DeploymentId, CallError> {
         let record = self.network(network).await?;
         let settings = self.checked(&record.value, request).await?;
-        self.check_not_busy(network, &settings.hosts).await?;
+        self.check_not_busy(&settings.hosts).await?;
         let now = self.clock.now();
         let head = Deployment {
             id: DeploymentId::at(now, rand::random()),
@@ -102,9 +102,9 @@ impl Service {
         Ok(holders)
     }
 
-    /// Whether another deployment of the network is at one of these machines. One that was cancelled and that nobody works
-    /// on will not be any more.
-    async fn check_not_busy(&self, network: &NetworkId, hosts: &[DeploymentHost]) -> Result<(), CallError> {
+    /// Whether another deployment, of whatever network, is at one of these machines. One that was cancelled and that nobody
+    /// works on will not be any more.
+    async fn check_not_busy(&self, hosts: &[DeploymentHost]) -> Result<(), CallError> {
         let bastion = |host: &DeploymentHost| hosts.iter().find(|other| Some(&other.name) == host.bastion.as_ref());
         let wanted: BTreeSet<String> = hosts.iter().map(|host| host.place(bastion(host))).collect();
         let heads = self.store.list(&key::deployments()).await?;
@@ -114,7 +114,7 @@ impl Service {
         }
         for head in heads.items {
             let head = head.value;
-            if head.network != *network || head.finished_at.is_some() {
+            if head.finished_at.is_some() {
                 continue;
             }
             let other = self.deployment(&head.id).await?;
@@ -172,7 +172,7 @@ impl Service {
         for _ in 0..TRIES {
             let turn = self.store.get(&turn_key).await?;
             self.network(&head.network).await?;
-            self.check_not_busy(&head.network, hosts).await?;
+            self.check_not_busy(hosts).await?;
             let next = DeploymentTurn { turns: turn.as_ref().map_or(0, |turn| turn.value.turns) + 1 };
             let transaction = match turn {
                 Some(turn) => self.store.transaction().unchanged(&turn_key, turn.modified),

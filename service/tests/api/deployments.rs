@@ -179,6 +179,23 @@ async fn a_machine_that_another_deployment_works_on_is_refused_until_that_one_is
 }
 
 #[tokio::test]
+async fn a_machine_that_a_deployment_of_another_network_works_on_is_refused() {
+    let harness = with_network().await;
+    let body = json!({"networkId": "test", "ipv4AddressSpace": "10.10.0.0/24"});
+    assert_eq!(harness.post("/api/v1/networks", body).await.status, StatusCode::OK);
+    let (first, _) = deployed(&harness, json!([machine("a", "192.0.2.1")])).await;
+    let elsewhere = async || {
+        let body = json!({"hosts": [machine("b", "192.0.2.1")], "action": "uninstall"});
+        harness.post("/api/v1/networks/test/deployments", body).await
+    };
+    let refused = elsewhere().await;
+    assert_eq!(refused.status, StatusCode::CONFLICT, "{refused:?}");
+    assert!(detail(&refused).contains(first.as_str()), "{refused:?}");
+    reach(&harness.store, &first, "a", DeploymentState::Done).await;
+    assert_eq!(elsewhere().await.status, StatusCode::OK);
+}
+
+#[tokio::test]
 async fn an_address_that_somebody_has_is_refused_unless_it_is_the_machine_itself() {
     let harness = with_network().await;
     let host = enrolled(&harness.store, "prod", "vm-1").await;
