@@ -101,7 +101,8 @@ pub struct Allocation {
 pub struct PublicKeyOwner {
     pub network: NetworkId,
     pub host: HostId,
-    /// The token it joined with, by which a repeated request is known; none for a plain peer.
+    /// The token that its host showed last, mostly the one it joined with: by it a repeated request is known, and which host
+    /// a machine is that was given the token. None for a plain peer.
     #[serde(default)]
     pub token: Option<TokenId>,
 }

@@ -257,9 +257,11 @@ fn a_machine_of_a_deployment_and_its_host_key() {
         algorithm: "ssh-ed25519".into(),
         pinned_at: at(0),
         pinned_by: "key-1".into(),
+        host: Some("host-1".parse().unwrap()),
     };
     let stored = json!({
         "fingerprint": fingerprint, "algorithm": "ssh-ed25519", "pinned_at": "1970-01-01T00:00:00Z", "pinned_by": "key-1",
+        "host": "host-1",
     });
     assert_stored(pinned, stored);
 }

@@ -3,7 +3,8 @@
 use std::{collections::BTreeMap, net::Ipv4Addr};
 
 use cladnet_model::{
-    CloudLocation, Hold, Host, HostId, Labels, Membership, MembershipStatus, NetworkId, Peer, PeerState, space,
+    CloudLocation, Hold, Host, HostId, Labels, Membership, MembershipStatus, NetworkId, Peer, PeerState, TokenId,
+    space, validate::Checks,
 };
 use cladnet_proto::{
     cladnet::v1,
@@ -28,6 +29,8 @@ pub(crate) struct PeerRow {
     /// The host's, from all sources.
     pub(crate) location: CloudLocation,
     pub(crate) online: bool,
+    /// As [`cladnet_model::PublicKeyOwner::token`]; not looked up for lists.
+    pub(crate) shown_token: Option<TokenId>,
 }
 
 impl PeerRow {
@@ -40,6 +43,7 @@ impl PeerRow {
             status: self.status.as_ref(),
             location: &self.location,
             online: self.online,
+            shown_token: self.shown_token.as_ref(),
         })
     }
 
@@ -145,9 +149,30 @@ pub(crate) fn find<'a>(
 /// Changes that [`Service::update_peer`] makes; what is absent stays.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct PeerUpdate {
-    pub(crate) labels: Option<Labels>,
+    pub(crate) labels: Option<LabelUpdate>,
     /// The address to ask for; `Some(None)` asks for no certain one any more.
     pub(crate) static_address: Option<Option<Ipv4Addr>>,
+}
+
+/// What becomes of a peer's labels.
+#[derive(Debug, Clone)]
+pub(crate) enum LabelUpdate {
+    Replace(Labels),
+    /// Others stay.
+    Add(Labels),
+}
+
+impl LabelUpdate {
+    fn of(&self, before: &Labels) -> Result<Labels, CallError> {
+        let labels = match self {
+            Self::Replace(labels) => labels.clone(),
+            Self::Add(more) => before.iter().chain(more).map(|(name, value)| (name.clone(), value.clone())).collect(),
+        };
+        let mut checks = Checks::default();
+        checks.labels("labels", &labels);
+        checks.finish()?;
+        Ok(labels)
+    }
 }
 
 impl Service {
@@ -179,6 +204,7 @@ impl Service {
                 online: online.contains(&id),
                 host,
                 membership,
+                shown_token: None,
             })
         };
         let readable = memberships.into_iter().filter(|(host, _)| !damaged.contains_key(host));
@@ -189,6 +215,7 @@ impl Service {
     pub(crate) async fn peer(&self, network: &NetworkId, host: &HostId) -> Result<PeerRow, CallError> {
         let membership = self.membership(network, host).await?.value;
         let host_record = self.host(host).await?.value;
+        let owner = self.store.get(&key::public_key(&membership.public_key)).await?;
         Ok(PeerRow {
             peer: self.store.get(&key::peer(network, host)).await?.map(|peer| peer.value),
             status: self.store.get(&key::status(network, host)).await?.map(|status| status.value),
@@ -196,6 +223,7 @@ impl Service {
             online: self.store.get(&key::presence(host)).await?.is_some(),
             host: host_record,
             membership,
+            shown_token: owner.and_then(|owner| owner.value.token),
         })
     }
 
@@ -227,7 +255,7 @@ impl Service {
             let mut changed = current.value.clone();
             let mut transaction = self.store.transaction();
             if let Some(labels) = &update.labels {
-                changed.labels.clone_from(labels);
+                changed.labels = labels.of(&current.value.labels)?;
             }
             if let Some(address) = update.static_address {
                 if let Some(address) = address.filter(|address| changed.static_address != Some(*address)) {

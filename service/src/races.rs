@@ -342,6 +342,7 @@ async fn whoever_forgets_a_host_key_late_leaves_the_one_that_was_pinned_since() 
         algorithm: "ssh-ed25519".to_owned(),
         pinned_at: Timestamp::UNIX_EPOCH,
         pinned_by: "test".to_owned(),
+        host: None,
     };
     house.service.store.create(&record, &pinned).await.expect("writes");
     house.anew_meanwhile(&record).await;

@@ -216,7 +216,14 @@ async fn update(api: &Api, out: Output, args: UpdateArgs) -> Result<(), Failure>
     labels.extend(label);
     labels.retain(|key, _| !remove_label.contains(key));
     let clear_labels = labels.is_empty();
-    let ask = UpdatePeerRequest { network_id: network, host_id, labels, clear_labels, ipv4_address: address };
+    let ask = UpdatePeerRequest {
+        network_id: network,
+        host_id,
+        labels,
+        clear_labels,
+        ipv4_address: address,
+        ..Default::default()
+    };
     out.show(api.peers().update_peer(request(ask)).await?.get_ref(), sheet)
 }
 

@@ -7,6 +7,8 @@ use jiff::Timestamp;
 use ring::digest::{SHA256, digest};
 use serde::{Deserialize, Serialize};
 
+use crate::HostId;
+
 /// SHA-256 of a public host key, as OpenSSH prints it: `SHA256:` and 43 characters of base64.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
@@ -112,6 +114,10 @@ pub struct PinnedHostKey {
     pub pinned_at: Timestamp,
     /// Who vouched for it: the API key that made the deployment or confirmed the key.
     pub pinned_by: String,
+    /// The host that the machine is: the one that showed a token which only this machine was given. What a machine says of
+    /// itself is never kept here.
+    #[serde(default)]
+    pub host: Option<HostId>,
 }
 
 #[cfg(test)]

@@ -81,8 +81,10 @@ pub enum FailureReason {
     /// No `/dev/net/tun`.
     NoTun,
     DiskFull,
-    /// The agent there belongs to another control plane.
+    /// The agent there belongs to another control plane, or does not tell to which.
     ForeignAgent,
+    /// The agent there names a host that this machine is not known to be.
+    HostUnproven,
     /// The agent there is newer than the one at hand.
     NewerAgent,
     /// There is no agent to upgrade.
@@ -111,6 +113,7 @@ words!(FailureReason {
     NoTun = "no-tun",
     DiskFull = "disk-full",
     ForeignAgent = "foreign-agent",
+    HostUnproven = "host-unproven",
     NewerAgent = "newer-agent",
     NotInstalled = "not-installed",
     ConnectionLost = "connection-lost",
@@ -141,7 +144,7 @@ pub struct DeploymentProgress {
     /// The key that the machine showed, while it waits for a person's word.
     #[serde(default)]
     pub offered_key: Option<Fingerprint>,
-    /// The host that the machine became.
+    /// The host that the machine is, proved by a token.
     #[serde(default)]
     pub host: Option<HostId>,
     /// The token that was made for it and not seen used yet; revoked if it never is.

@@ -2,7 +2,7 @@
 
 use cladnet_model::{
     ApiKey, CloudLocation, Endpoint, Event, Host, Membership, MembershipStatus, Network, NetworkId, Peer, PeerState,
-    Token,
+    Token, TokenId,
 };
 use jiff::Timestamp;
 
@@ -68,11 +68,13 @@ pub struct PeerRecords<'a> {
     /// The host's, from all sources.
     pub location: &'a CloudLocation,
     pub online: bool,
+    /// As in [`v1::Peer`]; none in lists.
+    pub shown_token: Option<&'a TokenId>,
 }
 
 /// A peer. What the controller could not give counts as failed, whatever the agent says.
 pub fn peer(records: PeerRecords<'_>) -> v1::Peer {
-    let PeerRecords { membership, host, peer, status, location, online } = records;
+    let PeerRecords { membership, host, peer, status, location, online, shown_token } = records;
     let (state, reason) = match (peer, status) {
         (Some(peer), _) if !peer.problem.is_empty() => (PeerState::Failed, peer.problem.clone()),
         (_, Some(status)) => (status.state, status.reason.clone()),
@@ -95,6 +97,7 @@ pub fn peer(records: PeerRecords<'_>) -> v1::Peer {
         plain: membership.plain,
         joined_at: Some(timestamp(membership.joined_at)),
         agent_version: host.facts.agent_version.clone(),
+        shown_token_id: shown_token.map(ToString::to_string).unwrap_or_default(),
     }
 }
 

@@ -184,6 +184,7 @@ impl Connections {
             algorithm: shown.algorithm.clone(),
             pinned_at: Timestamp::now(),
             pinned_by: voucher.unwrap_or(&self.claim.deployment().created_by).to_string(),
+            host: None,
         };
         match self.claim.commit(self.claim.transaction().absent(&key).put(&key, &record)).await {
             Ok(()) => Ok(()),

@@ -241,6 +241,7 @@ async fn a_pinned_key_that_changed_ends_the_machine() {
         algorithm: "ssh-ed25519".into(),
         pinned_at: Timestamp::now(),
         pinned_by: "key-a".into(),
+        host: None,
     };
     bench.store.create(&key::host_key(&sshd.target().place()), &record).await.unwrap();
     let (shown, pin) = (sshd.host_key("ed25519"), sshd.host_key("ed25519").to_string().parse().unwrap());

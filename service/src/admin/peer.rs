@@ -22,7 +22,7 @@ use crate::{
     auth::Caller,
     error::CallError,
     page::{Order, Page},
-    peers::{PeerRow, PeerUpdate, Peers, find},
+    peers::{LabelUpdate, PeerRow, PeerUpdate, Peers, find},
     plain::{PlainPeer, remotes},
 };
 
@@ -55,9 +55,10 @@ impl PeerService for Admin {
             (true, labels) if !labels.is_empty() => {
                 return Err(CallError::invalid("clear_labels", "is set beside labels; send one of them").into());
             }
-            (true, _) => Some(cladnet_model::Labels::new()),
+            (true, none) => Some(LabelUpdate::Replace(none)),
             (false, labels) if labels.is_empty() => None,
-            (false, labels) => Some(checked_labels(labels)?),
+            (false, labels) if request.add_labels => Some(LabelUpdate::Add(labels)),
+            (false, labels) => Some(LabelUpdate::Replace(labels)),
         };
         let address = |text: &str| optional::<Ipv4Addr>("ipv4_address", text);
         let static_address = request.ipv4_address.as_deref().map(address).transpose()?;

@@ -120,7 +120,13 @@ impl Shared {
             }
             usable(&token.value, self.parts.clock.now())?;
             self.must_exist(network).await?;
-            self.must_have_room(&caller, network).await?;
+            if self.is_member(&caller, network).await? {
+                match self.keep_shown(&caller.host.id, &token).await {
+                    Ok(()) => return Err(already_member(network)),
+                    Err(StoreError::Conflict { .. } | StoreError::OutcomeUnknown { .. }) => continue,
+                    Err(error) => return Err(error.into()),
+                }
+            }
             match self.create_membership(&caller, public_key, &token).await {
                 Ok(_) => {
                     info!(host = %caller.host.id, %network, token = %token.value.id, "host joined a further network");
@@ -201,23 +207,32 @@ impl Shared {
         Ok(Some(if recent && same_machine { Owner::Repeated(owner) } else { Owner::Other }))
     }
 
-    /// Refuses one membership too many. The view is as new as the host's record, which every join rewrites.
-    async fn must_have_room(&self, caller: &Caller, network: &NetworkId) -> Result<(), CallError> {
+    /// Whether the caller is a member already; refuses one membership too many. The view is as new as the host's record,
+    /// which every join rewrites.
+    async fn is_member(&self, caller: &Caller, network: &NetworkId) -> Result<bool, CallError> {
         self.reached(caller.revision.get()).await?;
         let view = self.view();
         let host = &caller.host.id;
         if view.networks_of(host).any(|(id, _)| id == network) {
-            return Err(CallError::exists(
-                "token",
-                format!("is not needed: this host is a member of network {network} already"),
-            ));
+            return Ok(true);
         }
         match view.networks_of(host).count() {
             count if count >= MAX_MEMBERSHIPS => Err(CallError::Precondition(format!(
                 "this host is in {count} networks and no host can be in more; leave one first"
             ))),
-            _ => Ok(()),
+            _ => Ok(false),
         }
+    }
+
+    /// Keeps that a member showed a token which it does not need and which stays as it is. Only the host itself can show it
+    /// on this connection: whoever gave it to one machine only knows now which host that machine is.
+    async fn keep_shown(&self, host: &HostId, token: &Versioned<Token>) -> Result<(), StoreError> {
+        let store = &self.parts.store;
+        let Some(member) = store.get(&key::membership(&token.value.network, host)).await? else { return Ok(()) };
+        let Some(owner) = store.get(&key::public_key(&member.value.public_key)).await? else { return Ok(()) };
+        let shown = PublicKeyOwner { token: Some(token.value.id.clone()), ..owner.value };
+        let keep = store.transaction().unchanged(&token.key, token.modified).unchanged(&owner.key, owner.modified);
+        keep.put(&owner.key, &shown).commit().await.map(drop)
     }
 
     /// The caller's record as it is now, after somebody changed it.
@@ -338,6 +353,10 @@ fn bad_request(error: cladnet_pki::Error) -> CallError {
 
 fn key_in_use() -> CallError {
     CallError::exists("public_key", "already belongs to a membership; make a new key pair")
+}
+
+fn already_member(network: &NetworkId) -> CallError {
+    CallError::exists("token", format!("is not needed: this host is a member of network {network} already"))
 }
 
 fn crowded() -> CallError {

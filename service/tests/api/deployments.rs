@@ -384,6 +384,7 @@ async fn host_keys_are_listed_and_forgotten_in_any_spelling() {
         algorithm: "ssh-ed25519".to_owned(),
         pinned_at: Timestamp::UNIX_EPOCH,
         pinned_by: "key-1".to_owned(),
+        host: None,
     };
     for place in ["192.0.2.1:22", "[2001:db8::1]:22", "vm.example.org:2222"] {
         harness.store.put(&key::host_key(place), &pinned).await.expect("writes");

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use cladnet_model::{DesiredState, Membership, NetworkId, PeerState, PublicKey};
+use cladnet_model::{DesiredState, Membership, NetworkId, PeerState, PublicKey, PublicKeyOwner, validate::MAX_LABELS};
 use cladnet_store::key;
 use http::{Method, StatusCode};
 use serde_json::{Value, json};
@@ -67,6 +67,35 @@ async fn labels_and_the_wanted_address_of_a_peer_change() {
         assert_eq!((refused.status.as_u16(), &refused.body["field"]), (422, &json!(field)), "{body}: {refused:?}");
         assert!(refused.body["detail"].as_str().expect("a detail").contains(right), "{body}: {refused:?}");
     }
+}
+
+#[tokio::test]
+async fn labels_are_added_to_what_others_have_set_meanwhile() {
+    let harness = with_network("prod", "10.0.0.0/24").await;
+    let host = enrolled(&harness.store, "prod", "vm-1").await;
+    let path = format!("/api/v1/networks/prod/peers/{host}");
+    let change = async |body: Value| harness.rest(Method::PATCH, &path, Some(body)).await;
+    let added = change(json!({"labels": {"zone": "a"}, "addLabels": true})).await;
+    assert_eq!(added.body["labels"], json!({"tier": "web", "zone": "a"}), "{added:?}");
+    let added = change(json!({"labels": {"tier": "db"}, "addLabels": true})).await;
+    assert_eq!(added.body["labels"], json!({"tier": "db", "zone": "a"}), "{added:?}");
+    let many: serde_json::Map<_, _> = (0..MAX_LABELS).map(|n| (format!("n{n}"), json!("x"))).collect();
+    let refused = change(json!({"labels": many, "addLabels": true})).await;
+    assert_eq!((refused.status.as_u16(), &refused.body["field"]), (422, &json!("labels")), "{refused:?}");
+}
+
+#[tokio::test]
+async fn a_peer_tells_which_token_its_host_showed() {
+    let harness = with_network("prod", "10.0.0.0/24").await;
+    let host = enrolled(&harness.store, "prod", "vm-1").await;
+    let path = format!("/api/v1/networks/prod/peers/{host}");
+    let peer = harness.get(&path).await.body;
+    assert_eq!(peer["shownTokenId"], "", "{peer}");
+    let key = key::public_key(&peer["publicKey"].as_str().expect("a key").parse().expect("a key"));
+    let owner = harness.store.get(&key).await.expect("reads").expect("is there").value;
+    let shown = PublicKeyOwner { token: Some("token-a".parse().expect("an id")), ..owner };
+    harness.store.put(&key, &shown).await.expect("writes");
+    assert_eq!(harness.get(&path).await.body["shownTokenId"], "token-a");
 }
 
 #[tokio::test]

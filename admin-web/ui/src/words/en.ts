@@ -367,6 +367,7 @@ export const en = {
       'no-tun': 'No /dev/net/tun',
       'disk-full': 'Disk full',
       'foreign-agent': 'The agent belongs to another control plane',
+      'host-unproven': 'The agent names a host that this machine is not known to be',
       'newer-agent': 'The agent there is newer',
       'connection-lost': 'Connection lost',
       'upload-corrupt': 'The upload arrived damaged',

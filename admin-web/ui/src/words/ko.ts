@@ -362,6 +362,7 @@ export const ko: Words = {
       'no-tun': '/dev/net/tun 없음',
       'disk-full': '디스크가 가득 참',
       'foreign-agent': '다른 제어 평면의 에이전트',
+      'host-unproven': '에이전트가 말하는 호스트임이 확인되지 않음',
       'newer-agent': '더 새로운 에이전트가 있음',
       'connection-lost': '연결 끊김',
       'upload-corrupt': '업로드가 손상됨',

@@ -173,6 +173,22 @@ async fn what_is_wrong_with_a_request_is_named() {
 }
 
 #[tokio::test]
+async fn a_member_is_known_by_a_token_that_it_shows_and_does_not_use_up() {
+    let house = House::with_network("n").await;
+    let replica = house.replica().await;
+    let agent = Machine::new().agent(&replica, &house.token("n", 1, replica.ca).await).await;
+    let token = house.token("n", 1, replica.ca).await;
+    for _ in 0..2 {
+        let request = JoinRequest { token: token.to_string(), public_key: rand::random::<[u8; 32]>().to_vec() };
+        let refused = agent.client(&replica).await.join(request).await.unwrap_err();
+        assert_eq!(refused.code(), Code::AlreadyExists, "{refused:?}");
+        let owner = house.store.get(&key::public_key(&PublicKey(agent.machine.public_key))).await.unwrap().unwrap();
+        assert_eq!((owner.value.host, owner.value.token.as_ref()), (agent.host.clone(), Some(token.id())));
+        assert_eq!(house.uses_left(token.id()).await, 1);
+    }
+}
+
+#[tokio::test]
 async fn a_host_joins_further_networks_up_to_the_limit_and_each_once() {
     let house = House::new().await;
     for i in 0..=MAX_MEMBERSHIPS {
