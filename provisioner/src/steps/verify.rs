@@ -14,7 +14,7 @@ const UP: Duration = Duration::from_secs(30);
 /// Machines of one deployment come up together; their peers hear of each other soon after.
 const REPLY: Duration = Duration::from_secs(30);
 const PAUSE: Duration = Duration::from_millis(500);
-/// Peers that are pinged in turn until one answers.
+/// Peers that are pinged in turn until one answers, before the service is asked again who is there.
 const CANDIDATES: usize = 5;
 
 /// What the machine shall be.
@@ -81,10 +81,11 @@ impl Machine<'_> {
     async fn gets_replies(&self, expected: &Expected<'_>) -> Result<String, Failed> {
         let network = expected.network.as_str();
         let end = Instant::now() + REPLY;
+        let mut round = 0;
         loop {
             let peers = expected.service.peers(expected.network).await?;
-            let others = peers.iter().filter(|peer| is_answering(peer, expected.host)).take(CANDIDATES);
-            let others: Vec<&Peer> = others.collect();
+            let others = candidates(&peers, expected.host, round);
+            round += 1;
             if others.is_empty() {
                 return Ok("no other peer is online, so none was pinged".to_owned());
             }
@@ -104,6 +105,15 @@ impl Machine<'_> {
 /// The agent's word for a network that works.
 const TUNNELING: &str = "tunneling";
 
+/// Who is pinged in a round: others than in the round before, beginning behind the machine's own id, so that not every machine
+/// of a network depends on the same few. `peers` are in the order of their ids.
+fn candidates<'a>(peers: &'a [Peer], own: &HostId, round: usize) -> Vec<&'a Peer> {
+    let answering: Vec<&Peer> = peers.iter().filter(|peer| is_answering(peer, own)).collect();
+    let behind = answering.partition_point(|peer| peer.host_id.as_str() < own.as_str());
+    let from_there = answering.iter().cycle().skip(behind + round * CANDIDATES);
+    from_there.take(CANDIDATES.min(answering.len())).copied().collect()
+}
+
 fn is_answering(peer: &Peer, own: &HostId) -> bool {
     peer.host_id != own.as_str()
         && peer.online
@@ -119,4 +129,43 @@ async fn pause(end: Instant, why: String) -> Result<(), Failed> {
     }
     sleep(PAUSE).await;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn peers() -> Vec<Peer> {
+        let peer = |n| Peer {
+            host_id: format!("host-{n:02}"),
+            online: true,
+            state: TUNNELING.into(),
+            ipv4_address: format!("10.0.0.{n}"),
+            ..Peer::default()
+        };
+        (1..=12).map(peer).collect()
+    }
+
+    fn asked(peers: &[Peer], own: &str, round: usize) -> Vec<String> {
+        let own = own.parse().unwrap();
+        candidates(peers, &own, round).iter().map(|peer| peer.host_id.replace("host-", "")).collect()
+    }
+
+    #[test]
+    fn each_round_asks_others_beginning_behind_the_machine_itself() {
+        let peers = peers();
+        assert_eq!(asked(&peers, "host-03", 0), ["04", "05", "06", "07", "08"]);
+        assert_eq!(asked(&peers, "host-03", 1), ["09", "10", "11", "12", "01"]);
+        assert_eq!(asked(&peers, "host-12", 0), ["01", "02", "03", "04", "05"]);
+    }
+
+    #[test]
+    fn few_are_asked_once_a_round_and_nobody_who_cannot_answer() {
+        let mut peers = peers();
+        peers[0].online = false;
+        peers[1].plain = true;
+        peers.truncate(4);
+        assert_eq!(asked(&peers, "host-02", 7), ["04", "03"]);
+        assert!(asked(&peers[..2], "host-02", 0).is_empty());
+    }
 }
