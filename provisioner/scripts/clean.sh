@@ -2,4 +2,4 @@
 case $1 in
 */.cladnet-deploy) rm -rf -- "$1" ;;
 esac
-echo end=yes
+say end yes

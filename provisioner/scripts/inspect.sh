@@ -1,11 +1,7 @@
 # What a machine is, in lines of key=value. Changes nothing but the directory for uploads in the user's home: it is made,
 # or cleared of what an earlier attempt left unfinished.
-PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
-LC_ALL=C
-export PATH LC_ALL
 umask 077
 
-say() { printf '%s=' "$1"; printf '%s' "$2" | tr '\n\r\t' '   '; printf '\n'; }
 # The path, or the nearest above it that exists.
 free() {
     at=$1
@@ -13,13 +9,9 @@ free() {
     set -- $(df -Pk "$at" 2>/dev/null | tail -n 1)
     printf '%s' "$4"
 }
-sum() {
-    set -- $(sha256sum "$1" 2>/dev/null)
-    printf '%s' "$1"
-}
 
 missing=
-for tool in df sha256sum tail tr; do
+for tool in df grep readlink sed sha256sum tail tr; do
     command -v "$tool" >/dev/null 2>&1 || missing="$missing $tool"
 done
 say missing "$missing"

@@ -1,9 +1,6 @@
 # Puts the agent in its place and lets it run: $1 the uploaded program, $2 its SHA-256, $3 the service manager, $4 the
 # unit, $5 the configuration. Safe to run again: what is right already is left alone, and the agent is restarted only if
 # something of it changed, however long ago and whoever was interrupted since.
-PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
-LC_ALL=C
-export PATH LC_ALL
 umask 022
 
 staged=$1 sha256=$2 init=$3 unit=$4 config=$5
@@ -11,12 +8,6 @@ program=/usr/local/bin/cladnet-agent
 settings=/etc/cladnet-agent
 pending=$settings/.restart
 
-say() { printf '%s=' "$1"; printf '%s' "$2" | tr '\n\r\t' '   '; printf '\n'; }
-fail() { say error "$1"; say detail "$2"; exit 1; }
-sum() {
-    set -- $(sha256sum "$1" 2>/dev/null)
-    printf '%s' "$1"
-}
 change() { mkdir -p "$settings" && : > "$pending" || fail disk-full "cannot write $pending"; }
 # put PATH TEXT: the file has this text, never half of it.
 put() {
@@ -29,10 +20,7 @@ put() {
     fi
 }
 
-# An attempt whose connection was lost may still be at it.
-if command -v flock >/dev/null 2>&1; then
-    exec 9> /run/cladnet-deploy.lock && flock -w 60 9 || fail busy "another deployment is at work here"
-fi
+take_turn
 
 if [ "$(sum "$program")" != "$sha256" ]; then
     # A copy, not a move: it gets the owner and the label that programs have here.

@@ -1,13 +1,7 @@
-# Takes the agent away: $1 the service manager. What is gone already is fine.
-PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
-LC_ALL=C
-export PATH LC_ALL
-
-say() { printf '%s=' "$1"; printf '%s' "$2" | tr '\n\r\t' '   '; printf '\n'; }
-fail() { say error "$1"; say detail "$2"; exit 1; }
-
-if command -v flock >/dev/null 2>&1; then
-    exec 9> /run/cladnet-deploy.lock && flock -w 60 9 || fail busy "another deployment is at work here"
+# Takes the agent away: $1 the service manager, $2 the host that it may still be, if any. What is gone already is fine.
+take_turn
+if [ -e "$state/identity.json" ] && [ "$(identity host)" != "$2" ]; then
+    fail busy "the agent has joined meanwhile"
 fi
 case $1 in
 systemd)

@@ -138,7 +138,21 @@ impl ServiceAccess {
         Ok(ask!(self, "list the peers", PeerServiceClient::list_peers, request)?.peers)
     }
 
-    /// Labels and address; what is absent stays.
+    /// Whether this member of the network has shown the token. The service knows it from the host's own certificate.
+    pub(crate) async fn has_shown(
+        &self,
+        network: &NetworkId,
+        host: &HostId,
+        token: &TokenId,
+    ) -> Result<bool, ApiError> {
+        match self.peer(network, host).await {
+            Ok(peer) => Ok(peer.shown_token_id == token.as_str()),
+            Err(ApiError::Refused { status, .. }) if status.code() == Code::NotFound => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// More labels, and an address; what is absent stays.
     pub(crate) async fn update_peer(
         &self,
         network: &NetworkId,
@@ -150,6 +164,7 @@ impl ServiceAccess {
             network_id: network.to_string(),
             host_id: host.to_string(),
             labels: labels.cloned().unwrap_or_default(),
+            add_labels: true,
             ipv4_address: address.map(|address| address.to_string()),
             ..UpdatePeerRequest::default()
         };

@@ -10,33 +10,39 @@ use crate::{
     remote::{As, Output, Remote},
 };
 
-/// A script with its name for people and the time it may take.
+/// A script with its name for people and the time it may take; all begin with the same lines.
 pub(crate) struct Script {
     name: &'static str,
     text: &'static str,
     limit: Duration,
 }
 
+macro_rules! script {
+    ($name:literal, $seconds:literal) => {
+        Script {
+            name: $name,
+            text: concat!(include_str!("../scripts/prelude.sh"), include_str!(concat!("../scripts/", $name, ".sh"))),
+            limit: Duration::from_secs($seconds),
+        }
+    };
+}
+
 /// A machine under load looks at its disks and asks its agent, which has 20 s to answer.
-pub(crate) const INSPECT: Script =
-    Script { name: "inspect", text: include_str!("../scripts/inspect.sh"), limit: Duration::from_secs(60) };
+pub(crate) const INSPECT: Script = script!("inspect", 60);
+pub(crate) const LOOK: Script = script!("look", 20);
 /// The agent is given 5 s, and a unit that fails to start the time that systemd gives it.
-pub(crate) const WAKE: Script =
-    Script { name: "wake", text: include_str!("../scripts/wake.sh"), limit: Duration::from_secs(120) };
+pub(crate) const WAKE: Script = script!("wake", 120);
 /// Waits up to 60 s for another attempt to end and 20 s for the agent; copies some megabytes.
-pub(crate) const INSTALL: Script =
-    Script { name: "install", text: include_str!("../scripts/install.sh"), limit: Duration::from_secs(150) };
-/// The agent gives an unreachable service 30 s, and waits for the interface.
-pub(crate) const JOIN: Script =
-    Script { name: "join", text: include_str!("../scripts/join.sh"), limit: Duration::from_secs(120) };
+pub(crate) const INSTALL: Script = script!("install", 150);
+/// Waits as long for another attempt. The agent gives an unreachable service 30 s, and waits for the interface.
+pub(crate) const JOIN: Script = script!("join", 180);
 /// The agent answers within 20 s, or after its pings.
-pub(crate) const AGENT: Script =
-    Script { name: "agent", text: include_str!("../scripts/agent.sh"), limit: Duration::from_secs(45) };
-/// The agent has 10 s to end.
-pub(crate) const REMOVE: Script =
-    Script { name: "remove", text: include_str!("../scripts/remove.sh"), limit: Duration::from_secs(120) };
-pub(crate) const CLEAN: Script =
-    Script { name: "clean", text: include_str!("../scripts/clean.sh"), limit: Duration::from_secs(20) };
+pub(crate) const AGENT: Script = script!("agent", 45);
+/// Waits up to 60 s for another attempt; the agent answers within 20 s.
+pub(crate) const LEAVE: Script = script!("leave", 120);
+/// Waits as long; the agent has 10 s to end.
+pub(crate) const REMOVE: Script = script!("remove", 120);
+pub(crate) const CLEAN: Script = script!("clean", 20);
 
 /// What a script answered.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

@@ -7,6 +7,7 @@ pub(crate) mod join;
 pub(crate) mod plan;
 pub(crate) mod remove;
 pub(crate) mod settle;
+pub(crate) mod traces;
 pub(crate) mod upload;
 pub(crate) mod verify;
 

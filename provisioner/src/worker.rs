@@ -4,6 +4,7 @@
 mod claim;
 mod connections;
 mod job;
+mod joining;
 mod journal;
 mod machine;
 mod shares;

@@ -6,10 +6,11 @@ use cladnet_model::{HostId, NetworkId};
 use semver::Version;
 use serde::Deserialize;
 
+use super::traces::Traces;
 use crate::{
     failed::Failed,
     remote::{As, Remote},
-    script::{Answer, INSPECT},
+    script::{Answer, INSPECT, LOOK},
 };
 
 /// What a machine is.
@@ -31,6 +32,7 @@ pub(crate) struct Inspection {
     pub staged: Option<String>,
     pub free: Free,
     pub agent: Option<Installed>,
+    pub traces: Traces,
 }
 
 /// Who keeps services running.
@@ -74,6 +76,8 @@ pub(crate) struct Installed {
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub(crate) struct AgentStatus {
     pub version: String,
+    #[serde(default)]
+    pub pid: Option<u32>,
     pub host: Option<AgentHost>,
     pub networks: Vec<AgentNetwork>,
 }
@@ -96,9 +100,18 @@ pub(crate) struct AgentNetwork {
     pub address: Option<Ipv4Addr>,
 }
 
-/// Runs the script that looks.
+/// Looks at the machine; where the user may see no more, at its agent only from outside.
 pub(crate) async fn inspect(remote: &Remote) -> Result<Inspection, Failed> {
-    INSPECT.run(remote, As::User, &[]).await.map(|answer| Inspection::of(&answer))
+    let mut seen = INSPECT.run(remote, As::User, &[]).await.map(|answer| Inspection::of(&answer))?;
+    if seen.privilege != Privilege::None {
+        seen.traces = Traces::of(&LOOK.run(remote, seen.root(), &[]).await?);
+    }
+    Ok(seen)
+}
+
+/// SHA-256 of what was uploaded.
+pub(crate) async fn staged(remote: &Remote) -> Result<Option<String>, Failed> {
+    INSPECT.run(remote, As::User, &[]).await.map(|answer| Inspection::of(&answer).staged)
 }
 
 impl Init {
@@ -142,6 +155,20 @@ impl Inspection {
                 version: version(answer.text("agent_version")),
                 status: AgentStatus::parse(answer.text("agent_status")),
             }),
+            traces: Traces::default(),
+        }
+    }
+
+    /// What the agent tells; none if it does not answer.
+    pub(crate) fn status(&self) -> Option<&AgentStatus> {
+        self.agent.as_ref()?.status.as_ref()
+    }
+
+    /// The networks that the agent is in: by its own word, or by its state if it is silent.
+    pub(crate) fn networks(&self) -> Vec<&NetworkId> {
+        match self.status() {
+            Some(status) => status.networks.iter().map(|membership| &membership.network).collect(),
+            None => self.traces.networks.iter().collect(),
         }
     }
 

@@ -52,18 +52,28 @@ pub(crate) enum Plan {
         /// Whether there is an identity to give up first.
         leave: bool,
     },
+    /// There is no agent any more; what the machine was may still be listed.
+    Forget,
     Nothing(&'static str),
+}
+
+impl Plan {
+    /// Whether it takes away what an agent could give up itself that was stopped.
+    pub(crate) fn wants_its_word(self, seen: &Inspection) -> bool {
+        let is_silent = seen.agent.is_some() && seen.status().is_none() && seen.traces.identity.is_some();
+        is_silent && matches!(self, Self::Leave | Self::Remove { .. })
+    }
 }
 
 /// Decides what must be done, or why nothing may.
 pub(crate) fn plan(seen: &Inspection, wish: &Wish<'_>) -> Result<Plan, Failed> {
     check_system(seen)?;
     check_owner(seen, wish.authority)?;
+    check_alone(seen, wish.action)?;
     match wish.action {
         DeploymentAction::Install => {
-            let is_member =
-                seen.agent.as_ref().and_then(|agent| agent.status.as_ref()?.network(wish.network)).is_some();
-            Ok(Plan::Install { upload: must_upload(seen, wish)?, join: !is_member })
+            let join = !seen.networks().contains(&wish.network);
+            Ok(Plan::Install { upload: must_upload(seen, wish)?, join })
         }
         DeploymentAction::Upgrade if seen.agent.is_none() => {
             Err(Failed::new(FailureReason::NotInstalled, "there is no agent to upgrade; deploy it with action install"))
@@ -79,7 +89,7 @@ fn check_system(seen: &Inspection) -> Result<(), Failed> {
         return unsupported(format!("it runs {:?}; agents run on Linux", seen.kernel));
     }
     if !seen.missing.is_empty() {
-        return unsupported(format!("it lacks {}; install them (coreutils)", seen.missing));
+        return unsupported(format!("it lacks {}; install them (coreutils, grep, sed)", seen.missing));
     }
     if seen.privilege == Privilege::None {
         let detail = "the user is not root and `sudo -n` is refused; log in as root, or let the user use sudo without a password";
@@ -94,19 +104,40 @@ fn check_system(seen: &Inspection) -> Result<(), Failed> {
     Ok(())
 }
 
-/// An agent of another installation is not ours to touch, nor to take away.
+/// An agent of another installation is not ours to touch, nor to take away; one that is silent is told by its state.
 fn check_owner(seen: &Inspection, authority: &str) -> Result<(), Failed> {
-    let host = seen.agent.as_ref().and_then(|agent| agent.status.as_ref()?.host.as_ref());
-    match host.filter(|host| host.authority != authority) {
-        Some(host) => Err(Failed::new(
-            FailureReason::ForeignAgent,
-            format!(
-                "the agent there is {} of another control plane; let it leave first: `cladnet-agent leave --all`",
-                host.id
-            ),
-        )),
-        None => Ok(()),
+    let told = seen.status().and_then(|status| status.host.as_ref()).map(|host| (Some(&host.id), &host.authority));
+    let kept = seen.traces.identity.as_ref().map(|identity| (identity.host.as_ref(), &identity.authority));
+    let Some((host, owner)) = told.or(kept).filter(|(_, owner)| *owner != authority) else { return Ok(()) };
+    let host = host.map_or("a host", |host| host.as_str());
+    let detail = match owner.is_empty() {
+        true => format!(
+            "the agent there is {host} of a control plane that it does not name; if nobody needs it, remove /var/lib/cladnet-agent"
+        ),
+        false => format!(
+            "the agent there is {host} of another control plane; let it leave first: `cladnet-agent leave --all`"
+        ),
+    };
+    Err(Failed::new(FailureReason::ForeignAgent, detail))
+}
+
+/// No machine runs two agents: one that does not answer where agents do is somebody's all the same.
+fn check_alone(seen: &Inspection, action: DeploymentAction) -> Result<(), Failed> {
+    let foreign = |detail: String| Err(Failed::new(FailureReason::ForeignAgent, detail));
+    let traces = &seen.traces;
+    let answering = seen.status().and_then(|status| status.pid);
+    let is_known = |process: &&u32| [answering, traces.keeper].contains(&Some(**process));
+    if let Some(other) = traces.running.iter().find(|process| !is_known(process)) {
+        return foreign(format!(
+            "another agent runs there, process {other}, and does not answer where agents do; stop it first"
+        ));
     }
+    let concerns = seen.agent.is_some() || action != DeploymentAction::Uninstall;
+    if concerns && traces.port_taken && traces.running.is_empty() && seen.status().is_none() {
+        let detail = "another program there has the agent's UDP port (8055 unless configured), perhaps an agent under another name; stop it, or set listen_port in /etc/cladnet-agent/config.toml";
+        return foreign(detail.to_owned());
+    }
+    Ok(())
 }
 
 fn must_upload(seen: &Inspection, wish: &Wish<'_>) -> Result<bool, Failed> {
@@ -170,13 +201,15 @@ fn check_room(seen: &Inspection, release: &Release, is_staged: bool) -> Result<(
 }
 
 fn removal(seen: &Inspection, network: &NetworkId) -> Plan {
-    let Some(agent) = &seen.agent else { return Plan::Nothing("there is no agent") };
-    let Some(status) = &agent.status else { return Plan::Remove { leave: false } };
-    let has_others = status.networks.iter().any(|membership| membership.network != *network);
-    match (status.network(network).is_some(), has_others) {
+    if seen.agent.is_none() && seen.traces.identity.is_none() {
+        return Plan::Forget;
+    }
+    let networks = seen.networks();
+    let has_others = networks.iter().any(|other| *other != network);
+    match (networks.contains(&network), has_others) {
         (true, true) => Plan::Leave,
         (false, true) => Plan::Nothing("the agent is in other networks only"),
-        (_, false) => Plan::Remove { leave: status.host.is_some() },
+        (_, false) => Plan::Remove { leave: seen.status().is_some_and(|status| status.host.is_some()) },
     }
 }
 

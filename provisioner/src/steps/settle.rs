@@ -1,4 +1,5 @@
-//! After the join: labels, overlay address and cloud location as they were asked for. What is so already is left alone.
+//! After the join: labels, overlay address and cloud location as they were asked for. What is so already is left alone, and
+//! so are labels that others have set.
 
 use cladnet_model::{CloudLocation, DeploymentHost, HostId, NetworkId, deployment::FailureReason};
 
@@ -21,7 +22,7 @@ pub(crate) async fn settle(
     let address = wish.overlay_address.filter(|address| peer.ipv4_address != address.to_string());
     if labels.is_some() || address.is_some() {
         service.update_peer(network, id, labels, address).await.map_err(refused)?;
-        changed.extend(labels.map(|labels| format!("labels: {labels:?}")));
+        changed.extend(labels.map(|labels| format!("labels added: {labels:?}")));
         changed.extend(address.map(|address| format!("overlay address asked for: {address}")));
     }
     if wish.location != CloudLocation::default() {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use cladnet_model::deployment::FailureReason;
 
-use super::{Machine, inspect::inspect};
+use super::{Machine, inspect::staged};
 use crate::{binary::Binary, failed::Failed};
 
 /// 20 MB at 350 kbit/s. A line that is dead is noticed at once, one that crawls after this.
@@ -17,8 +17,7 @@ impl Machine<'_> {
     /// Sends it and asks for its hash.
     pub(crate) async fn upload(&self, binary: &Binary) -> Result<(), Failed> {
         self.remote.upload_file(&binary.path, &self.staged()?, UPLOAD).await?;
-        let staged = inspect(self.remote).await?.staged;
-        if staged.as_deref() != Some(&*binary.release.sha256) {
+        if staged(self.remote).await?.as_deref() != Some(&*binary.release.sha256) {
             let detail =
                 "what arrived is not what was sent, or the program here was replaced meanwhile; repeat the deployment";
             return Err(Failed::new(FailureReason::UploadCorrupt, detail));

@@ -8,7 +8,7 @@ use std::{
 };
 
 use cladnet_model::{
-    DeploymentHost, MachineName,
+    DeploymentHost, HostId, MachineName,
     deployment::{FailureReason, PinnedHostKey},
 };
 use cladnet_store::{StoreError, key};
@@ -21,6 +21,7 @@ use tokio::{
 use super::{
     Shared,
     claim::{Claim, WriteError},
+    journal::Stop,
 };
 use crate::{
     failed::Failed,
@@ -125,6 +126,34 @@ impl Connections {
                 Err(error)
             }
         }
+    }
+
+    /// The host that the machine is known to be, from a join of this or an earlier deployment.
+    pub(super) async fn known_host(&self, name: &MachineName) -> Result<Option<HostId>, Failed> {
+        let pinned = self.claim.store().get(&key::host_key(&self.place(name)?)).await?;
+        Ok(pinned.and_then(|pinned| pinned.value.host))
+    }
+
+    /// Keeps which host the machine is, as long as its key is known.
+    pub(super) async fn keep_host(&self, name: &MachineName, id: Option<&HostId>) -> Result<(), Stop> {
+        let Some(pinned) = self.claim.store().get(&key::host_key(&self.place(name)?)).await? else { return Ok(()) };
+        if pinned.value.host.as_ref() == id {
+            return Ok(());
+        }
+        let record = PinnedHostKey { host: id.cloned(), ..pinned.value };
+        let keep = self.claim.transaction().unchanged(&pinned.key, pinned.modified).put(&pinned.key, &record);
+        match self.claim.commit(keep).await {
+            // Somebody forgot the key at this moment, and with it whose it was.
+            Ok(()) | Err(WriteError::Store(StoreError::Conflict { .. })) => Ok(()),
+            Err(WriteError::Lost) => Err(Stop::Lost),
+            Err(WriteError::Store(error)) => Err(error.into()),
+        }
+    }
+
+    fn place(&self, name: &MachineName) -> Result<String, Failed> {
+        let host = self.host(name)?;
+        let bastion = host.bastion.as_ref().map(|bastion| self.host(bastion)).transpose()?;
+        Ok(host.place(bastion.as_ref()))
     }
 
     async fn reach(

@@ -4,7 +4,7 @@
 use std::{sync::Arc, time::Duration};
 
 use cladnet_model::{
-    HostId, MachineName,
+    MachineName,
     deployment::{DeploymentAction, DeploymentState, FailureReason, Fingerprint, legible},
 };
 use tokio::{
@@ -28,10 +28,8 @@ use crate::{
     script::WAKE,
     steps::{
         Machine,
-        inspect::{Init, Inspection, Privilege, inspect},
-        join::TOKEN_TTL,
+        inspect::inspect,
         plan::{Plan, Wish, plan},
-        remove::Leaving,
         settle::settle,
         verify::Expected,
     },
@@ -43,6 +41,16 @@ const CONFIRMATION: Duration = Duration::from_secs(30 * 60);
 /// The longest honest attempt: a slow upload, an agent that starts and joins late, peers that answer late. A machine that
 /// always answers at the last moment would otherwise hold its place for hours.
 const ATTEMPT: Duration = Duration::from_secs(20 * 60);
+
+/// What is given up.
+#[derive(Debug, Clone, Copy)]
+enum Leaving {
+    Network,
+    /// Every network, and the identity.
+    Everything,
+    /// The same, of an agent that cannot be asked.
+    Silently,
+}
 
 /// What is needed to work on a machine.
 pub(super) struct Work {
@@ -136,7 +144,7 @@ impl Work {
 
     async fn work_on(&self, remote: &Remote, journal: &Journal) -> Result<(), Stop> {
         journal.enter(DeploymentState::Inspecting).await?;
-        let seen = look(remote, journal).await?;
+        let seen = inspect(remote).await?;
         self.pass(FailPoint::Inspected);
         let machine = Machine { remote, seen: &seen };
         let outcome = self.treat(&machine, journal).await;
@@ -160,9 +168,15 @@ impl Work {
         };
         let release = binary.as_ref().map(|binary| binary.release.clone());
         let wish = Wish { action: deployment.action, network: &deployment.network, authority: &authority, release };
-        let plan = plan(seen, &wish)?;
-        journal.say(&format!("to do: {plan:?}"));
-        self.carry_out(machine, plan, binary.as_ref(), &authority, journal).await
+        let decided = plan(seen, &wish)?;
+        if !decided.wants_its_word(seen) {
+            return self.carry_out(machine, decided, binary.as_ref(), &authority, journal).await;
+        }
+        journal.say("the agent does not answer: starting it, so that it can leave");
+        WAKE.run(machine.remote, seen.root(), &[seen.init.as_str()]).await?;
+        let seen = inspect(machine.remote).await?;
+        let machine = Machine { remote: machine.remote, seen: &seen };
+        self.carry_out(&machine, plan(&seen, &wish)?, None, &authority, journal).await
     }
 
     async fn carry_out(
@@ -173,6 +187,7 @@ impl Work {
         authority: &str,
         journal: &Journal,
     ) -> Result<(), Stop> {
+        journal.say(&format!("to do: {plan:?}"));
         match (plan, binary) {
             (Plan::Install { upload, .. }, Some(binary)) => {
                 self.install(machine, upload, binary, authority, journal).await
@@ -181,15 +196,19 @@ impl Work {
             (Plan::Install { .. } | Plan::Upgrade { .. }, None) => {
                 Err(Failed::new(FailureReason::NoAgentBinary, "there is no agent to send").into())
             }
-            (Plan::Leave, _) => self.leave(machine, Leaving::Network(&self.claim.deployment().network), journal).await,
+            (Plan::Leave, _) => self.leave(machine, Leaving::Network, journal).await,
             (Plan::Remove { leave }, _) => {
-                if leave {
-                    self.leave(machine, Leaving::Everything, journal).await?;
-                }
-                journal.enter(DeploymentState::Removing).await?;
-                machine.remove().await?.iter().for_each(|line| journal.say(line));
+                let leaving = if leave { Leaving::Everything } else { Leaving::Silently };
+                self.leave(machine, leaving, journal).await?;
+                let state = machine.seen.traces.identity.as_ref().filter(|_| !leave);
+                let told = machine.remove(state.and_then(|state| state.host.as_ref())).await?;
+                told.iter().for_each(|line| journal.say(line));
                 self.pass(FailPoint::Removed);
                 Ok(())
+            }
+            (Plan::Forget, _) => {
+                journal.say("there is no agent");
+                self.leave(machine, Leaving::Silently, journal).await
             }
             (Plan::Nothing(why), _) => {
                 journal.say(why);
@@ -239,12 +258,7 @@ impl Work {
             let detail = format!("the agent there is {} of another control plane; let it leave first", host.id);
             return Err(Failed::new(FailureReason::ForeignAgent, detail).into());
         }
-        if installed.status.network(&deployment.network).is_none() {
-            journal.enter(DeploymentState::Joining).await?;
-            self.join(machine, journal).await?;
-            self.pass(FailPoint::Joined);
-        }
-        let id = self.host_id(machine, journal).await?;
+        let id = self.become_member(machine, &installed.status, journal).await?;
         let wish = self.connections.host(&self.name)?;
         let service = &self.shared.config.service;
         for line in settle(service, &deployment.network, &id, &wish).await? {
@@ -275,61 +289,35 @@ impl Work {
         Ok(())
     }
 
-    /// A token is known before it is used, so that whoever comes after us can take it back.
-    async fn join(&self, machine: &Machine<'_>, journal: &Journal) -> Result<(), Stop> {
-        let config = &self.shared.config;
-        let wish = self.connections.host(&self.name)?;
-        let token = config.service.create_token(&self.claim.deployment().network, &wish.labels, TOKEN_TTL).await?;
-        journal.change(|progress| progress.token = Some(token.id.clone())).await?;
-        self.pass(FailPoint::TokenMade);
-        let joined = async {
-            machine.deliver(&token).await?;
-            self.pass(FailPoint::TokenDelivered);
-            machine.join(&config.service_urls).await
+    /// Takes back what this machine is in the network, or altogether: the agent says so first, with its own certificate, and
+    /// we do only for the host that the machine is known to be.
+    async fn leave(&self, machine: &Machine<'_>, leaving: Leaving, journal: &Journal) -> Result<(), Stop> {
+        let network = &self.claim.deployment().network;
+        let known = self.connections.known_host(&self.name).await?;
+        journal.enter_with(DeploymentState::Removing, |progress| progress.host = known.clone()).await?;
+        let warning = match leaving {
+            Leaving::Network => machine.leave(network).await?,
+            Leaving::Everything => machine.leave_all(network).await?,
+            Leaving::Silently => None,
         };
-        match joined.await {
-            Ok(()) => {
-                journal.say("joined");
-                journal.change(|progress| progress.token = None).await
-            }
-            Err(failed) => {
-                self.take_back_token(journal).await?;
-                Err(failed.into())
-            }
+        let service = &self.shared.config.service;
+        match (&known, leaving) {
+            (Some(host), Leaving::Network) => service.remove_peer(network, host).await?,
+            (Some(host), _) => service.remove_host(host).await?,
+            (None, Leaving::Silently) if machine.seen.traces.identity.is_some() => journal.say(
+                "which host this machine was is not known; it is still listed, remove it with `cladnet host remove`",
+            ),
+            (None, _) => warning.iter().for_each(|warning| journal.say(warning)),
         }
-    }
-
-    /// Takes back the token of an attempt that did not end well; one that cannot be taken back now expires soon.
-    async fn take_back_token(&self, journal: &Journal) -> Result<(), Stop> {
-        let Some(token) = journal.progress().token else { return Ok(()) };
-        match self.shared.config.service.revoke_token(&token).await {
-            Ok(()) => journal.change(|progress| progress.token = None).await,
-            Err(error) => {
-                journal.say(&format!("a token was not taken back ({error}); it expires within ten minutes"));
-                Ok(())
-            }
+        if !matches!(leaving, Leaving::Network) {
+            self.connections.keep_host(&self.name, None).await?;
         }
-    }
-
-    async fn host_id(&self, machine: &Machine<'_>, journal: &Journal) -> Result<HostId, Stop> {
-        let Some(host) = machine.status().await?.host else {
-            return Err(Failed::new(FailureReason::JoinFailed, "the agent has joined and yet has no identity").into());
-        };
-        journal.change(|progress| progress.host = Some(host.id.clone())).await?;
-        Ok(host.id)
-    }
-
-    async fn leave(&self, machine: &Machine<'_>, leaving: Leaving<'_>, journal: &Journal) -> Result<(), Stop> {
-        journal.enter(DeploymentState::Removing).await?;
-        let host = machine.seen.agent.as_ref().and_then(|agent| agent.status.as_ref()?.host.as_ref());
-        let host = host.map(|host| &host.id);
-        journal.change(|progress| progress.host = host.cloned()).await?;
-        journal.say(&machine.leave(&self.shared.config.service, host, leaving).await?);
+        journal.say(known.map_or("left".to_owned(), |host| format!("{host} has left")).as_str());
         self.pass(FailPoint::Left);
         Ok(())
     }
 
-    fn pass(&self, point: FailPoint) {
+    pub(super) fn pass(&self, point: FailPoint) {
         point.pass(self.shared.config.fail_point);
     }
 }
@@ -340,18 +328,6 @@ async fn within(limit: Duration, work: impl Future<Output = Result<(), Stop>>) -
         let detail = format!("it was not done within {} minutes; look why it is so slow", limit.as_secs() / 60);
         Err(Failed::new(FailureReason::ConnectionLost, detail).into())
     })
-}
-
-/// Looks; an agent that is installed and silent is started first, so that it can tell whose it is.
-async fn look(remote: &Remote, journal: &Journal) -> Result<Inspection, Stop> {
-    let seen = inspect(remote).await?;
-    let is_silent = seen.agent.as_ref().is_some_and(|agent| agent.status.is_none());
-    if !is_silent || seen.privilege == Privilege::None || seen.init == Init::None {
-        return Ok(seen);
-    }
-    journal.say("an agent is installed and does not answer: starting it");
-    WAKE.run(remote, seen.root(), &[seen.init.as_str()]).await?;
-    Ok(inspect(remote).await?)
 }
 
 #[cfg(test)]

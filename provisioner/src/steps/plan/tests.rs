@@ -1,5 +1,8 @@
 use super::{
-    super::inspect::{AgentHost, AgentNetwork, AgentStatus, Free},
+    super::{
+        inspect::{AgentHost, AgentNetwork, AgentStatus, Free},
+        traces::{Identity, Traces},
+    },
     *,
 };
 
@@ -19,6 +22,7 @@ fn machine() -> Inspection {
         staged: None,
         free: Free { staging: 1 << 20, program: 1 << 20, state: 1 << 20 },
         agent: None,
+        traces: Traces::default(),
     }
 }
 
@@ -34,7 +38,7 @@ fn agent(version: &str, sha256: &str, authority: Option<&str>, networks: &[&str]
         path: PROGRAM.into(),
         sha256: sha256.into(),
         version: version.parse().ok(),
-        status: Some(AgentStatus { version: version.into(), host, networks: networks.collect() }),
+        status: Some(AgentStatus { version: version.into(), pid: Some(7), host, networks: networks.collect() }),
     }
 }
 
@@ -114,9 +118,86 @@ fn the_last_membership_takes_the_agent_with_it() {
     assert_eq!(uninstall(&with(agent("0.2.0", SHA, None, &[]))), Plan::Remove { leave: false });
     assert_eq!(uninstall(&with(agent("0.2.0", SHA, Some(OURS), &["prod", "test"]))), Plan::Leave);
     assert!(matches!(uninstall(&with(agent("0.2.0", SHA, Some(OURS), &["test"]))), Plan::Nothing(_)));
-    assert!(matches!(uninstall(&machine()), Plan::Nothing(_)));
+    assert_eq!(uninstall(&machine()), Plan::Forget);
     let stopped = Installed { status: None, ..agent("0.3.0", SHA, None, &[]) };
     assert_eq!(uninstall(&with(stopped)), Plan::Remove { leave: false }, "a newer agent may go, too");
+}
+
+/// An agent that does not answer, and what its state tells.
+fn silent(authority: &str, networks: &[&str]) -> Inspection {
+    let traces = Traces {
+        identity: Some(Identity { host: Some("host-a".parse().unwrap()), authority: authority.into() }),
+        networks: networks.iter().map(|network| network.parse().unwrap()).collect(),
+        keeper: Some(7),
+        ..Traces::default()
+    };
+    Inspection { traces, ..with(Installed { status: None, ..agent("0.2.0", SHA, None, &[]) }) }
+}
+
+const EVERY: [DeploymentAction; 3] =
+    [DeploymentAction::Install, DeploymentAction::Upgrade, DeploymentAction::Uninstall];
+
+#[test]
+fn a_silent_agent_belongs_to_whom_its_state_says() {
+    let foreign = [silent("bb", &["prod"]), silent("", &["prod"])];
+    for (foreign, action) in foreign.iter().flat_map(|seen| EVERY.map(|action| (seen, action))) {
+        assert_eq!(decide(foreign, action), Err(FailureReason::ForeignAgent), "{action}");
+    }
+    let gone = Inspection { agent: None, ..silent("bb", &[]) };
+    assert_eq!(
+        decide(&gone, DeploymentAction::Uninstall),
+        Err(FailureReason::ForeignAgent),
+        "the program only is gone"
+    );
+    let idle = agent("0.2.0", SHA, None, &[]);
+    let blocked = Inspection { agent: Some(idle), ..silent("bb", &[]) };
+    assert_eq!(
+        decide(&blocked, DeploymentAction::Install),
+        Err(FailureReason::ForeignAgent),
+        "it cannot use its state"
+    );
+    let ours = silent(OURS, &["prod"]);
+    assert_eq!(decide(&ours, DeploymentAction::Install), Ok(Plan::Install { upload: false, join: false }));
+}
+
+#[test]
+fn a_silent_agent_is_asked_before_it_is_taken_away() {
+    let decided = |seen: &Inspection| decide(seen, DeploymentAction::Uninstall).unwrap();
+    for (networks, plan) in [
+        (&["prod"][..], Plan::Remove { leave: false }),
+        (&["prod", "test"], Plan::Leave),
+        (&["test"], Plan::Nothing("the agent is in other networks only")),
+    ] {
+        let seen = silent(OURS, networks);
+        assert_eq!(decided(&seen), plan);
+        assert_eq!(plan.wants_its_word(&seen), !matches!(plan, Plan::Nothing(_)), "{plan:?}");
+    }
+    let answering = with(agent("0.2.0", SHA, Some(OURS), &["prod"]));
+    assert!(!decided(&answering).wants_its_word(&answering));
+}
+
+#[test]
+fn no_machine_gets_a_second_agent() {
+    let running = |pids: &[u32]| Traces { running: pids.to_vec(), ..Traces::default() };
+    let elsewhere = Inspection { traces: running(&[9]), ..machine() };
+    let beside = Inspection { traces: running(&[7, 9]), ..with(agent("0.2.0", SHA, Some(OURS), &["prod"])) };
+    for (seen, action) in [elsewhere, beside].iter().flat_map(|seen| EVERY.map(|action| (seen, action))) {
+        assert_eq!(decide(seen, action), Err(FailureReason::ForeignAgent), "{action}");
+    }
+    let alone = Inspection { traces: running(&[7]), ..with(agent("0.2.0", SHA, Some(OURS), &["prod"])) };
+    assert!(decide(&alone, DeploymentAction::Install).is_ok());
+    let mut stuck = silent(OURS, &["prod"]);
+    stuck.traces.running = vec![7];
+    assert!(decide(&stuck, DeploymentAction::Upgrade).is_ok(), "it is the one that uses our state");
+}
+
+#[test]
+fn a_port_that_another_program_has_is_left_to_it() {
+    let taken = Inspection { traces: Traces { port_taken: true, ..Traces::default() }, ..machine() };
+    assert_eq!(decide(&taken, DeploymentAction::Install), Err(FailureReason::ForeignAgent));
+    assert_eq!(decide(&taken, DeploymentAction::Uninstall), Ok(Plan::Forget), "there is no agent to take away");
+    let own = Inspection { traces: taken.traces, ..with(agent("0.2.0", SHA, Some(OURS), &["prod"])) };
+    assert!(decide(&own, DeploymentAction::Upgrade).is_ok());
 }
 
 #[test]
