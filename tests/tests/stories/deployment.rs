@@ -3,6 +3,7 @@
 mod faults;
 mod on_etcd;
 mod road;
+mod strangers;
 mod upgrade;
 
 use anyhow::{Result, ensure};

@@ -197,7 +197,7 @@ fn at(world: &World, id: &str, vm: &str, state: &str) -> Result<()> {
 }
 
 /// Lets a VM join a network of the installation on the machine `other`.
-fn belongs_to_another(world: &World, vm: &str) -> Result<()> {
+pub(super) fn belongs_to_another(world: &World, vm: &str) -> Result<()> {
     world.install("other", "cladnet")?;
     let other = world.vm("other")?;
     let server =
