@@ -1,9 +1,9 @@
 # Puts the agent in its place and lets it run: $1 the uploaded program, $2 its SHA-256, $3 the service manager, $4 the
-# unit, $5 the configuration. Safe to run again: what is right already is left alone, and the agent is restarted only if
+# unit, $5 the configuration, $6 the authority whose agent may be there. Safe to run again: what is right already is left alone, and the agent is restarted only if
 # something of it changed, however long ago and whoever was interrupted since.
 umask 022
 
-staged=$1 sha256=$2 init=$3 unit=$4 config=$5
+staged=$1 sha256=$2 init=$3 unit=$4 config=$5 authority=$6
 program=/usr/local/bin/cladnet-agent
 settings=/etc/cladnet-agent
 pending=$settings/.restart
@@ -21,6 +21,11 @@ put() {
 }
 
 take_turn
+# Looked at once more: the upload may have taken minutes.
+case $(identity authority_hash) in
+'' | "$authority") ;;
+*) fail foreign "the agent has joined another control plane meanwhile" ;;
+esac
 
 if [ "$(sum "$program")" != "$sha256" ]; then
     # A copy, not a move: it gets the owner and the label that programs have here.

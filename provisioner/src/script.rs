@@ -72,6 +72,7 @@ impl Script {
                 FailureReason::UnsupportedSystem,
                 format!("the agent was installed but does not answer; its last words: {detail}"),
             ),
+            "foreign" => Failed::new(FailureReason::ForeignAgent, detail),
             "busy" => Failed::new(FailureReason::Internal, format!("{detail}; repeat it when that has ended")),
             _ => Failed::new(FailureReason::UnsupportedSystem, format!("{detail} ({said})")),
         }

@@ -22,10 +22,10 @@ pub(crate) struct Installed {
 }
 
 impl Machine<'_> {
-    /// Installs what was uploaded, or makes sure of what is there.
-    pub(crate) async fn install(&self, release: &Release) -> Result<Installed, Failed> {
+    /// Installs what was uploaded, or makes sure of what is there, unless an agent of another authority is there by now.
+    pub(crate) async fn install(&self, release: &Release, authority: &str) -> Result<Installed, Failed> {
         let staged = self.staged()?;
-        let arguments = [&staged, &release.sha256, self.seen.init.as_str(), &unit(), CONFIG];
+        let arguments = [&staged, &release.sha256, self.seen.init.as_str(), &unit(), CONFIG, authority];
         let answer = INSTALL.run(self.remote, self.seen.root(), &arguments.map(|item| -> &str { item })).await?;
         let status = AgentStatus::parse(answer.text("agent_status"));
         let status = status.ok_or_else(|| {

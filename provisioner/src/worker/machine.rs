@@ -192,7 +192,7 @@ impl Work {
             (Plan::Install { upload, .. }, Some(binary)) => {
                 self.install(machine, upload, binary, authority, journal).await
             }
-            (Plan::Upgrade { upload }, Some(binary)) => self.upgrade(machine, upload, binary, journal).await,
+            (Plan::Upgrade { upload }, Some(binary)) => self.upgrade(machine, upload, binary, authority, journal).await,
             (Plan::Install { .. } | Plan::Upgrade { .. }, None) => {
                 Err(Failed::new(FailureReason::NoAgentBinary, "there is no agent to send").into())
             }
@@ -222,6 +222,7 @@ impl Work {
         machine: &Machine<'_>,
         upload: bool,
         binary: &Binary,
+        authority: &str,
         journal: &Journal,
     ) -> Result<crate::steps::install::Installed, Stop> {
         if upload {
@@ -231,7 +232,7 @@ impl Work {
             self.pass(FailPoint::Uploaded);
         }
         journal.enter(DeploymentState::Installing).await?;
-        let installed = machine.install(&binary.release).await?;
+        let installed = machine.install(&binary.release, authority).await?;
         self.pass(FailPoint::Installed);
         journal.say(if installed.restarted {
             "installed, and the agent restarted"
@@ -251,7 +252,7 @@ impl Work {
         authority: &str,
         journal: &Journal,
     ) -> Result<(), Stop> {
-        let installed = self.put(machine, upload, binary, journal).await?;
+        let installed = self.put(machine, upload, binary, authority, journal).await?;
         let deployment = self.claim.deployment();
         // It may have been silent before.
         if let Some(host) = installed.status.host.as_ref().filter(|host| host.authority != authority) {
@@ -279,9 +280,10 @@ impl Work {
         machine: &Machine<'_>,
         upload: bool,
         binary: &Binary,
+        authority: &str,
         journal: &Journal,
     ) -> Result<(), Stop> {
-        self.put(machine, upload, binary, journal).await?;
+        self.put(machine, upload, binary, authority, journal).await?;
         journal.enter(DeploymentState::Verifying).await?;
         let before = machine.seen.agent.as_ref().and_then(|agent| agent.status.as_ref());
         journal.say(&machine.verify_upgrade(before).await?);
