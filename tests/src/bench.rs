@@ -1,5 +1,6 @@
 //! Benchmarks. A figure that misses its target is told, never asserted: machines differ, tests must not.
 
+mod data_plane;
 mod deploy;
 mod footprint;
 mod join;
@@ -37,6 +38,8 @@ enum Name {
     Footprint,
     /// What the admin web's page of peers costs a browser
     Web,
+    /// One TCP stream through a tunnel, beside wireguard-go
+    DataPlane,
 }
 
 /// How thorough a benchmark is.
@@ -59,6 +62,7 @@ pub fn run(options: &Options) -> Result<()> {
         Name::Deploy => deploy::measure(effort)?,
         Name::Footprint => footprint::measure(effort)?,
         Name::Web => web::measure(effort)?,
+        Name::DataPlane => data_plane::measure(effort)?,
     };
     report.print();
     if let Some(file) = &options.json {
