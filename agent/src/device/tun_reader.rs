@@ -74,32 +74,27 @@ impl<'a> TunReader<'a> {
             trace!(?id, %reason, "packet discarded");
             tunnel.discards().count(reason);
         };
-        let mut header = [0; VirtioNetHeader::LEN];
         let (mut train, mut train_to) = match tunnel.train(*id, &mut buffers.train) {
             Ok(train) => (train, None),
             Err(reason) => {
                 discard(reason);
-                return tun.receive(&mut header, &mut buffers.packet).map(drop);
+                return read(tun, &mut buffers.packet).map(drop);
             }
         };
         let mut result = Ok(());
         let mut taken = 0;
         while taken < PACKETS_A_WAKE {
-            let packet = match tun.receive(&mut header, &mut buffers.packet) {
-                Ok(len) => &mut buffers.packet[..len],
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
-                Err(error) => {
-                    result = Err(error);
-                    break;
-                }
-            };
-            let parsed = VirtioNetHeader::parse(&header).ok_or(Discard::MalformedOffload);
-            let mut segments = match parsed.and_then(|header| Segments::new(&header, packet)) {
-                Ok(segments) => segments,
-                Err(reason) => {
+            let mut segments = match read(tun, &mut buffers.packet) {
+                Ok(Some(Ok(segments))) => segments,
+                Ok(Some(Err(reason))) => {
                     discard(reason);
                     taken += 1;
                     continue;
+                }
+                Ok(None) => break,
+                Err(error) => {
+                    result = Err(error);
+                    break;
                 }
             };
             taken += if segments.count() > 1 { SUPER_PACKET } else { 1 };
@@ -119,6 +114,17 @@ impl<'a> TunReader<'a> {
         seal(train);
         result
     }
+}
+
+/// The next packet of the device, cut, unless it is malformed; none if there is none now.
+fn read<'p>(tun: &Tun, packet: &'p mut [u8]) -> io::Result<Option<Result<Segments<'p>, Discard>>> {
+    let mut header = [0; VirtioNetHeader::LEN];
+    let len = match tun.receive(&mut header, packet) {
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(None),
+        received => received?,
+    };
+    let header = VirtioNetHeader::parse(&header).ok_or(Discard::MalformedOffload);
+    Ok(Some(header.and_then(|header| Segments::new(&header, &mut packet[..len]))))
 }
 
 /// Packets of which it is the same have the same peer; one that has none travels alone.
