@@ -5,17 +5,24 @@ use std::{
     collections::BTreeMap,
     io,
     path::{Path, PathBuf},
+    process::Stdio,
     sync::{Arc, Mutex, PoisonError},
-    time::SystemTime,
+    time::{Duration, SystemTime},
 };
 
 use cladnet_model::deployment::FailureReason;
 use data_encoding::HEXLOWER;
 use ring::digest::{Context, SHA256};
 use semver::Version;
-use tokio::{fs::File, io::AsyncReadExt as _};
+use tokio::{fs::File, io::AsyncReadExt as _, process::Command, time::timeout};
 
-use crate::{failed::Failed, steps::plan::Release};
+use crate::{
+    failed::Failed,
+    steps::{inspect, plan::Release},
+};
+
+/// A program that is loaded from a slow disk says its version within this.
+const ANSWER: Duration = Duration::from_secs(10);
 
 /// Agents by architecture; what was read once is not read again until the file changes.
 pub(crate) struct Binaries {
@@ -29,6 +36,8 @@ struct Known {
     bytes: u64,
     modified: Option<SystemTime>,
     sha256: String,
+    /// What it says of itself, if it runs here.
+    version: Option<Version>,
 }
 
 /// An agent to send.
@@ -62,7 +71,7 @@ impl Binaries {
             let path = self.directory.join(name);
             match self.read(&path).await {
                 Ok(known) => {
-                    let version = Version::parse(env!("CARGO_PKG_VERSION")).expect("cargo checks versions");
+                    let version = known.version.clone().unwrap_or_else(ours);
                     let release = Release { version, sha256: known.sha256.clone(), bytes: known.bytes };
                     return Ok(Some(Binary { path, release }));
                 }
@@ -84,10 +93,24 @@ impl Binaries {
         if let Some(known) = found.filter(|known| known.bytes == bytes && known.modified == modified) {
             return Ok(known);
         }
-        let known = Arc::new(Known { bytes, modified, sha256: sha256(&mut file).await? });
+        let known = Known { bytes, modified, sha256: sha256(&mut file).await?, version: version(path).await };
+        let known = Arc::new(known);
         self.known.lock().unwrap_or_else(PoisonError::into_inner).insert(path.to_owned(), known.clone());
         Ok(known)
     }
+}
+
+/// An agent of another architecture does not run here; it is taken for one of this release.
+fn ours() -> Version {
+    Version::parse(env!("CARGO_PKG_VERSION")).expect("cargo checks versions")
+}
+
+/// Whoever put the program there lets it run as root on every machine.
+async fn version(path: &Path) -> Option<Version> {
+    let mut asked = Command::new(path);
+    asked.arg("--version").stdin(Stdio::null()).stderr(Stdio::null()).kill_on_drop(true);
+    let said = timeout(ANSWER, asked.output()).await.ok()?.ok()?;
+    inspect::version(&String::from_utf8_lossy(&said.stdout))
 }
 
 async fn sha256(file: &mut File) -> io::Result<String> {
@@ -121,5 +144,19 @@ mod tests {
         }
         std::fs::write(directory.path().join("cladnet-agent-other"), "another").unwrap();
         assert_ne!(binaries.find("other").await.unwrap().unwrap().release, other.release, "a new file is read again");
+    }
+
+    #[tokio::test]
+    async fn the_version_is_the_programs_own_where_it_runs() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("cladnet-agent");
+        // Written by another process: a file that this one had open while it started a third would be busy.
+        let write = "printf '#!/bin/sh\necho cladnet-agent 9.8.7\n' > \"$0\" && chmod +x \"$0\"";
+        assert!(std::process::Command::new("sh").arg("-c").arg(write).arg(&path).status().unwrap().success());
+        std::fs::write(directory.path().join("cladnet-agent-other"), "\x7fELF").unwrap();
+        let binaries = Binaries::new(Some(directory.path().into())).unwrap();
+        let found = binaries.find(std::env::consts::ARCH).await.unwrap().unwrap();
+        assert_eq!(found.release.version, Version::new(9, 8, 7));
+        assert_eq!(binaries.find("other").await.unwrap().unwrap().release.version, ours());
     }
 }

@@ -195,7 +195,7 @@ impl AgentStatus {
 }
 
 /// Of what `cladnet-agent --version` prints.
-fn version(text: &str) -> Option<Version> {
+pub(crate) fn version(text: &str) -> Option<Version> {
     text.strip_prefix("cladnet-agent ")?.trim().parse().ok()
 }
 
