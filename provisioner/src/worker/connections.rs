@@ -120,7 +120,10 @@ impl Connections {
                 Ok((host, remote))
             }
             Err(error) => {
-                if let NoConnection::Failed(why) = &error {
+                // A store that was away a moment ago says nothing of the bastion.
+                if let NoConnection::Failed(why) = &error
+                    && why.reason != FailureReason::Internal
+                {
                     *slot = Bastion::Failed { at: Instant::now(), why: why.clone() };
                 }
                 Err(error)
