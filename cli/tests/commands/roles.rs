@@ -104,7 +104,12 @@ fn roles_on_etcd_say_what_they_miss() {
     check(&["controller"], &["--etcd"]);
     check(&["service", "--etcd", "http://127.0.0.1:1"], &["--secret-key-file", "openssl rand"]);
     check(&["service", "--etcd", "http://127.0.0.1:1", "--secret-key-file", wrong.to_str().unwrap()], &["32 bytes"]);
-    check(&["provisioner", "--etcd", "http://127.0.0.1:1"], &["--secret-key-file"]);
+    check(&["provisioner", "--etcd", "http://127.0.0.1:1"], &["--deployment-key-file", "--secret-key-file"]);
+    check(
+        &["provisioner", "--etcd", "http://127.0.0.1:1", "--deployment-key-file", "/x"],
+        &["--deployment-key-file", "/x"],
+    );
+    check(&["provisioner", "--etcd", "http://127.0.0.1:1", "--deployment-key-file", key], &["--service"]);
     check(&["provisioner", "--etcd", "http://127.0.0.1:1", "--secret-key-file", key], &["--service"]);
     let service = ["--service", "https://127.0.0.1:1", "--api-key-file", key, "--service-ca", key];
     check(

@@ -13,8 +13,8 @@ use cladnet_proto::cladnet::v1::{
     ListKeysRequest, WatchDeploymentRequest, deployment_service_client::DeploymentServiceClient,
     key_service_client::KeyServiceClient, system_service_client::SystemServiceClient,
 };
-use cladnet_service::Server;
-use cladnet_store::{EmbeddedOptions, Store, key};
+use cladnet_service::{Config, Server};
+use cladnet_store::{EmbeddedOptions, SealingKey, Store, key};
 use http::{Method, StatusCode};
 use jiff::Timestamp;
 use serde_json::{Value, json};
@@ -32,7 +32,11 @@ const PUBLIC: &str = include_str!("../../../model/src/deployment/private_key/ope
 const DEPLOYMENTS: &str = "/api/v1/networks/prod/deployments";
 
 async fn with_network() -> Harness {
-    let harness = Harness::start().await;
+    with_network_as(free_ports()).await
+}
+
+async fn with_network_as(config: Config) -> Harness {
+    let harness = Harness::start_as(config).await;
     let body = json!({"networkId": "prod", "ipv4AddressSpace": "10.9.0.0/24"});
     assert_eq!(harness.post("/api/v1/networks", body).await.status, StatusCode::OK);
     harness
@@ -104,6 +108,18 @@ async fn a_deployment_is_made_with_its_keys_sealed_and_shown_without_them() {
     }
     let events = harness.get("/api/v1/events?networkId=prod").await;
     assert_eq!(events.body["events"][0]["kind"], "deployment.created");
+}
+
+#[tokio::test]
+async fn a_key_of_deployments_seals_what_the_services_own_does_not_open() {
+    let own = SealingKey::generate();
+    let harness = with_network_as(Config { deployment_key: Some(own.clone()), ..free_ports() }).await;
+    let (id, _) = deployed(&harness, json!([machine("db-1", "10.1.0.5")])).await;
+    let credential = key::deployment_credential(&id, &named("db-1"));
+    assert!(harness.store.get_sealed(&credential).await.is_err(), "it is another key");
+    let provisioner = harness.store.sealing_with(own);
+    let opened = provisioner.get_sealed(&credential).await.expect("opens").expect("is there");
+    assert_eq!(opened.as_slice(), KEY.trim().as_bytes());
 }
 
 #[tokio::test]

@@ -42,9 +42,13 @@ pub(crate) fn free_ports() -> Config {
 
 impl Harness {
     pub(crate) async fn start() -> Self {
+        Self::start_as(free_ports()).await
+    }
+
+    pub(crate) async fn start_as(config: Config) -> Self {
         let directory = tempfile::tempdir().expect("a directory");
         let store = Store::open_embedded(EmbeddedOptions::new(directory.path())).await.expect("a store");
-        let server = Server::bind(free_ports(), store.clone()).await.expect("a replica");
+        let server = Server::bind(config, store.clone()).await.expect("a replica");
         let (address, ca_pem) = (server.local_addr().expect("an address"), server.ca_pem().to_owned());
         let admin_key = server.first_key().expect("a first start").to_string();
         let (insecure, stun) = (server.insecure_addr(), server.stun_addr());
