@@ -34,9 +34,9 @@ use gate::Gate;
 
 /// A signature, and for RSA the server's word on its hashes, at 300 ms of round trip and a busy machine.
 const AUTHENTICATE: Duration = Duration::from_secs(20);
-/// Signs of life while nothing else is heard: a dead link is noticed after 2 s + 2 × 2 s.
-const KEEP_ALIVE: Duration = Duration::from_secs(2);
-const KEEP_ALIVES: usize = 2;
+/// Signs of life while nothing else is heard: a dead link is noticed after 3 s + 3 × 3 s, a starved machine is not given up.
+const KEEP_ALIVE: Duration = Duration::from_secs(3);
+const KEEP_ALIVES: usize = 3;
 /// Opening one more channel of a connection that stands.
 const OPEN: Duration = Duration::from_secs(10);
 

@@ -113,7 +113,7 @@ fn a_vm_that_resumes_with_another_address_is_explained_by_that_one_only() {
             world.first_reply("aws-1", overlay, SOON)?;
             eventually("the new address among the candidates", SOON, || {
                 let candidates = candidates(world, "aws-1", "gcp-1")?;
-                ensure!(candidates.iter().any(|address| *address == moved), "{moved} is not in {candidates:?}");
+                ensure!(candidates.contains(&moved), "{moved} is not in {candidates:?}");
                 let left = candidates.iter().find(|address| stale.contains(address));
                 ensure!(left.is_none(), "{left:?} is still there: {candidates:?}");
                 Ok(())
