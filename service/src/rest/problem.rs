@@ -38,9 +38,12 @@ impl Problem {
         Self { status, detail: detail.into(), faults: Vec::new(), code: None }
     }
 
-    /// That the whole detail is about this field.
+    /// That the whole detail is about this field; an empty one is none.
     pub(crate) fn at_field(mut self, field: impl Into<String>) -> Self {
         let field = field.into();
+        if field.is_empty() {
+            return self;
+        }
         let detail = self.detail.strip_prefix(&format!("{field}: ")).unwrap_or(&self.detail).to_owned();
         self.faults = vec![Fault { field, detail }];
         self
@@ -178,6 +181,12 @@ mod tests {
             {"field": "hosts[2].hostKey", "detail": "is no key"},
         ]);
         assert_eq!(document["errors"], errors);
+    }
+
+    #[test]
+    fn what_is_about_no_field_names_none() {
+        let document = Problem::new(StatusCode::BAD_REQUEST, "this is no JSON").at_field("").document("r1");
+        assert!(document.get("field").is_none() && document.get("errors").is_none(), "{document}");
     }
 
     #[test]
