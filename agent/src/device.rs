@@ -23,6 +23,7 @@ use crate::tun::{Tun, TunError};
 use crate::udp::{self, UdpError, UdpSocket};
 
 mod keeper;
+mod probe;
 mod shared;
 mod stun;
 mod threads;

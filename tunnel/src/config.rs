@@ -31,6 +31,8 @@ pub struct PeerConfig {
     pub endpoint: Option<SocketAddr>,
     /// Sends an empty packet when nothing was sent for this long, which keeps a NAT mapping open; whole seconds.
     pub persistent_keepalive: Option<Duration>,
+    /// Whether it is an agent of ours, which answers probes; a plain WireGuard peer never hears of them.
+    pub probes: bool,
 }
 
 /// Why an interface cannot be. Peers never make one fail: see [`crate::Applied::refused`].

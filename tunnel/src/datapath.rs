@@ -16,7 +16,7 @@ mod aead;
 mod window;
 
 use aead::{Aead, DataAead, TAG_LEN};
-use window::Window;
+pub(crate) use window::Window;
 
 /// A session is not used for sending beyond this many packets, nor are later counters received (whitepaper §6.1).
 pub(crate) const REJECT_AFTER_MESSAGES: u64 = u64::MAX - (1 << 13);

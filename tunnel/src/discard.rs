@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, thiserror::Error)]
 #[repr(usize)]
 pub enum Discard {
-    #[error("datagram is no WireGuard message")]
+    #[error("datagram is no message of WireGuard or ours")]
     Malformed,
     #[error("handshake message is for none of our keys")]
     WrongMac,
@@ -18,7 +18,7 @@ pub enum Discard {
     UnderLoad,
     #[error("handshake initiation is not newer than the last one")]
     StaleHandshake,
-    #[error("handshake or cookie reply answers nothing we sent")]
+    #[error("reply answers nothing we sent")]
     UnexpectedReply,
     #[error("authentication failed")]
     NotAuthentic,
@@ -48,10 +48,16 @@ pub enum Discard {
     InsideTunnel,
     #[error("offload header does not fit the packet behind it")]
     MalformedOffload,
+    #[error("probe is of no pair of ours")]
+    UnknownTag,
+    #[error("probe was answered from another address than it was sent to")]
+    Redirected,
+    #[error("more probes than are answered came from this address")]
+    ProbeLimit,
 }
 
 impl Discard {
-    pub const ALL: [Self; 21] = [
+    pub const ALL: [Self; 24] = [
         Self::Malformed,
         Self::WrongMac,
         Self::UnknownPeer,
@@ -73,6 +79,9 @@ impl Discard {
         Self::UnknownInterface,
         Self::InsideTunnel,
         Self::MalformedOffload,
+        Self::UnknownTag,
+        Self::Redirected,
+        Self::ProbeLimit,
     ];
 
     /// The value of the `reason` label.
@@ -99,6 +108,9 @@ impl Discard {
             Self::UnknownInterface => "unknown_interface",
             Self::InsideTunnel => "inside_tunnel",
             Self::MalformedOffload => "malformed_offload",
+            Self::UnknownTag => "unknown_tag",
+            Self::Redirected => "redirected",
+            Self::ProbeLimit => "probe_limit",
         }
     }
 }

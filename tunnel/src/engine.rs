@@ -7,6 +7,8 @@
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
+use x25519_dalek::SharedSecret;
+
 use crate::discard::Discard;
 use crate::key::{PresharedKey, PublicKey};
 use crate::train::Train;
@@ -27,6 +29,9 @@ pub enum Implementation {
 /// One interface's identity: knows its private key and who may cost it a handshake.
 pub(crate) trait Engine: Send + Sync {
     fn public_key(&self) -> PublicKey;
+
+    /// What our static key and another's agree on.
+    fn agree(&self, with: &PublicKey) -> SharedSecret;
 
     /// Whether a handshake message deserves work: mac1 under our key, and under load mac2 as well (whitepaper §5.3).
     /// A cookie reply is written into `reply`.

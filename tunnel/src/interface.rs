@@ -12,6 +12,7 @@ use crate::config::PeerConfig;
 use crate::engine::{Engine, PeerParameters};
 use crate::key::PublicKey;
 use crate::peer::Peer;
+use crate::probe::Probes;
 
 /// How many networks a host can be in. An initiation that is for none of them costs this many MACs.
 pub const MAX_INTERFACES: usize = 16;
@@ -112,6 +113,9 @@ impl Interface {
             number,
         };
         let engine = self.engine.peer(now, parameters).ok()?;
-        Some(Arc::new(Peer::new(config, self.id, number, engine)))
+        let (ours, theirs) = (self.engine.public_key(), config.public_key);
+        let psk = config.preshared_key.as_ref();
+        let probes = Probes::new(&self.engine.agree(&theirs), psk, &ours, &theirs, config.probes);
+        Some(Arc::new(Peer::new(config, self.id, number, engine, probes)))
     }
 }

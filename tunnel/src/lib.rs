@@ -17,6 +17,8 @@ mod message;
 pub mod offload;
 mod packet;
 mod peer;
+mod probe;
+mod sources;
 mod train;
 mod tunnel;
 
@@ -28,6 +30,7 @@ pub use host::Epoch;
 pub use interface::{Applied, InterfaceId, MAX_INTERFACES};
 pub use key::{KeyError, PresharedKey, PrivateKey, PublicKey};
 pub use peer::PeerStats;
+pub use probe::{ProbeRequest, Proof};
 pub use train::{Delivery, MAX_TRAIN, ReceivedTrain, Train};
 pub use tunnel::{BUFFER_SIZE, Outbox, TICK, Tunnel};
 

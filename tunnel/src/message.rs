@@ -1,6 +1,7 @@
-//! The four message types of WireGuard on the wire (whitepaper §5.4), told apart by type and length only.
+//! The message types on the wire, told apart by type and length only: the four of WireGuard (whitepaper §5.4), and ours.
 
 use crate::discard::Discard;
+use crate::probe;
 
 pub(crate) const HANDSHAKE_INITIATION_LEN: usize = 148;
 pub(crate) const HANDSHAKE_RESPONSE_LEN: usize = 92;
@@ -19,6 +20,7 @@ pub(crate) enum Message {
     HandshakeResponse { receiver_index: u32 },
     CookieReply { receiver_index: u32 },
     Data { receiver_index: u32, counter: u64 },
+    Probe { tag: probe::Tag },
 }
 
 impl Message {
@@ -33,6 +35,9 @@ impl Message {
                 receiver_index: index(4)?,
                 counter: u64::from(index(8)?) | u64::from(index(12)?) << 32,
             }),
+            (probe::MESSAGE_TYPE, probe::MIN_LEN..) => {
+                Ok(Self::Probe { tag: *datagram.get(4..).and_then(<[u8]>::first_chunk).ok_or(Discard::Malformed)? })
+            }
             _ => Err(Discard::Malformed),
         }
     }
@@ -80,7 +85,7 @@ mod tests {
 
     #[test]
     fn a_wrong_length_or_a_reserved_bit_is_malformed() {
-        for (message_type, len) in [(1, 148), (2, 92), (3, 64), (4, 32)] {
+        for (message_type, len) in [(1, 148), (2, 92), (3, 64), (4, 32), (0xc1, 116)] {
             let mut datagram = vec![0; len];
             datagram[0] = message_type;
             assert!(Message::parse(&datagram).is_ok());

@@ -11,6 +11,7 @@ use crate::engine::{Direction, Initiation, Opened, PeerEngine, Run, Sealed};
 use crate::interface::InterfaceId;
 use crate::key::{PresharedKey, PublicKey};
 use crate::message::{DATA_OVERHEAD, Message};
+use crate::probe::Probes;
 use crate::train::Train;
 
 /// What a peer has been doing.
@@ -33,6 +34,7 @@ pub(crate) struct Peer {
     pub(crate) number: u32,
     preshared_key: Option<PresharedKey>,
     engine: Box<dyn PeerEngine>,
+    pub(crate) probes: Probes,
     whereabouts: Mutex<Whereabouts>,
     tx_bytes: AtomicU64,
     rx_bytes: AtomicU64,
@@ -60,13 +62,20 @@ pub(crate) struct Transmit {
 }
 
 impl Peer {
-    pub(crate) fn new(config: &PeerConfig, interface: InterfaceId, number: u32, engine: Box<dyn PeerEngine>) -> Self {
+    pub(crate) fn new(
+        config: &PeerConfig,
+        interface: InterfaceId,
+        number: u32,
+        engine: Box<dyn PeerEngine>,
+        probes: Probes,
+    ) -> Self {
         Self {
             public_key: config.public_key,
             interface,
             number,
             preshared_key: config.preshared_key.clone(),
             engine,
+            probes,
             whereabouts: Mutex::new(Whereabouts { endpoint: config.endpoint, configured: config.endpoint }),
             tx_bytes: AtomicU64::new(0),
             rx_bytes: AtomicU64::new(0),
@@ -81,6 +90,7 @@ impl Peer {
     /// Takes on what may change on a living session; true if the endpoint was changed by it.
     pub(crate) fn reconfigure(&self, config: &PeerConfig) -> bool {
         self.engine.set_persistent_keepalive(config.persistent_keepalive);
+        self.probes.enable(config.probes);
         let mut whereabouts = self.whereabouts();
         if whereabouts.configured == config.endpoint {
             return false;

@@ -21,8 +21,9 @@ use crate::engine::{Direction, Engine, Implementation, Run};
 use crate::host::{Epoch, Host};
 use crate::interface::{Applied, Interface, InterfaceId};
 use crate::key::PublicKey;
-use crate::message::Message;
+use crate::message::{MAX_DATAGRAM, Message};
 use crate::peer::{Peer, PeerStats, Received, Transmit};
+use crate::probe::{MIN_LEN, ProbeRequest, Proof, ReplyLimit};
 use crate::train::{Delivery, ReceivedTrain, Train};
 
 mod snapshot;
@@ -56,6 +57,7 @@ pub struct Tunnel {
     /// Held while a new snapshot is made.
     changing: Mutex<()>,
     discards: DiscardCounts,
+    probe_replies: ReplyLimit,
 }
 
 impl Tunnel {
@@ -68,6 +70,7 @@ impl Tunnel {
             host,
             changing: Mutex::default(),
             discards: DiscardCounts::default(),
+            probe_replies: ReplyLimit::default(),
         }
     }
 
@@ -161,7 +164,7 @@ impl Tunnel {
             let snapshot = self.snapshot.load();
             let received = Received { now, from, kind: Message::parse(datagram)?, bytes: datagram };
             let Message::Data { receiver_index, .. } = received.kind else {
-                return snapshot.handle_handshake(&received, buffer, outbox);
+                return self.handle_control(&snapshot, &received, buffer, outbox);
             };
             let place = buffer.get_mut(..datagram.len()).ok_or(Discard::Oversized)?;
             place.copy_from_slice(datagram);
@@ -207,7 +210,7 @@ impl Tunnel {
                 }
                 Ok(kind) => {
                     let received = Received { now, from, kind, bytes: first };
-                    (start + first.len(), snapshot.handle_handshake(&received, buffer, outbox))
+                    (start + first.len(), self.handle_control(&snapshot, &received, buffer, outbox))
                 }
                 Err(reason) => (start + first.len(), Err(reason)),
             };
@@ -263,6 +266,61 @@ impl Tunnel {
 
     pub fn discards(&self) -> &DiscardCounts {
         &self.discards
+    }
+
+    /// Asks a peer at each of these endpoints whether it is there. Answers make [`Tunnel::proofs`].
+    pub fn probe(
+        &self,
+        now: Instant,
+        interface: InterfaceId,
+        peer: &PublicKey,
+        request: ProbeRequest<'_>,
+        buffer: &mut [u8],
+        outbox: &mut impl Outbox,
+    ) {
+        let snapshot = self.snapshot.load();
+        let Some(peer) = snapshot.interface(interface).and_then(|interface| interface.peers.get(peer)) else { return };
+        let len = request.size.clamp(MIN_LEN, MAX_DATAGRAM);
+        for to in request.endpoints.iter().copied() {
+            let _ = self.counted(|| {
+                let datagram = buffer.get_mut(..len).ok_or(Discard::Oversized)?;
+                match peer.probes.ask(now, to, &self.host, datagram)? {
+                    true => snapshot.transmit(&Transmit { to, len }, buffer, outbox),
+                    false => Ok(()),
+                }
+            });
+        }
+    }
+
+    /// Which endpoints of a peer have answered probes, in the order of addresses.
+    pub fn proofs(&self, now: Instant, interface: InterfaceId, peer: &PublicKey) -> Vec<Proof> {
+        let snapshot = self.snapshot.load();
+        let peer = snapshot.interface(interface).and_then(|interface| interface.peers.get(peer));
+        peer.map(|peer| peer.probes.proofs(now)).unwrap_or_default()
+    }
+
+    /// Handles what is no data.
+    fn handle_control(
+        &self,
+        snapshot: &Snapshot,
+        received: &Received<'_>,
+        buffer: &mut [u8],
+        outbox: &mut impl Outbox,
+    ) -> Result<(), Discard> {
+        let Message::Probe { tag } = received.kind else {
+            return snapshot.handle_handshake(received, buffer, outbox);
+        };
+        let Received { now, from, bytes, .. } = *received;
+        if snapshot.is_inside(from) {
+            return Err(Discard::InsideTunnel);
+        }
+        let peer = snapshot.by_tag(&tag)?;
+        let probe = buffer.get_mut(..bytes.len()).ok_or(Discard::Oversized)?;
+        probe.copy_from_slice(bytes);
+        match peer.probes.handle(now, from, &self.host, &self.probe_replies, probe)? {
+            Some(len) => snapshot.transmit(&Transmit { to: from, len }, buffer, outbox),
+            None => Ok(()),
+        }
     }
 
     /// Sends what a peer wants sent by itself; there is no packet whose sender could be told.

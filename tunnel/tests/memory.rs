@@ -63,6 +63,7 @@ fn peer(public_key: PublicKey, number: usize) -> PeerConfig {
         allowed_ips: vec![format!("10.0.{}.{}/32", number / 256, number % 256).parse().unwrap()],
         endpoint: Some(endpoint(number)),
         persistent_keepalive: Some(Duration::from_secs(25)),
+        probes: true,
     }
 }
 

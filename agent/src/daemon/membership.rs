@@ -100,6 +100,7 @@ impl Membership {
             allowed_ips: vec![IpNet::from(std::net::IpAddr::V4(remote.address))],
             endpoint: paths::choose(local, remote).map(|endpoint| endpoint.address),
             persistent_keepalive,
+            probes: !remote.plain,
         };
         configuration.remotes().values().filter(up).map(peer).collect()
     }

@@ -1,12 +1,13 @@
 //! The data threads. Each owns its buffers, waits in one system call and carries what it got to the end.
 
 use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread;
 use std::time::Instant;
 
-use cladnet_tunnel::{BUFFER_SIZE, Delivery, Discard, InterfaceId, PublicKey, ReceivedTrain, TICK};
+use cladnet_tunnel::{BUFFER_SIZE, Delivery, Discard, InterfaceId, ProbeRequest, PublicKey, ReceivedTrain, TICK};
 use tokio::sync::mpsc;
 use tracing::warn;
 
@@ -23,6 +24,8 @@ use crate::udp::Inbox;
 pub(super) enum Command {
     /// Start handshakes with these peers.
     Greet(InterfaceId, Vec<PublicKey>),
+    /// Ask a peer at these endpoints by datagrams of this size.
+    Probe(InterfaceId, PublicKey, Vec<SocketAddr>, usize),
     /// Tell every peer where we are.
     Announce,
     Stop,
@@ -112,6 +115,10 @@ fn keep_time(shared: &Shared, commands: &Receiver<Command>) {
         match commands.recv_timeout(due.saturating_duration_since(Instant::now())) {
             Ok(Command::Greet(id, peers)) => {
                 shared.tunnel.initiate(Instant::now(), id, &peers, &mut buffer, &mut wire);
+            }
+            Ok(Command::Probe(id, peer, endpoints, size)) => {
+                let request = ProbeRequest { endpoints: &endpoints, size };
+                shared.tunnel.probe(Instant::now(), id, &peer, request, &mut buffer, &mut wire);
             }
             Ok(Command::Announce) => shared.tunnel.announce(Instant::now(), &mut buffer, &mut wire),
             Err(RecvTimeoutError::Timeout) => {

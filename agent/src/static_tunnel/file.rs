@@ -70,6 +70,9 @@ struct Peer {
     /// Seconds; 0 is off.
     #[serde(default)]
     persistent_keepalive: u16,
+    /// The other end is a cladnet agent too, which answers probes.
+    #[serde(default)]
+    probes: bool,
 }
 
 impl File {
@@ -96,6 +99,7 @@ impl Peer {
             allowed_ips: self.allowed_ips,
             endpoint: self.endpoint,
             persistent_keepalive: Some(keepalive).filter(|interval| !interval.is_zero()),
+            probes: self.probes,
         })
     }
 }

@@ -22,6 +22,7 @@ fn peer(public_key: PublicKey, device: &Device) -> PeerConfig {
         allowed_ips: vec!["10.9.77.0/24".parse().unwrap()],
         endpoint: Some(SocketAddr::from(([127, 0, 0, 1], device.port().unwrap()))),
         persistent_keepalive: None,
+        probes: true,
     }
 }
 
@@ -63,6 +64,29 @@ fn peers_greet_each_other_as_soon_as_they_are_configured() {
         assert!(!has_session(&a, "cbnet0").await);
         b.update_interface(interface("cbnet1", &key_b, 1, vec![peer(key_c.public_key(), &a)])).await.unwrap();
         eventually("a session of the new key", async || has_session(&a, "cbnet0").await).await;
+        a.close().await;
+        b.close().await;
+    });
+}
+
+#[test]
+fn a_peer_is_proved_at_the_endpoints_where_it_answers() {
+    isolated(|| async {
+        let (a, b) = (open(), open());
+        let mut rng = rand::rng();
+        let (key_a, key_b) = (PrivateKey::generate(&mut rng), PrivateKey::generate(&mut rng));
+        a.add_interface(interface("cbnet0", &key_a, 0, vec![peer(key_b.public_key(), &b)])).await.unwrap();
+        b.add_interface(interface("cbnet1", &key_b, 1, vec![peer(key_a.public_key(), &a)])).await.unwrap();
+        let silent = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let there = SocketAddr::from(([127, 0, 0, 1], b.port().unwrap()));
+        let endpoints = vec![there, silent.local_addr().unwrap()];
+        a.probe("cbnet0", key_b.public_key(), endpoints, 1400).await.unwrap();
+        eventually("an answer", async || !a.proofs("cbnet0", &key_b.public_key()).await.is_empty()).await;
+        let proofs = a.proofs("cbnet0", &key_b.public_key()).await;
+        assert_eq!((proofs.len(), proofs[0].endpoint, proofs[0].longest), (1, there, 1400));
+        assert_eq!(proofs[0].mapped.port(), a.port().unwrap());
+        let nowhere = a.probe("cbnet7", key_b.public_key(), vec![there], 0).await;
+        assert!(matches!(nowhere, Err(DeviceError::UnknownInterface(_))));
         a.close().await;
         b.close().await;
     });

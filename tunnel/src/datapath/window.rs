@@ -1,36 +1,38 @@
-//! The replay window: which counters of a session were seen (RFC 6479, a ring of words that is never shifted).
+//! The replay window: which counters of a sender were seen (RFC 6479, a ring of words that is never shifted).
 
 use crate::discard::Discard;
 
-const WORDS: usize = 128;
-/// How far behind the greatest counter a packet may come: the whole ring but the word that is being filled.
-pub(super) const SIZE: u64 = ((WORDS - 1) * u64::BITS as usize) as u64;
+/// A window of packets; what comes rarely does with fewer words.
+const PACKETS: usize = 128;
 
-pub(super) struct Window {
+pub(crate) struct Window<const WORDS: usize = PACKETS> {
     /// One more than the greatest counter seen.
     next: u64,
     words: [u64; WORDS],
 }
 
-impl Window {
-    pub(super) fn new() -> Self {
+impl<const WORDS: usize> Window<WORDS> {
+    /// How far behind the greatest counter a packet may come: the whole ring but the word that is being filled.
+    const SIZE: u64 = ((WORDS - 1) * u64::BITS as usize) as u64;
+
+    pub(crate) fn new() -> Self {
         Self { next: 0, words: [0; WORDS] }
     }
 
     /// The lowest counter that may still come.
-    pub(super) fn oldest(&self) -> u64 {
-        self.next.saturating_sub(SIZE)
+    pub(crate) fn oldest(&self) -> u64 {
+        self.next.saturating_sub(Self::SIZE)
     }
 
     /// Takes note of an authentic counter; refuses one that was seen or is too old.
-    pub(super) fn accept(&mut self, counter: u64) -> Result<(), Discard> {
+    pub(crate) fn accept(&mut self, counter: u64) -> Result<(), Discard> {
         if counter < self.oldest() {
             return Err(Discard::Replay);
         }
         if counter >= self.next {
             self.advance(counter);
         }
-        let (word, bit) = place(counter);
+        let (word, bit) = Self::place(counter);
         let seen = self.words[word] >> bit & 1 == 1;
         self.words[word] |= 1 << bit;
         if seen { Err(Discard::Replay) } else { Ok(()) }
@@ -44,10 +46,10 @@ impl Window {
         }
         self.next = counter + 1;
     }
-}
 
-fn place(counter: u64) -> (usize, u32) {
-    ((counter / 64) as usize % WORDS, (counter % 64) as u32)
+    fn place(counter: u64) -> (usize, u32) {
+        ((counter / 64) as usize % WORDS, (counter % 64) as u32)
+    }
 }
 
 #[cfg(test)]
@@ -57,6 +59,8 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    const SIZE: u64 = Window::<PACKETS>::SIZE;
 
     /// The oracle: all counters ever accepted.
     #[derive(Default)]
@@ -78,7 +82,7 @@ mod tests {
     proptest! {
         #[test]
         fn it_agrees_with_a_memory_of_all(start in 0u64..20_000, steps in prop::collection::vec(step(), 1..400)) {
-            let (mut window, mut memory, mut greatest) = (Window::new(), Memory::default(), start);
+            let (mut window, mut memory, mut greatest) = (Window::<PACKETS>::new(), Memory::default(), start);
             for step in steps {
                 let counter = greatest.saturating_add_signed(step);
                 prop_assert_eq!(window.accept(counter).is_ok(), memory.accept(counter), "{}", counter);
@@ -89,7 +93,7 @@ mod tests {
 
     #[test]
     fn the_first_counter_is_zero_and_the_window_ends_where_it_says() {
-        let mut window = Window::new();
+        let mut window = Window::<PACKETS>::new();
         assert!(window.accept(0).is_ok() && window.accept(0).is_err());
         assert!(window.accept(SIZE).is_ok());
         assert!(window.accept(0).is_err() && window.accept(1).is_ok());

@@ -13,7 +13,7 @@ use boringtun::noise::errors::WireGuardError;
 use boringtun::noise::handshake::parse_handshake_anon;
 use boringtun::noise::rate_limiter::RateLimiter;
 use boringtun::noise::{Packet, Tunn, TunnResult};
-use boringtun::x25519::{PublicKey as NoisePublicKey, StaticSecret};
+use boringtun::x25519::{PublicKey as NoisePublicKey, SharedSecret, StaticSecret};
 
 use super::{Direction, Engine, Initiation, Opened, PeerEngine, PeerParameters, Refusal, Run, Sealed, WeakKey};
 use crate::datapath::REJECT_AFTER_MESSAGES;
@@ -66,6 +66,10 @@ impl BoringtunEngine {
 impl Engine for BoringtunEngine {
     fn public_key(&self) -> PublicKey {
         PublicKey::from_bytes(*self.public.as_bytes())
+    }
+
+    fn agree(&self, with: &PublicKey) -> SharedSecret {
+        self.secret.diffie_hellman(&NoisePublicKey::from(*with.as_bytes()))
     }
 
     fn admit(&self, _now: Instant, from: SocketAddr, message: &[u8], reply: &mut [u8]) -> Result<(), Refusal> {

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
-use x25519_dalek::PublicKey as NoisePublicKey;
+use x25519_dalek::{PublicKey as NoisePublicKey, SharedSecret};
 
 use super::{Engine, Initiation, PeerEngine, PeerParameters, Refusal, WeakKey};
 use crate::discard::Discard;
@@ -48,6 +48,10 @@ impl Engine for OwnEngine {
         self.identity.public_key
     }
 
+    fn agree(&self, with: &PublicKey) -> SharedSecret {
+        self.identity.private_key.secret().diffie_hellman(&NoisePublicKey::from(*with.as_bytes()))
+    }
+
     fn admit(&self, now: Instant, from: SocketAddr, message: &[u8], reply: &mut [u8]) -> Result<(), Refusal> {
         if !self.macs.is_for_us(message) {
             return Err(Refusal::WrongMac);
@@ -69,8 +73,7 @@ impl Engine for OwnEngine {
     }
 
     fn peer(&self, now: Instant, parameters: PeerParameters) -> Result<Box<dyn PeerEngine>, WeakKey> {
-        let theirs = NoisePublicKey::from(*parameters.public_key.as_bytes());
-        if !self.identity.private_key.secret().diffie_hellman(&theirs).was_contributory() {
+        if !self.agree(&parameters.public_key).was_contributory() {
             return Err(WeakKey);
         }
         Ok(Box::new(OwnPeer::new(now, self.identity.clone(), parameters)))

@@ -13,6 +13,7 @@ use crate::interface::{Interface, InterfaceId, MAX_INTERFACES};
 use crate::message::Message;
 use crate::packet::{self, Addresses};
 use crate::peer::{Peer, Received, Transmit};
+use crate::probe;
 use crate::train::{Delivery, Train};
 
 #[derive(Clone)]
@@ -20,6 +21,8 @@ pub(super) struct Snapshot {
     interfaces: [Option<Arc<Interface>>; MAX_INTERFACES],
     /// By their numbers.
     peers: HashMap<u32, Arc<Peer>>,
+    /// By the tags of their probes.
+    tags: HashMap<probe::Tag, Arc<Peer>>,
     indices: Arc<SessionIndices>,
 }
 
@@ -33,7 +36,7 @@ enum Admitted<'a> {
 
 impl Snapshot {
     pub(super) fn new(indices: Arc<SessionIndices>) -> Self {
-        Self { interfaces: Default::default(), peers: HashMap::new(), indices }
+        Self { interfaces: Default::default(), peers: HashMap::new(), tags: HashMap::new(), indices }
     }
 
     pub(super) fn interfaces(&self) -> impl Iterator<Item = &Arc<Interface>> {
@@ -57,6 +60,7 @@ impl Snapshot {
         let id = interface.id;
         let mut next = self.without(id);
         next.peers.extend(interface.peers.values().map(|peer| (peer.number, peer.clone())));
+        next.tags.extend(interface.peers.values().map(|peer| (*peer.probes.tag(), peer.clone())));
         next.interfaces[id.slot()] = Some(Arc::new(interface));
         next
     }
@@ -65,6 +69,7 @@ impl Snapshot {
         let mut next = self.clone();
         next.interfaces[id.slot()] = None;
         next.peers.retain(|_, peer| peer.interface != id);
+        next.tags.retain(|_, peer| peer.interface != id);
         next
     }
 
@@ -192,7 +197,11 @@ impl Snapshot {
         }
     }
 
-    fn is_inside(&self, endpoint: SocketAddr) -> bool {
+    pub(super) fn by_tag(&self, tag: &probe::Tag) -> Result<&Arc<Peer>, Discard> {
+        self.tags.get(tag).ok_or(Discard::UnknownTag)
+    }
+
+    pub(super) fn is_inside(&self, endpoint: SocketAddr) -> bool {
         self.interfaces().any(|interface| interface.network.contains(&endpoint.ip()))
     }
 
@@ -209,7 +218,7 @@ impl Snapshot {
                 }
             }
             Message::CookieReply { receiver_index } => self.peer(receiver_index).map(Admitted::Reply),
-            Message::Data { .. } => Err(Discard::Malformed),
+            Message::Data { .. } | Message::Probe { .. } => Err(Discard::Malformed),
         }
     }
 

@@ -9,6 +9,7 @@ mod data;
 mod handshake;
 mod hostile;
 mod mixed;
+mod probes;
 mod sim;
 mod threads;
 mod timers;

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use cladnet_tunnel::{
     BUFFER_SIZE, Discard, Epoch, Implementation, InterfaceConfig, InterfaceId, Outbox, PeerConfig, PeerStats,
-    PresharedKey, PrivateKey, PublicKey, ReceivedTrain, Tunnel,
+    PresharedKey, PrivateKey, ProbeRequest, Proof, PublicKey, ReceivedTrain, Tunnel,
 };
 use ipnet::IpNet;
 use rand::rand_core::UnwrapErr;
@@ -126,6 +126,18 @@ impl Host {
         output
     }
 
+    /// Asks `peer` at these endpoints.
+    pub(crate) fn probe(&self, peer: &Host, endpoints: &[SocketAddr], size: usize) -> Output {
+        let (request, mut output) = (ProbeRequest { endpoints, size }, Output::default());
+        let (key, mut buffer) = (peer.public_key(), vec![0xaa; BUFFER_SIZE]);
+        self.tunnel.probe(self.now, self.interface, &key, request, &mut buffer, &mut output);
+        output
+    }
+
+    pub(crate) fn proofs_of(&self, peer: &Host) -> Vec<Proof> {
+        self.tunnel.proofs(self.now, self.interface, &peer.public_key())
+    }
+
     pub(crate) fn announce(&self) -> Output {
         let mut output = Output::default();
         self.tunnel.announce(self.now, &mut vec![0; BUFFER_SIZE], &mut output);
@@ -161,6 +173,7 @@ pub(crate) fn peer(number: u8, public_key: PublicKey) -> PeerConfig {
         allowed_ips: vec![format!("10.9.0.{number}/32").parse().unwrap()],
         endpoint: Some(endpoint(number)),
         persistent_keepalive: None,
+        probes: true,
     }
 }
 

@@ -12,6 +12,8 @@ mod data;
 mod handshake;
 #[path = "../pair/hostile.rs"]
 mod hostile;
+#[path = "../pair/probes.rs"]
+mod probes;
 #[path = "../pair/sim.rs"]
 mod sim;
 #[path = "../pair/threads.rs"]

@@ -1,25 +1,23 @@
 //! Who may cost us a handshake now. Every source address is measured by itself, so that a flood from one never sends
 //! others for a cookie; a flood from ever new addresses fills the bounded table, and then newcomers are sent for one.
 
-use std::collections::HashMap;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use crate::discard::Discard;
+use crate::sources::Sources;
 
 /// Handshakes per second from one source without a cookie: enough for a site of VMs behind one NAT that returns.
 const FREE_PER_SECOND: u32 = 256;
 /// As many more from a source that has proved where it is; about a fifth of a core.
 const PROVEN_PER_SECOND: u32 = 1024;
-/// Sources measured at a time.
-const MAX_SOURCES: usize = 4096;
 const PERIOD: Duration = Duration::from_secs(1);
 
 #[derive(Default)]
 pub(super) struct Load {
     since: Option<Instant>,
-    free: HashMap<IpAddr, u32>,
-    proven: HashMap<IpAddr, u32>,
+    free: Sources,
+    proven: Sources,
 }
 
 /// A source that is not admitted.
@@ -35,42 +33,25 @@ impl Load {
         if self.since.is_none_or(|since| now.saturating_duration_since(since) >= PERIOD) {
             *self = Self { since: Some(now), ..Self::default() };
         }
-        let source = network(from);
-        if has_room(&mut self.free, source, FREE_PER_SECOND) {
+        if self.free.has_room(from, FREE_PER_SECOND) {
             return Ok(());
         }
         if !is_proven() {
             return Err(Excess::NeedsCookie);
         }
-        if has_room(&mut self.proven, source, PROVEN_PER_SECOND) {
+        if self.proven.has_room(from, PROVEN_PER_SECOND) {
             return Ok(());
         }
         Err(Excess::Discard(Discard::UnderLoad))
     }
 }
 
-fn has_room(counts: &mut HashMap<IpAddr, u32>, source: IpAddr, limit: u32) -> bool {
-    if counts.len() >= MAX_SOURCES && !counts.contains_key(&source) {
-        return false;
-    }
-    let count = counts.entry(source).or_default();
-    *count = count.saturating_add(1);
-    *count <= limit
-}
-
-/// Who has one IPv6 address has a /64 of them.
-fn network(address: IpAddr) -> IpAddr {
-    match address {
-        IpAddr::V4(_) => address,
-        IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() >> 64 << 64).into(),
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use std::net::Ipv4Addr;
+    use std::net::{Ipv4Addr, Ipv6Addr};
 
     use super::*;
+    use crate::sources::MAX_SOURCES;
 
     fn address(number: u32) -> IpAddr {
         Ipv4Addr::from_bits(number).into()

@@ -1,0 +1,194 @@
+//! Probes: sealed datagrams of ours beside WireGuard's messages, by which a peer shows that it can be reached at an
+//! endpoint, how far away that is and where it sees us. Only an answered challenge proves an endpoint.
+//!
+//! Nothing here moves a WireGuard endpoint, a timer or a window, and nothing decides when to probe: [`crate::Tunnel`] is
+//! told.
+
+use std::net::SocketAddr;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use x25519_dalek::SharedSecret;
+
+use crate::datapath::Window;
+use crate::discard::Discard;
+use crate::host::Host;
+use crate::key::{PresharedKey, PublicKey};
+use crate::sources::Sources;
+
+mod endpoint;
+mod keys;
+mod wire;
+
+pub use endpoint::Proof;
+
+use endpoint::Endpoint;
+use keys::PairKeys;
+use wire::{Body, Challenge};
+pub(crate) use wire::{MESSAGE_TYPE, MIN_LEN, Tag};
+
+/// Endpoints of one peer that are remembered; as many as a host may tell of itself.
+const MAX_ENDPOINTS: usize = 16;
+/// Requests of a peer may overtake each other by this many words of 64: they take different ways to us.
+const WINDOW_WORDS: usize = 4;
+
+/// What to ask a peer.
+#[derive(Debug, Clone, Copy)]
+pub struct ProbeRequest<'a> {
+    pub endpoints: &'a [SocketAddr],
+    /// UDP payload of each request, padded to it; at least that of the shortest. Replies are never longer than that.
+    pub size: usize,
+}
+
+/// The probes of one peer, both ways.
+pub(crate) struct Probes {
+    keys: PairKeys,
+    state: Mutex<State>,
+}
+
+struct State {
+    is_enabled: bool,
+    /// Of the next request.
+    counter: u64,
+    /// Requests that came.
+    received: Window<WINDOW_WORDS>,
+    endpoints: Vec<Endpoint>,
+}
+
+impl Probes {
+    /// `shared` is what our static key and the peer's agree on.
+    pub(crate) fn new(
+        shared: &SharedSecret,
+        psk: Option<&PresharedKey>,
+        ours: &PublicKey,
+        theirs: &PublicKey,
+        is_enabled: bool,
+    ) -> Self {
+        let state = State { is_enabled, counter: 0, received: Window::new(), endpoints: Vec::new() };
+        Self { keys: PairKeys::new(shared, psk, ours, theirs), state: Mutex::new(state) }
+    }
+
+    /// By which the peer's probes are known.
+    pub(crate) fn tag(&self) -> &Tag {
+        &self.keys.incoming.tag
+    }
+
+    pub(crate) fn enable(&self, is_enabled: bool) {
+        let mut state = self.lock();
+        if state.is_enabled && !is_enabled {
+            state.endpoints = Vec::new();
+        }
+        state.is_enabled = is_enabled;
+    }
+
+    /// Writes a request for `to` that fills `datagram`; false if this peer is not probed.
+    pub(crate) fn ask(&self, now: Instant, to: SocketAddr, host: &Host, datagram: &mut [u8]) -> Result<bool, Discard> {
+        let challenge: Challenge = host.random();
+        let mut state = self.lock();
+        if !state.is_enabled {
+            return Ok(false);
+        }
+        // The time at first, so that a restart does not begin below what was sent before; no microsecond has two.
+        let begin = u64::try_from(host.epoch.time(now).as_micros()).unwrap_or(u64::MAX >> 1);
+        let counter = if state.counter == 0 { begin } else { state.counter };
+        state.counter = counter + 1;
+        state.endpoint(now, to).ask(now, challenge, datagram.len());
+        drop(state);
+        wire::seal(&self.keys.outgoing, &host.random(), Body::Request { counter, challenge }, datagram)?;
+        Ok(true)
+    }
+
+    /// Takes a probe that bears our tag. `probe` becomes the reply, if there is one to send back; the result is its
+    /// length.
+    pub(crate) fn handle(
+        &self,
+        now: Instant,
+        from: SocketAddr,
+        host: &Host,
+        limit: &ReplyLimit,
+        probe: &mut [u8],
+    ) -> Result<Option<usize>, Discard> {
+        match wire::open(&self.keys.incoming, probe)? {
+            Body::Request { counter, challenge } => {
+                self.lock().take_request(counter)?;
+                limit.admit(now, from)?;
+                let reply = Body::Reply { challenge, seen_from: from };
+                wire::seal(&self.keys.outgoing, &host.random(), reply, &mut probe[..MIN_LEN])?;
+                Ok(Some(MIN_LEN))
+            }
+            Body::Reply { challenge, seen_from } => {
+                self.lock().take_reply(now, from, &challenge, seen_from).map(|()| None)
+            }
+        }
+    }
+
+    /// What was proved, in the order of addresses.
+    pub(crate) fn proofs(&self, now: Instant) -> Vec<Proof> {
+        let mut proofs: Vec<_> = self.lock().endpoints.iter().filter_map(|endpoint| endpoint.proof(now)).collect();
+        proofs.sort_by_key(|proof| proof.endpoint);
+        proofs
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    /// The endpoint with this address. Of too many, the one that was not asked for the longest time is forgotten.
+    fn endpoint(&mut self, now: Instant, address: SocketAddr) -> &mut Endpoint {
+        let known = self.endpoints.iter().position(|endpoint| endpoint.address == address);
+        let place = known.unwrap_or_else(|| {
+            if self.endpoints.len() >= MAX_ENDPOINTS
+                && let Some((oldest, _)) = self.endpoints.iter().enumerate().min_by_key(|(_, it)| it.asked_at)
+            {
+                self.endpoints.swap_remove(oldest);
+            }
+            self.endpoints.push(Endpoint::new(now, address));
+            self.endpoints.len() - 1
+        });
+        &mut self.endpoints[place]
+    }
+
+    fn take_request(&mut self, counter: u64) -> Result<(), Discard> {
+        if !self.is_enabled {
+            return Err(Discard::UnknownTag);
+        }
+        if counter == u64::MAX {
+            return Err(Discard::CounterExhausted);
+        }
+        self.received.accept(counter)
+    }
+
+    fn take_reply(
+        &mut self,
+        now: Instant,
+        from: SocketAddr,
+        challenge: &Challenge,
+        mapped: SocketAddr,
+    ) -> Result<(), Discard> {
+        let asked = self.endpoints.iter_mut().find(|endpoint| endpoint.asked(challenge));
+        let endpoint = asked.ok_or(Discard::UnexpectedReply)?;
+        if endpoint.address != from {
+            return Err(Discard::Redirected);
+        }
+        if endpoint.answered(now, challenge, mapped) { Ok(()) } else { Err(Discard::UnexpectedReply) }
+    }
+}
+
+/// Replies per second to one source: a site of VMs behind one NAT that returns, each with several endpoints.
+const REPLIES_PER_SECOND: u32 = 256;
+
+/// How often who may be answered.
+#[derive(Default)]
+pub(crate) struct ReplyLimit(Mutex<(Option<Instant>, Sources)>);
+
+impl ReplyLimit {
+    fn admit(&self, now: Instant, from: SocketAddr) -> Result<(), Discard> {
+        let mut period = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if period.0.is_none_or(|since| now.saturating_duration_since(since) >= Duration::from_secs(1)) {
+            *period = (Some(now), Sources::default());
+        }
+        if period.1.has_room(from.ip(), REPLIES_PER_SECOND) { Ok(()) } else { Err(Discard::ProbeLimit) }
+    }
+}

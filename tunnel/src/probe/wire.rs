@@ -1,0 +1,117 @@
+//! A probe on the wire: type, tag of the pair, nonce, and a sealed body. A request may be padded to any length; a reply
+//! is as long as the shortest request.
+
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+
+use chacha20poly1305::aead::AeadInPlace as _;
+use chacha20poly1305::{Tag as Authenticator, XNonce};
+
+use super::keys::OneWay;
+use crate::discard::Discard;
+
+/// WireGuard knows 1 to 4 and drops the rest; STUN's messages begin with two zero bits.
+pub(crate) const MESSAGE_TYPE: u32 = 0xc1;
+pub(crate) const TAG_LEN: usize = 8;
+/// Every reply, and the shortest request.
+pub(crate) const MIN_LEN: usize = BODY + BODY_LEN + AUTHENTICATOR_LEN;
+pub(super) const NONCE_LEN: usize = 24;
+/// Type and tag, in clear.
+const HEAD_LEN: usize = 4 + TAG_LEN;
+/// Where the sealed part begins.
+const BODY: usize = HEAD_LEN + NONCE_LEN;
+/// Without padding.
+const BODY_LEN: usize = 64;
+const AUTHENTICATOR_LEN: usize = 16;
+
+const REQUEST: u8 = 1;
+const REPLY: u8 = 2;
+
+/// Names a pair and a direction to the two that share its key.
+pub(crate) type Tag = [u8; TAG_LEN];
+/// Random; who repeats it has read it.
+pub(super) type Challenge = [u8; 16];
+
+/// What a probe says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Body {
+    Request {
+        /// Rises with every request of the sender to this peer, also over restarts.
+        counter: u64,
+        challenge: Challenge,
+    },
+    Reply {
+        /// That of the request.
+        challenge: Challenge,
+        /// The address that the request came from.
+        seen_from: SocketAddr,
+    },
+}
+
+/// Writes a probe that fills `datagram`.
+pub(super) fn seal(key: &OneWay, nonce: &[u8; NONCE_LEN], body: Body, datagram: &mut [u8]) -> Result<(), Discard> {
+    if datagram.len() < MIN_LEN {
+        return Err(Discard::Oversized);
+    }
+    let (head, rest) = datagram.split_at_mut(HEAD_LEN);
+    head[..4].copy_from_slice(&MESSAGE_TYPE.to_le_bytes());
+    head[4..].copy_from_slice(&key.tag);
+    let (nonce_bytes, rest) = rest.split_at_mut(NONCE_LEN);
+    nonce_bytes.copy_from_slice(nonce);
+    let (plain, authenticator) = rest.split_at_mut(rest.len() - AUTHENTICATOR_LEN);
+    plain.fill(0);
+    body.write(plain);
+    let sealed = key.cipher.encrypt_in_place_detached(XNonce::from_slice(nonce), head, plain);
+    authenticator.copy_from_slice(&sealed.map_err(|_| Discard::Oversized)?);
+    Ok(())
+}
+
+/// Reads a probe; `datagram` is of no use afterwards.
+pub(super) fn open(key: &OneWay, datagram: &mut [u8]) -> Result<Body, Discard> {
+    if datagram.len() < MIN_LEN {
+        return Err(Discard::Malformed);
+    }
+    let (head, rest) = datagram.split_at_mut(HEAD_LEN);
+    let (nonce, rest) = rest.split_at_mut(NONCE_LEN);
+    let (sealed, authenticator) = rest.split_at_mut(rest.len() - AUTHENTICATOR_LEN);
+    let authenticator = Authenticator::from_slice(authenticator);
+    let opened = key.cipher.decrypt_in_place_detached(XNonce::from_slice(nonce), head, sealed, authenticator);
+    opened.map_err(|_| Discard::NotAuthentic)?;
+    Body::read(sealed).ok_or(Discard::Malformed)
+}
+
+impl Body {
+    /// Byte 0 says what it is, up to 8 is reserved.
+    fn write(self, plain: &mut [u8]) {
+        match self {
+            Self::Request { counter, challenge } => {
+                plain[0] = REQUEST;
+                plain[8..24].copy_from_slice(&challenge);
+                plain[24..32].copy_from_slice(&counter.to_le_bytes());
+            }
+            Self::Reply { challenge, seen_from } => {
+                plain[0] = REPLY;
+                plain[8..24].copy_from_slice(&challenge);
+                let ip = match seen_from.ip() {
+                    IpAddr::V4(ip) => ip.to_ipv6_mapped(),
+                    IpAddr::V6(ip) => ip,
+                };
+                plain[24..40].copy_from_slice(&ip.octets());
+                plain[40..42].copy_from_slice(&seen_from.port().to_le_bytes());
+            }
+        }
+    }
+
+    fn read(plain: &[u8]) -> Option<Self> {
+        let challenge = *plain.get(8..)?.first_chunk()?;
+        match *plain.first()? {
+            REQUEST => Some(Self::Request { counter: u64::from_le_bytes(*plain.get(24..)?.first_chunk()?), challenge }),
+            REPLY => {
+                let ip: [u8; 16] = *plain.get(24..)?.first_chunk()?;
+                let port = u16::from_le_bytes(*plain.get(40..)?.first_chunk()?);
+                let seen_from = SocketAddr::new(Ipv6Addr::from(ip).to_canonical(), port);
+                Some(Self::Reply { challenge, seen_from })
+            }
+            _ => None,
+        }
+    }
+}
