@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use cladnet_tunnel::{
-    Applied, ConfigError, Discard, Implementation, InterfaceId, PeerConfig, PeerStats, PrivateKey, PublicKey,
+    Access, Applied, ConfigError, Discard, Implementation, InterfaceId, PeerConfig, PeerStats, PrivateKey, PublicKey,
 };
 use ipnet::IpNet;
 use tokio::sync::{Mutex, broadcast, mpsc};
@@ -56,6 +56,8 @@ pub struct InterfaceConfig {
     pub address: IpNet,
     pub mtu: u16,
     pub peers: Vec<PeerConfig>,
+    /// Who of them may reach this host, and how; `None`: all, whatever way.
+    pub access: Option<Access>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -146,11 +148,17 @@ impl Device {
         if (running.config.address, running.config.mtu) != (config.address, config.mtu) {
             set_up(&self.netlink, &config).await?;
         }
+        let refused = |source| DeviceError::Config { name: config.name.clone(), source };
+        // Before the peers, so that none is ever heard under rules that were not made for it.
+        if running.config.access != config.access {
+            let changed = self.shared.tunnel.set_access(Instant::now(), running.id, config.access.as_ref());
+            changed.map_err(refused)?;
+        }
         let applied = self
             .shared
             .tunnel
             .update_interface(Instant::now(), running.id, config.address.trunc(), config.mtu, &config.peers)
-            .map_err(|source| DeviceError::Config { name: config.name.clone(), source })?;
+            .map_err(refused)?;
         let id = running.id;
         running.config = config;
         self.greet(id, &running.config.name, applied);
@@ -226,11 +234,10 @@ impl Device {
             mtu: config.mtu,
             peers: config.peers.clone(),
         };
-        let (id, applied) = self
-            .shared
-            .tunnel
-            .add_interface(Instant::now(), &identity)
-            .map_err(|source| DeviceError::Config { name: config.name.clone(), source })?;
+        let refused = |source| DeviceError::Config { name: config.name.clone(), source };
+        let (id, applied) = self.shared.tunnel.add_interface(Instant::now(), &identity).map_err(refused)?;
+        // Nothing is delivered before the device is attached.
+        self.shared.tunnel.set_access(Instant::now(), id, config.access.as_ref()).map_err(refused)?;
         if let Err(error) = threads::read_tun(&self.shared, id, &config.name, tun, self.lost.clone()) {
             self.shared.tunnel.remove_interface(id);
             return Err(DeviceError::Thread(error));

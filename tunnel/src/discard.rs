@@ -54,10 +54,14 @@ pub enum Discard {
     Redirected,
     #[error("more probes than are answered came from this address")]
     ProbeLimit,
+    #[error("packet is refused by the rules of the network")]
+    Refused,
+    #[error("fragment came without the first one of its packet")]
+    UnknownFragment,
 }
 
 impl Discard {
-    pub const ALL: [Self; 24] = [
+    pub const ALL: [Self; 26] = [
         Self::Malformed,
         Self::WrongMac,
         Self::UnknownPeer,
@@ -82,6 +86,8 @@ impl Discard {
         Self::UnknownTag,
         Self::Redirected,
         Self::ProbeLimit,
+        Self::Refused,
+        Self::UnknownFragment,
     ];
 
     /// The value of the `reason` label.
@@ -111,6 +117,8 @@ impl Discard {
             Self::UnknownTag => "unknown_tag",
             Self::Redirected => "redirected",
             Self::ProbeLimit => "probe_limit",
+            Self::Refused => "refused",
+            Self::UnknownFragment => "unknown_fragment",
         }
     }
 }

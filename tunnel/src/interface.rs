@@ -10,6 +10,7 @@ use ipnet::IpNet;
 use crate::allowed_ips::AllowedIps;
 use crate::config::PeerConfig;
 use crate::engine::{Engine, PeerParameters};
+use crate::filter::{Access, Filter};
 use crate::key::PublicKey;
 use crate::peer::Peer;
 use crate::probe::Probes;
@@ -44,15 +45,24 @@ pub(crate) struct Interface {
     pub(crate) mtu: u16,
     pub(crate) peers: BTreeMap<PublicKey, Arc<Peer>>,
     pub(crate) allowed_ips: AllowedIps<Arc<Peer>>,
+    pub(crate) filter: Option<Arc<Filter>>,
 }
 
 impl Interface {
     pub(crate) fn empty(id: InterfaceId, engine: Arc<dyn Engine>, network: IpNet, mtu: u16) -> Self {
-        Self { id, engine, network, mtu, peers: BTreeMap::new(), allowed_ips: AllowedIps::new() }
+        Self { id, engine, network, mtu, peers: BTreeMap::new(), allowed_ips: AllowedIps::new(), filter: None }
     }
 
     pub(crate) fn in_network(&self, network: IpNet, mtu: u16) -> Self {
         Self { network, mtu, ..self.clone() }
+    }
+
+    pub(crate) fn with_access(&self, now: Instant, access: Option<&Access>) -> Self {
+        let filter = access.map(|access| match &self.filter {
+            Some(filter) => Arc::new(filter.with(access)),
+            None => Arc::new(Filter::new(now, access)),
+        });
+        Self { filter, ..self.clone() }
     }
 
     /// The interface as `configs` wants it. `fresh_number` yields an unused 24-bit number for each new peer.
@@ -62,7 +72,8 @@ impl Interface {
         configs: &[PeerConfig],
         mut fresh_number: impl FnMut() -> u32,
     ) -> (Self, Applied) {
-        let mut next = Self::empty(self.id, self.engine.clone(), self.network, self.mtu);
+        let mut next =
+            Self { filter: self.filter.clone(), ..Self::empty(self.id, self.engine.clone(), self.network, self.mtu) };
         let mut applied = Applied::default();
         for config in configs {
             let peer = match next.peers.get(&config.public_key) {

@@ -18,6 +18,7 @@ use crate::discard::{Discard, DiscardCounts};
 use crate::engine::boringtun::BoringtunEngine;
 use crate::engine::own::OwnEngine;
 use crate::engine::{Direction, Engine, Implementation, Run};
+use crate::filter::Access;
 use crate::host::{Epoch, Host};
 use crate::interface::{Applied, Interface, InterfaceId};
 use crate::key::PublicKey;
@@ -102,6 +103,15 @@ impl Tunnel {
         let snapshot = self.snapshot.load_full();
         let interface = snapshot.interface(id).ok_or(ConfigError::UnknownInterface)?.in_network(network, mtu);
         Ok(self.publish(now, &snapshot, &interface, peers))
+    }
+
+    /// Puts rules in force, at once and on live flows too; `None` takes the filter away.
+    pub fn set_access(&self, now: Instant, id: InterfaceId, access: Option<&Access>) -> Result<(), ConfigError> {
+        let _changing = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
+        let snapshot = self.snapshot.load_full();
+        let interface = snapshot.interface(id).ok_or(ConfigError::UnknownInterface)?.with_access(now, access);
+        self.snapshot.store(Arc::new(snapshot.with(interface)));
+        Ok(())
     }
 
     pub fn remove_interface(&self, id: InterfaceId) {

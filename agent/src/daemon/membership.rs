@@ -80,6 +80,7 @@ impl Membership {
                 address: IpNet::V4(address),
                 mtu: mtu(facts),
                 peers: self.peers(configuration, facts),
+                access: None,
             })),
         }
     }

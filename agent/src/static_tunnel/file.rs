@@ -12,6 +12,10 @@ use ipnet::IpNet;
 use serde::{Deserialize, Deserializer, de};
 use zeroize::Zeroizing;
 
+mod access;
+
+use access::AccessTable;
+
 use crate::device::{DEFAULT_MTU, DEFAULT_PORT, InterfaceConfig};
 
 /// IPv4's smallest: RFC 791 §3.2.
@@ -57,6 +61,7 @@ struct File {
     mtu: u16,
     #[serde(default)]
     peers: Vec<Peer>,
+    access: Option<AccessTable>,
 }
 
 #[derive(Deserialize)]
@@ -84,6 +89,7 @@ impl File {
             address: self.address,
             mtu: self.mtu,
             peers,
+            access: self.access.map(Into::into),
         };
         Ok(StaticTunnel { listen_port: self.listen_port, interface })
     }
@@ -147,7 +153,7 @@ fn mtu<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u16, D::Error> {
 
 #[cfg(test)]
 mod tests {
-    use cladnet_tunnel::{PresharedKey, PrivateKey};
+    use cladnet_tunnel::{Action, PresharedKey, PrivateKey, Traffic};
 
     use super::*;
 
@@ -195,6 +201,21 @@ mod tests {
     }
 
     #[test]
+    fn rules_are_taken_in_their_order() {
+        let (_directory, path) = written(&format!(
+            "{MINIMAL}[access]\ndefault = 'deny'\n\
+             [[access.rules]]\naction = 'allow'\nsources = ['10.9.0.2/32']\ntraffic = 'tcp'\nports = ['22', '8000-8100']\n\
+             [[access.rules]]\naction = 'allow'\ntraffic = 'icmp'\n"
+        ));
+        let access = read(&path).unwrap().interface.access.unwrap();
+        assert_eq!(access.default, Action::Deny);
+        assert_eq!(access.rules[0].traffic, Traffic::Ports { protocol: 6, ports: vec![22..=22, 8000..=8100] });
+        assert_eq!(access.rules[0].sources, ["10.9.0.2/32".parse().unwrap()]);
+        assert_eq!(access.rules[1].traffic, Traffic::Protocol(1));
+        assert_eq!(access.rules[1].sources.len(), 2, "everyone, by either protocol");
+    }
+
+    #[test]
     fn what_is_wrong_is_refused_with_its_line() {
         let unknown = refusal(&format!("{MINIMAL}mut = 1420\n"));
         assert!(unknown.contains("line 3") && unknown.contains("`mut`"), "{unknown}");
@@ -202,6 +223,10 @@ mod tests {
         assert!(address.contains("line 2"), "{address}");
         let key = refusal(&format!("{MINIMAL}[[peers]]\npublic_key = 'short'\nallowed_ips = []\n"));
         assert!(key.contains("line 4") && key.contains("44 characters"), "{key}");
+        let ports = refusal(&format!(
+            "{MINIMAL}[access]\ndefault = 'deny'\n[[access.rules]]\naction = 'allow'\nports = ['9-8']\n"
+        ));
+        assert!(ports.contains("line 7") && ports.contains("8000-8100"), "{ports}");
         let mtu = refusal(&format!("{MINIMAL}mtu = 100\n"));
         assert!(mtu.contains("line 3") && mtu.contains("between 576"), "{mtu}");
     }

@@ -8,6 +8,7 @@ use std::time::Instant;
 use super::Outbox;
 use crate::discard::Discard;
 use crate::engine::{Direction, Initiation, Opened, Refusal, Run};
+use crate::filter::Memo;
 use crate::index::SessionIndices;
 use crate::interface::{Interface, InterfaceId, MAX_INTERFACES};
 use crate::message::Message;
@@ -97,7 +98,11 @@ impl Snapshot {
     ) -> Result<&Arc<Peer>, Discard> {
         let interface = self.interface(train.interface()).ok_or(Discard::UnknownInterface)?;
         let mut peer: Option<(IpAddr, &Arc<Peer>)> = None;
+        let mut noted = Memo::default();
         for packet in train.packets() {
+            if let Some(filter) = &interface.filter {
+                filter.note_sent(now, packet, &mut noted);
+            }
             let destination = Addresses::of(packet)?.destination;
             if peer.is_some_and(|(known, _)| known == destination) {
                 continue;
@@ -131,14 +136,18 @@ impl Snapshot {
         }
         let peer = self.peer(run.receiver_index)?;
         let interface = self.interface(peer.interface).ok_or(Discard::UnknownInterface)?;
-        let mut checked = None;
+        let (mut checked, mut memo) = (None, Memo::default());
         peer.open_run(now, from, run, |result| match result {
             // A keepalive.
             Ok(Opened { packet: [], .. }) => {}
-            Ok(Opened { at, packet }) => opened(
-                inner_len(interface, peer, packet, &mut checked)
-                    .map(|len| Delivery { interface: interface.id, packet: at..at + len }),
-            ),
+            Ok(Opened { at, packet: padded }) => {
+                opened(inner_len(interface, peer, padded, &mut checked).and_then(|len| {
+                    if let Some(filter) = &interface.filter {
+                        filter.admit(now, &padded[..len], &mut memo)?;
+                    }
+                    Ok(Delivery { interface: interface.id, packet: at..at + len })
+                }))
+            }
             Err(reason) => opened(Err(reason)),
         });
         Ok(peer)

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use cladnet_tunnel::{
-    ConfigError, Discard, InterfaceConfig, MAX_INTERFACES, PeerConfig, PresharedKey, PrivateKey, PublicKey,
+    Access, AccessRule, Action, ConfigError, Discard, InterfaceConfig, MAX_INTERFACES, PeerConfig, PresharedKey,
+    PrivateKey, PublicKey, Traffic,
 };
 
 use crate::sim::{Host, Output, between, carry, endpoint, friends, network, peer, strangers};
@@ -164,4 +165,30 @@ fn a_kept_alive_peer_is_never_given_up() {
     assert_eq!(initiations(a.pass(Duration::from_secs(26))), 1);
     assert_eq!(initiations(a.pass(Duration::from_secs(600))), 1);
     assert_eq!(initiations(a.pass(Duration::from_secs(600))), 1);
+}
+
+#[test]
+fn what_the_rules_refuse_is_not_delivered_and_the_rest_of_its_train_is() {
+    let (a, b) = friends();
+    let datagram = |port: u8| between(1, 2, &[0, 1, 0, port, 0, 8, 0, 0]);
+    let dns = AccessRule {
+        action: Action::Allow,
+        sources: vec!["10.9.0.1/32".parse().unwrap()],
+        destinations: vec!["10.9.0.2/32".parse().unwrap()],
+        traffic: Traffic::Ports { protocol: 17, ports: vec![53..=53] },
+    };
+    let access = Access { rules: vec![dns], default: Action::Deny };
+    b.tunnel.set_access(b.now, b.interface, Some(&access)).unwrap();
+    let delivered = carry(&a, &b, a.seal_train(&[53, 54, 53].map(datagram)).unwrap());
+    assert_eq!(delivered, [(2, datagram(53)), (2, datagram(53))]);
+    assert_eq!(b.tunnel.discards().of(Discard::Refused), 1);
+
+    // A change of peers changes no rule.
+    b.set_peers(&[a.as_peer()]);
+    assert!(carry(&a, &b, a.seal(&datagram(54)).unwrap()).is_empty());
+    // What we ask is answered.
+    assert_eq!(carry(&b, &a, b.seal(&between(2, 1, &[0, 54, 0, 1, 0, 8, 0, 0])).unwrap()).len(), 1);
+    assert_eq!(carry(&a, &b, a.seal(&datagram(54)).unwrap()), [(2, datagram(54))]);
+    b.tunnel.set_access(b.now, b.interface, None).unwrap();
+    assert_eq!(carry(&a, &b, a.seal(&datagram(80)).unwrap()), [(2, datagram(80))]);
 }

@@ -106,6 +106,17 @@ struct Keys {
     public: String,
 }
 
+/// A hundred rules, of which the last is the one that lets everything through.
+fn access() -> String {
+    let deny = |number: u32| {
+        format!(
+            "[[access.rules]]\naction = 'deny'\nsources = ['10.78.{number}.0/24']\ntraffic = 'tcp'\nports = ['{number}']\n"
+        )
+    };
+    let denied: String = (1..100).map(deny).collect();
+    format!("[access]\ndefault = 'deny'\n{denied}[[access.rules]]\naction = 'allow'\nsources = ['10.77.0.0/16']\n")
+}
+
 impl Lab {
     pub(super) fn raise(contenders: &[Contender]) -> Result<Self> {
         let id = std::process::id();
@@ -175,12 +186,13 @@ impl Lab {
         fs::write(self.directory.path().join(format!("{name}.key")), &own.private)?;
         let text = format!(
             "interface = 'cbnet{}'\nprivate_key_file = '{name}.key'\naddress = '{}/24'\nlisten_port = {port}\nmtu = {MTU}\n\
-             [[peers]]\npublic_key = '{}'\nallowed_ips = ['{}/32']\nendpoint = '{}:{port}'\n",
+             [[peers]]\npublic_key = '{}'\nallowed_ips = ['{}/32']\nendpoint = '{}:{port}'\n{}",
             contender.number(),
             contender.overlay(side),
             peer.public,
             contender.overlay(side.other()),
             side.other().underlay(),
+            access(),
             port = contender.port(),
         );
         let file = self.directory.path().join(format!("{name}.toml"));

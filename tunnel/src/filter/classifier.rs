@@ -1,0 +1,110 @@
+//! Ordered rules, compiled: the first that matches a flow is found by two look-ups, however many rules there are.
+//!
+//! For every prefix that any rule names, a set of bits says which rules hold it or a prefix around it. The bits of a
+//! flow's source and of its destination, both at once, are the rules whose addresses match; their protocols and ports
+//! are looked at in order. (Lakshman and Stiliadis, "High-speed policy-based packet forwarding using efficient
+//! multi-dimensional range matching", SIGCOMM 1998, §4.)
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use ipnet::IpNet;
+
+use super::flow::Flow;
+use super::{Access, AccessRule, Action, Traffic};
+use crate::allowed_ips::AllowedIps;
+
+pub(super) struct Classifier {
+    sources: Matches,
+    destinations: Matches,
+    rules: Vec<(Traffic, Action)>,
+    default: Action,
+}
+
+/// Which rules match an address, bit by bit.
+struct Matches(AllowedIps<Arc<[u64]>>);
+
+impl Classifier {
+    pub(super) fn new(access: &Access) -> Self {
+        let matches = |prefixes: fn(&AccessRule) -> &[IpNet]| Matches::new(access.rules.iter().map(prefixes));
+        Self {
+            sources: matches(|rule| &rule.sources),
+            destinations: matches(|rule| &rule.destinations),
+            rules: access.rules.iter().map(|rule| (rule.traffic.clone(), rule.action)).collect(),
+            default: access.default,
+        }
+    }
+
+    /// Whether nothing can be refused.
+    pub(super) fn allows_all(&self) -> bool {
+        self.default == Action::Allow && self.rules.iter().all(|(_, action)| *action == Action::Allow)
+    }
+
+    /// What happens to a packet of `flow` from its remote end.
+    pub(super) fn decide(&self, flow: &Flow) -> Action {
+        self.first_match(flow).unwrap_or(self.default)
+    }
+
+    fn first_match(&self, flow: &Flow) -> Option<Action> {
+        let sources = self.sources.of(flow.remote.0)?;
+        let destinations = self.destinations.of(flow.local.0)?;
+        let words = sources.iter().zip(destinations).map(|(source, destination)| source & destination);
+        words.enumerate().flat_map(|(word, bits)| ones(bits).map(move |bit| word * 64 + bit)).find_map(|index| {
+            let (traffic, action) = self.rules.get(index)?;
+            traffic.matches(flow).then_some(*action)
+        })
+    }
+}
+
+impl Matches {
+    /// From the prefixes of every rule, in the order of the rules.
+    fn new<'a>(rules: impl ExactSizeIterator<Item = &'a [IpNet]>) -> Self {
+        let words = rules.len().div_ceil(64);
+        let mut named: Vec<(IpNet, usize)> = rules
+            .enumerate()
+            .flat_map(|(rule, prefixes)| prefixes.iter().map(move |prefix| (prefix.trunc(), rule)))
+            .collect();
+        // A prefix comes before all that it holds.
+        named.sort_unstable_by_key(|(prefix, rule)| (prefix.network(), prefix.prefix_len(), *rule));
+        let mut matches = AllowedIps::new();
+        let mut around: Vec<(IpNet, Vec<u64>)> = Vec::new();
+        for same in named.chunk_by(|(one, _), (other, _)| one == other) {
+            let prefix = same[0].0;
+            while around.last().is_some_and(|(outer, _)| !outer.contains(&prefix)) {
+                around.pop();
+            }
+            let mut bits = around.last().map_or_else(|| vec![0; words], |(_, outer)| outer.clone());
+            for (_, rule) in same {
+                bits[rule / 64] |= 1 << (rule % 64);
+            }
+            matches.insert(prefix, Arc::from(bits.as_slice()));
+            around.push((prefix, bits));
+        }
+        Self(matches)
+    }
+
+    fn of(&self, address: IpAddr) -> Option<&[u64]> {
+        self.0.lookup(address).map(AsRef::as_ref)
+    }
+}
+
+impl Traffic {
+    fn matches(&self, flow: &Flow) -> bool {
+        match self {
+            Self::All => true,
+            Self::Protocol(protocol) => *protocol == flow.protocol,
+            Self::Ports { protocol, ports } => {
+                *protocol == flow.protocol && ports.iter().any(|range| range.contains(&flow.local.1))
+            }
+        }
+    }
+}
+
+/// The positions of the bits that are set, lowest first.
+fn ones(mut bits: u64) -> impl Iterator<Item = usize> {
+    std::iter::from_fn(move || {
+        let lowest = bits.trailing_zeros();
+        bits &= bits.wrapping_sub(1);
+        (lowest < 64).then_some(lowest as usize)
+    })
+}

@@ -1,0 +1,174 @@
+//! The flows that are alive, and who opened them. Bounded: a set of ways per hash, as in a processor's cache.
+//!
+//! A flow that this host opened is never displaced by one that a peer opened: without its entry its answers would be
+//! refused. A peer's own flow needs no entry to pass the rules, so losing one costs a look at them.
+
+use std::collections::hash_map::RandomState;
+use std::hash::BuildHasher;
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Instant;
+
+use super::Action;
+use super::flow::{Flow, Stage};
+
+/// 65,536 flows, as many as Linux follows on a machine of 4 GB (`nf_conntrack_max`); 5 MB if all are used, and next to
+/// nothing before.
+const SETS: usize = 8192;
+const WAYS: usize = 8;
+
+/// Seconds without a packet after which a flow is forgotten.
+mod lifetime {
+    /// TCP may be silent for days; nothing is lost by waiting, as the number of flows is bounded.
+    pub(super) const TCP: u32 = 5 * 24 * 60 * 60;
+    /// A SYN that is not answered, a FIN that is not acknowledged: the longest that a TCP repeats either.
+    pub(super) const TCP_AT_ITS_ENDS: u32 = 120;
+    /// RFC 4787 §4.3 asks for two minutes at least.
+    pub(super) const OTHER: u32 = 180;
+    /// Nobody has answered.
+    pub(super) const OTHER_UNANSWERED: u32 = 30;
+}
+
+pub(super) struct Flows {
+    /// A set is made when a flow first needs it.
+    sets: Box<[OnceLock<Box<Mutex<Set>>>]>,
+    hasher: RandomState,
+    started: Instant,
+}
+
+type Set = [Option<Entry>; WAYS];
+
+#[derive(Debug, Clone, Copy)]
+struct Entry {
+    flow: Flow,
+    opener: Opener,
+    phase: Phase,
+    /// Under which rules a peer's flow was judged last, and how; one that this host opened is allowed.
+    generation: u32,
+    verdict: Action,
+    /// Seconds since [`Flows::started`].
+    last: u32,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Opener {
+    Peer,
+    ThisHost,
+}
+
+/// In the order of what is missed least.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Phase {
+    Unanswered,
+    Ending,
+    Answered,
+}
+
+impl Flows {
+    pub(super) fn new(now: Instant) -> Self {
+        Self { sets: (0..SETS).map(|_| OnceLock::new()).collect(), hasher: RandomState::new(), started: now }
+    }
+
+    /// What happens to a packet of `flow` that a peer sent. `judge` asks the rules of this `generation`.
+    pub(super) fn received(
+        &self,
+        now: Instant,
+        flow: Flow,
+        stage: Stage,
+        generation: u32,
+        judge: impl FnOnce() -> Action,
+    ) -> Action {
+        let now = self.seconds(now);
+        let mut set = self.set(&flow);
+        // A peer that opens a flow answers nothing, whoever had these ports before.
+        if let Some(entry) = find(&mut set, now, &flow).filter(|_| stage != Stage::Opening) {
+            if entry.opener == Opener::Peer && entry.generation != generation {
+                (entry.generation, entry.verdict) = (generation, judge());
+            }
+            entry.heard(now, stage, Opener::Peer);
+            return entry.verdict;
+        }
+        let verdict = judge();
+        // What is refused from the start leaves no trace, or a flood could push out what is not.
+        if verdict == Action::Allow {
+            insert(&mut set, now, Entry::new(flow, Opener::Peer, stage, generation, now));
+        }
+        verdict
+    }
+
+    /// Notes a packet that this host sent.
+    pub(super) fn sent(&self, now: Instant, flow: Flow, stage: Stage, generation: u32) {
+        let now = self.seconds(now);
+        let mut set = self.set(&flow);
+        match find(&mut set, now, &flow).filter(|_| stage != Stage::Opening) {
+            Some(entry) => entry.heard(now, stage, Opener::ThisHost),
+            None => insert(&mut set, now, Entry::new(flow, Opener::ThisHost, stage, generation, now)),
+        }
+    }
+
+    /// Whether the flow is known, and was not cut.
+    pub(super) fn is_alive(&self, now: Instant, flow: Flow) -> bool {
+        let now = self.seconds(now);
+        find(&mut self.set(&flow), now, &flow).is_some_and(|entry| entry.verdict == Action::Allow)
+    }
+
+    fn set(&self, flow: &Flow) -> MutexGuard<'_, Set> {
+        let index = self.hasher.hash_one(flow) as usize % SETS;
+        let set = self.sets[index].get_or_init(|| Box::new(Mutex::new([None; WAYS])));
+        set.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn seconds(&self, now: Instant) -> u32 {
+        now.saturating_duration_since(self.started).as_secs().try_into().unwrap_or(u32::MAX)
+    }
+}
+
+fn find<'a>(set: &'a mut Set, now: u32, flow: &Flow) -> Option<&'a mut Entry> {
+    set.iter_mut().flatten().find(|entry| entry.flow == *flow && entry.is_alive(now))
+}
+
+/// Puts an entry in place of an older one of its flow, where none is alive, or in place of the one that is missed least.
+fn insert(set: &mut Set, now: u32, new: Entry) {
+    let is_same = |entry: &&mut Option<Entry>| entry.is_some_and(|entry| entry.flow == new.flow);
+    if let Some(place) = set.iter_mut().find(is_same) {
+        *place = Some(new);
+        return;
+    }
+    let merit = |entry: &Option<Entry>| entry.filter(|entry| entry.is_alive(now)).map(Entry::merit);
+    let Some(place) = set.iter_mut().min_by_key(|entry| merit(entry)) else { return };
+    if merit(place).is_none_or(|(opener, ..)| opener <= new.opener) {
+        *place = Some(new);
+    }
+}
+
+impl Entry {
+    fn new(flow: Flow, opener: Opener, stage: Stage, generation: u32, now: u32) -> Self {
+        let phase = match stage {
+            Stage::Opening | Stage::Going => Phase::Unanswered,
+            Stage::Ending => Phase::Ending,
+        };
+        Self { flow, opener, phase, generation, verdict: Action::Allow, last: now }
+    }
+
+    fn heard(&mut self, now: u32, stage: Stage, from: Opener) {
+        self.last = now;
+        if stage == Stage::Ending {
+            self.phase = Phase::Ending;
+        } else if self.phase == Phase::Unanswered && from != self.opener {
+            self.phase = Phase::Answered;
+        }
+    }
+
+    fn is_alive(&self, now: u32) -> bool {
+        let lifetime = match (self.flow.protocol, self.phase) {
+            (6, Phase::Answered) => lifetime::TCP,
+            (6, _) => lifetime::TCP_AT_ITS_ENDS,
+            (_, Phase::Unanswered) => lifetime::OTHER_UNANSWERED,
+            (_, _) => lifetime::OTHER,
+        };
+        now.saturating_sub(self.last) <= lifetime
+    }
+
+    fn merit(self) -> (Opener, Phase, u32) {
+        (self.opener, self.phase, self.last)
+    }
+}
