@@ -33,6 +33,16 @@ pub struct PeerConfig {
     pub persistent_keepalive: Option<Duration>,
     /// Whether it is an agent of ours, which answers probes; a plain WireGuard peer never hears of them.
     pub probes: bool,
+    /// Endpoints of the peer to and from which packets may travel in clear: those in a scope that is trusted, where the
+    /// network's policy says so; else none.
+    pub trusted_endpoints: Vec<SocketAddr>,
+}
+
+impl PeerConfig {
+    /// The endpoints for clear frames: none without probes.
+    pub(crate) fn trusted(&self) -> &[SocketAddr] {
+        if self.probes { &self.trusted_endpoints } else { &[] }
+    }
 }
 
 /// Why an interface cannot be. Peers never make one fail: see [`crate::Applied::refused`].

@@ -58,10 +58,16 @@ pub enum Discard {
     Refused,
     #[error("fragment came without the first one of its packet")]
     UnknownFragment,
+    #[error("clear frame came from where only sealed packets are accepted")]
+    ClearRefused,
+    #[error("clear frame came from an endpoint that has answered no probe lately")]
+    ClearUnproved,
+    #[error("clear frame bears a token that is not, or no longer, valid")]
+    ClearStale,
 }
 
 impl Discard {
-    pub const ALL: [Self; 26] = [
+    pub const ALL: [Self; 29] = [
         Self::Malformed,
         Self::WrongMac,
         Self::UnknownPeer,
@@ -88,6 +94,9 @@ impl Discard {
         Self::ProbeLimit,
         Self::Refused,
         Self::UnknownFragment,
+        Self::ClearRefused,
+        Self::ClearUnproved,
+        Self::ClearStale,
     ];
 
     /// The value of the `reason` label.
@@ -119,6 +128,9 @@ impl Discard {
             Self::ProbeLimit => "probe_limit",
             Self::Refused => "refused",
             Self::UnknownFragment => "unknown_fragment",
+            Self::ClearRefused => "clear_refused",
+            Self::ClearUnproved => "clear_unproved",
+            Self::ClearStale => "clear_stale",
         }
     }
 }

@@ -118,6 +118,9 @@ pub(crate) trait PeerEngine: Send + Sync {
 
     fn set_persistent_keepalive(&self, interval: Option<Duration>);
 
+    /// Whether there is a session to send under.
+    fn has_session(&self, now: Instant) -> bool;
+
     /// When the last handshake was completed.
     fn last_handshake(&self) -> Option<Instant>;
 }

@@ -8,11 +8,12 @@ use std::time::Instant;
 use ipnet::IpNet;
 
 use crate::allowed_ips::AllowedIps;
+use crate::clear::Clear;
 use crate::config::PeerConfig;
 use crate::engine::{Engine, PeerParameters};
 use crate::filter::{Access, Filter};
 use crate::key::PublicKey;
-use crate::peer::Peer;
+use crate::peer::{Fresh, Peer};
 use crate::probe::Probes;
 
 /// How many networks a host can be in. An initiation that is for none of them costs this many MACs.
@@ -65,12 +66,12 @@ impl Interface {
         Self { filter, ..self.clone() }
     }
 
-    /// The interface as `configs` wants it. `fresh_number` yields an unused 24-bit number for each new peer.
+    /// The interface as `configs` wants it. `fresh` yields what every new peer has of its own.
     pub(crate) fn with_peers(
         &self,
         now: Instant,
         configs: &[PeerConfig],
-        mut fresh_number: impl FnMut() -> u32,
+        mut fresh: impl FnMut() -> Fresh,
     ) -> (Self, Applied) {
         let mut next =
             Self { filter: self.filter.clone(), ..Self::empty(self.id, self.engine.clone(), self.network, self.mtu) };
@@ -78,7 +79,7 @@ impl Interface {
         for config in configs {
             let peer = match next.peers.get(&config.public_key) {
                 Some(named_before) => named_before.clone(),
-                None => match self.peer_for(now, config, &mut fresh_number, &mut applied) {
+                None => match self.peer_for(now, config, &mut fresh, &mut applied) {
                     Some(peer) => peer,
                     None => continue,
                 },
@@ -96,27 +97,27 @@ impl Interface {
         &self,
         now: Instant,
         config: &PeerConfig,
-        fresh_number: &mut impl FnMut() -> u32,
+        fresh: &mut impl FnMut() -> Fresh,
         applied: &mut Applied,
     ) -> Option<Arc<Peer>> {
         let kept = self.peers.get(&config.public_key).filter(|peer| peer.accepts(config));
         if let Some(peer) = kept {
-            if peer.reconfigure(config) {
+            if peer.reconfigure(now, config) {
                 applied.to_greet.push(config.public_key);
             }
             return Some(peer.clone());
         }
-        let created = self.new_peer(now, config, fresh_number);
+        let created = self.new_peer(now, config, fresh);
         let list = if created.is_some() { &mut applied.to_greet } else { &mut applied.refused };
         list.push(config.public_key);
         created
     }
 
-    fn new_peer(&self, now: Instant, config: &PeerConfig, fresh_number: &mut impl FnMut() -> u32) -> Option<Arc<Peer>> {
+    fn new_peer(&self, now: Instant, config: &PeerConfig, fresh: &mut impl FnMut() -> Fresh) -> Option<Arc<Peer>> {
         if config.public_key == self.engine.public_key() {
             return None;
         }
-        let number = fresh_number();
+        let Fresh { number, epoch } = fresh();
         let parameters = PeerParameters {
             public_key: config.public_key,
             preshared_key: config.preshared_key.clone(),
@@ -127,6 +128,7 @@ impl Interface {
         let (ours, theirs) = (self.engine.public_key(), config.public_key);
         let psk = config.preshared_key.as_ref();
         let probes = Probes::new(&self.engine.agree(&theirs), psk, &ours, &theirs, config.probes);
-        Some(Arc::new(Peer::new(config, self.id, number, engine, probes)))
+        let clear = Clear::new(number, epoch, config.trusted());
+        Some(Arc::new(Peer::new(config, self.id, number, engine, probes, clear)))
     }
 }

@@ -5,6 +5,7 @@
 //! draws keys itself.
 
 mod allowed_ips;
+mod clear;
 mod config;
 mod datapath;
 mod discard;
@@ -24,6 +25,7 @@ mod train;
 mod tunnel;
 
 pub use allowed_ips::AllowedIps;
+pub use clear::{Obstacle, Transport};
 pub use config::{ConfigError, InterfaceConfig, PeerConfig};
 pub use discard::{Discard, DiscardCounts};
 pub use engine::Implementation;

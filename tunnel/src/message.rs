@@ -1,5 +1,6 @@
 //! The message types on the wire, told apart by type and length only: the four of WireGuard (whitepaper §5.4), and ours.
 
+use crate::clear::frame;
 use crate::discard::Discard;
 use crate::probe;
 
@@ -13,6 +14,8 @@ pub(crate) const DATA_OVERHEAD: usize = DATA_HEADER + 16;
 /// The longest payload of a UDP datagram over IPv4.
 pub(crate) const MAX_DATAGRAM: usize = 65_507;
 
+const CLEAR: u32 = frame::MESSAGE_TYPE as u32;
+
 /// A message's kind and, where it answers something of ours, the index that says what.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Message {
@@ -20,10 +23,27 @@ pub(crate) enum Message {
     HandshakeResponse { receiver_index: u32 },
     CookieReply { receiver_index: u32 },
     Data { receiver_index: u32, counter: u64 },
+    Clear { receiver_index: u32 },
     Probe { tag: probe::Tag },
 }
 
+/// Whether the packets of a run are sealed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Form {
+    Sealed,
+    Clear,
+}
+
 impl Message {
+    /// In which form it carries packets, and for whom; nothing of any other message.
+    pub(crate) fn packets(self) -> Option<(Form, u32)> {
+        match self {
+            Self::Data { receiver_index, .. } => Some((Form::Sealed, receiver_index)),
+            Self::Clear { receiver_index } => Some((Form::Clear, receiver_index)),
+            _ => None,
+        }
+    }
+
     pub(crate) fn parse(datagram: &[u8]) -> Result<Self, Discard> {
         let message_type = u32_at(datagram, 0).ok_or(Discard::Malformed)?;
         let index = |offset| u32_at(datagram, offset).ok_or(Discard::Malformed);
@@ -35,6 +55,7 @@ impl Message {
                 receiver_index: index(4)?,
                 counter: u64::from(index(8)?) | u64::from(index(12)?) << 32,
             }),
+            (CLEAR, DATA_OVERHEAD..) => Ok(Self::Clear { receiver_index: index(4)? }),
             (probe::MESSAGE_TYPE, probe::MIN_LEN..) => {
                 Ok(Self::Probe { tag: *datagram.get(4..).and_then(<[u8]>::first_chunk).ok_or(Discard::Malformed)? })
             }
@@ -85,7 +106,7 @@ mod tests {
 
     #[test]
     fn a_wrong_length_or_a_reserved_bit_is_malformed() {
-        for (message_type, len) in [(1, 148), (2, 92), (3, 64), (4, 32), (0xc1, 116)] {
+        for (message_type, len) in [(1, 148), (2, 92), (3, 64), (4, 32), (0xc1, 116), (0xc2, 32)] {
             let mut datagram = vec![0; len];
             datagram[0] = message_type;
             assert!(Message::parse(&datagram).is_ok());

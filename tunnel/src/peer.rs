@@ -1,10 +1,12 @@
-//! One peer: its engine, where it is, and its counters.
+//! One peer: its engine, where it is, and its counters. What passes beside its sessions is in `outside`.
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use crate::clear::frame::Token;
+use crate::clear::{Clear, Transport};
 use crate::config::PeerConfig;
 use crate::discard::Discard;
 use crate::engine::{Direction, Initiation, Opened, PeerEngine, Run, Sealed};
@@ -13,6 +15,8 @@ use crate::key::{PresharedKey, PublicKey};
 use crate::message::{DATA_OVERHEAD, Message};
 use crate::probe::Probes;
 use crate::train::Train;
+
+mod outside;
 
 /// What a peer has been doing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,6 +29,16 @@ pub struct PeerStats {
     /// Payload of UDP datagrams, as `wg show` counts: handshakes and keepalives included.
     pub tx_bytes: u64,
     pub rx_bytes: u64,
+    /// How packets to it travel now.
+    pub transport: Transport,
+}
+
+/// What every peer has of its own.
+pub(crate) struct Fresh {
+    /// 24 bits, unused on this host.
+    pub(crate) number: u32,
+    /// Random.
+    pub(crate) epoch: Token,
 }
 
 pub(crate) struct Peer {
@@ -35,6 +49,7 @@ pub(crate) struct Peer {
     preshared_key: Option<PresharedKey>,
     engine: Box<dyn PeerEngine>,
     pub(crate) probes: Probes,
+    clear: Clear,
     whereabouts: Mutex<Whereabouts>,
     tx_bytes: AtomicU64,
     rx_bytes: AtomicU64,
@@ -68,6 +83,7 @@ impl Peer {
         number: u32,
         engine: Box<dyn PeerEngine>,
         probes: Probes,
+        clear: Clear,
     ) -> Self {
         Self {
             public_key: config.public_key,
@@ -76,6 +92,7 @@ impl Peer {
             preshared_key: config.preshared_key.clone(),
             engine,
             probes,
+            clear,
             whereabouts: Mutex::new(Whereabouts { endpoint: config.endpoint, configured: config.endpoint }),
             tx_bytes: AtomicU64::new(0),
             rx_bytes: AtomicU64::new(0),
@@ -88,9 +105,10 @@ impl Peer {
     }
 
     /// Takes on what may change on a living session; true if the endpoint was changed by it.
-    pub(crate) fn reconfigure(&self, config: &PeerConfig) -> bool {
+    pub(crate) fn reconfigure(&self, now: Instant, config: &PeerConfig) -> bool {
         self.engine.set_persistent_keepalive(config.persistent_keepalive);
         self.probes.enable(config.probes);
+        self.clear.trust(now, config.trusted());
         let mut whereabouts = self.whereabouts();
         if whereabouts.configured == config.endpoint {
             return false;
@@ -103,9 +121,14 @@ impl Peer {
         moved
     }
 
-    /// Where to send a train that is ready; nowhere if its packets wait for a session.
+    /// Makes datagrams of the packets of a train, and tells where to send them; nowhere if they wait for a session.
     pub(crate) fn seal_train(&self, now: Instant, train: &mut Train<'_>) -> Result<Option<SocketAddr>, Discard> {
         let to = self.endpoint().ok_or(Discard::NoEndpoint)?;
+        self.clear.note_traffic();
+        if self.clear.write_train(now, to, train, || self.engine.has_session(now)) {
+            self.count_sent(train.datagrams().len());
+            return Ok(Some(to));
+        }
         match self.engine.seal_train(now, train)? {
             Sealed::Ready => {
                 self.count_sent(train.datagrams().len());
@@ -123,11 +146,15 @@ impl Peer {
         run: Run<'_>,
         mut opened: impl FnMut(Result<Opened<'_>, Discard>),
     ) {
-        let mut authentic = 0;
+        let (mut authentic, mut has_data) = (0, false);
         self.engine.open_run(now, run, &mut |result| {
             authentic += result.as_ref().map_or(0, |opened| opened.packet.len() + DATA_OVERHEAD);
+            has_data |= result.as_ref().is_ok_and(|opened| !opened.packet.is_empty());
             opened(result);
         });
+        if has_data {
+            self.clear.note_traffic();
+        }
         if authentic > 0 {
             self.heard(from, authentic);
         }
@@ -142,6 +169,7 @@ impl Peer {
     ) -> Result<Option<Transmit>, Discard> {
         let len = self.engine.respond(received.now, received.bytes, initiation, answer)?;
         self.heard(received.from, received.bytes.len());
+        self.clear.session_began(received.now);
         Ok(self.transmit(received.from, len))
     }
 
@@ -181,9 +209,11 @@ impl Peer {
     }
 
     pub(crate) fn stats(&self, now: Instant) -> PeerStats {
+        let endpoint = self.endpoint();
         PeerStats {
             public_key: self.public_key,
-            endpoint: self.endpoint(),
+            endpoint,
+            transport: self.clear.transport(now, endpoint, self.engine.has_session(now)),
             last_handshake: self.engine.last_handshake().map(|at| now.saturating_duration_since(at)),
             tx_bytes: self.tx_bytes.load(Ordering::Relaxed),
             rx_bytes: self.rx_bytes.load(Ordering::Relaxed),

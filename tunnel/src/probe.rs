@@ -25,7 +25,7 @@ pub use endpoint::Proof;
 use endpoint::Endpoint;
 use keys::PairKeys;
 use wire::{Body, Challenge};
-pub(crate) use wire::{MESSAGE_TYPE, MIN_LEN, Tag};
+pub(crate) use wire::{MESSAGE_TYPE, MIN_LEN, Tag, Terms};
 
 /// Endpoints of one peer that are remembered; as many as a host may tell of itself.
 const MAX_ENDPOINTS: usize = 16;
@@ -55,6 +55,14 @@ struct State {
     endpoints: Vec<Endpoint>,
 }
 
+/// What a probe means that was read.
+pub(crate) enum Heard {
+    /// To be answered.
+    Request { challenge: Challenge, accepts: Duration },
+    /// The endpoint it came from is proved.
+    Answer { asked_at: Instant, terms: Terms },
+}
+
 impl Probes {
     /// `shared` is what our static key and the peer's agree on.
     pub(crate) fn new(
@@ -82,7 +90,14 @@ impl Probes {
     }
 
     /// Writes a request for `to` that fills `datagram`; false if this peer is not probed.
-    pub(crate) fn ask(&self, now: Instant, to: SocketAddr, host: &Host, datagram: &mut [u8]) -> Result<bool, Discard> {
+    pub(crate) fn ask(
+        &self,
+        now: Instant,
+        to: SocketAddr,
+        accepts: Duration,
+        host: &Host,
+        datagram: &mut [u8],
+    ) -> Result<bool, Discard> {
         let challenge: Challenge = host.random();
         let mut state = self.lock();
         if !state.is_enabled {
@@ -94,32 +109,35 @@ impl Probes {
         state.counter = counter + 1;
         state.endpoint(now, to).ask(now, challenge, datagram.len());
         drop(state);
-        wire::seal(&self.keys.outgoing, &host.random(), Body::Request { counter, challenge }, datagram)?;
+        wire::seal(&self.keys.outgoing, &host.random(), Body::Request { counter, challenge, accepts }, datagram)?;
         Ok(true)
     }
 
-    /// Takes a probe that bears our tag. `probe` becomes the reply, if there is one to send back; the result is its
-    /// length.
-    pub(crate) fn handle(
-        &self,
-        now: Instant,
-        from: SocketAddr,
-        host: &Host,
-        limit: &ReplyLimit,
-        probe: &mut [u8],
-    ) -> Result<Option<usize>, Discard> {
+    /// Reads a probe that bears our tag; `probe` is of no use afterwards.
+    pub(crate) fn open(&self, now: Instant, from: SocketAddr, probe: &mut [u8]) -> Result<Heard, Discard> {
         match wire::open(&self.keys.incoming, probe)? {
-            Body::Request { counter, challenge } => {
-                self.lock().take_request(counter)?;
-                limit.admit(now, from)?;
-                let reply = Body::Reply { challenge, seen_from: from };
-                wire::seal(&self.keys.outgoing, &host.random(), reply, &mut probe[..MIN_LEN])?;
-                Ok(Some(MIN_LEN))
+            Body::Request { counter, challenge, accepts } => {
+                self.lock().take_request(counter).map(|()| Heard::Request { challenge, accepts })
             }
-            Body::Reply { challenge, seen_from } => {
-                self.lock().take_reply(now, from, &challenge, seen_from).map(|()| None)
+            Body::Reply { challenge, seen_from, terms } => {
+                let asked_at = self.lock().take_reply(now, from, &challenge, seen_from)?;
+                Ok(Heard::Answer { asked_at, terms })
             }
         }
+    }
+
+    /// Writes the reply to a request that came from `to`; the result is its length.
+    pub(crate) fn reply(
+        &self,
+        to: SocketAddr,
+        challenge: Challenge,
+        terms: Terms,
+        host: &Host,
+        datagram: &mut [u8],
+    ) -> Result<usize, Discard> {
+        let datagram = datagram.get_mut(..MIN_LEN).ok_or(Discard::Oversized)?;
+        let body = Body::Reply { challenge, seen_from: to, terms };
+        wire::seal(&self.keys.outgoing, &host.random(), body, datagram).map(|()| MIN_LEN)
     }
 
     /// What was proved, in the order of addresses.
@@ -166,13 +184,13 @@ impl State {
         from: SocketAddr,
         challenge: &Challenge,
         mapped: SocketAddr,
-    ) -> Result<(), Discard> {
+    ) -> Result<Instant, Discard> {
         let asked = self.endpoints.iter_mut().find(|endpoint| endpoint.asked(challenge));
         let endpoint = asked.ok_or(Discard::UnexpectedReply)?;
         if endpoint.address != from {
             return Err(Discard::Redirected);
         }
-        if endpoint.answered(now, challenge, mapped) { Ok(()) } else { Err(Discard::UnexpectedReply) }
+        endpoint.answered(now, challenge, mapped).ok_or(Discard::UnexpectedReply)
     }
 }
 
@@ -184,7 +202,7 @@ const REPLIES_PER_SECOND: u32 = 256;
 pub(crate) struct ReplyLimit(Mutex<(Option<Instant>, Sources)>);
 
 impl ReplyLimit {
-    fn admit(&self, now: Instant, from: SocketAddr) -> Result<(), Discard> {
+    pub(crate) fn admit(&self, now: Instant, from: SocketAddr) -> Result<(), Discard> {
         let mut period = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if period.0.is_none_or(|since| now.saturating_duration_since(since) >= Duration::from_secs(1)) {
             *period = (Some(now), Sources::default());

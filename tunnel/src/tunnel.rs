@@ -22,8 +22,8 @@ use crate::filter::Access;
 use crate::host::{Epoch, Host};
 use crate::interface::{Applied, Interface, InterfaceId};
 use crate::key::PublicKey;
-use crate::message::{MAX_DATAGRAM, Message};
-use crate::peer::{Peer, PeerStats, Received, Transmit};
+use crate::message::{Form, MAX_DATAGRAM, Message};
+use crate::peer::{Fresh, Peer, PeerStats, Received, Transmit};
 use crate::probe::{MIN_LEN, ProbeRequest, Proof, ReplyLimit};
 use crate::train::{Delivery, ReceivedTrain, Train};
 
@@ -173,14 +173,14 @@ impl Tunnel {
         self.counted(|| {
             let snapshot = self.snapshot.load();
             let received = Received { now, from, kind: Message::parse(datagram)?, bytes: datagram };
-            let Message::Data { receiver_index, .. } = received.kind else {
+            let Some((form, receiver_index)) = received.kind.packets() else {
                 return self.handle_control(&snapshot, &received, buffer, outbox);
             };
             let place = buffer.get_mut(..datagram.len()).ok_or(Discard::Oversized)?;
             place.copy_from_slice(datagram);
             let run = Run { receiver_index, datagrams: place, stride: datagram.len() };
             let mut result = Ok(None);
-            let peer = snapshot.open_run(now, from, run, &mut |opened| result = opened.map(Some))?;
+            let peer = snapshot.open_run(now, from, form, run, &mut |opened| result = opened.map(Some))?;
             if let Ok(Some(Delivery { interface, packet })) = &result {
                 outbox.deliver(*interface, &buffer[packet.clone()]);
             }
@@ -207,18 +207,19 @@ impl Tunnel {
         while start < datagrams.len() {
             let rest = &mut datagrams[start..];
             let first = &rest[..stride.min(rest.len())];
-            let (end, handled) = match Message::parse(first) {
-                Ok(Message::Data { receiver_index, .. }) => {
-                    let len = run_len(rest, stride, receiver_index);
+            let kind = Message::parse(first);
+            let (end, handled) = match kind.map(|kind| (kind, kind.packets())) {
+                Ok((_, Some((form, receiver_index)))) => {
+                    let len = run_len(rest, stride, (form, receiver_index));
                     let run = Run { receiver_index, datagrams: &mut rest[..len], stride };
-                    let opened = snapshot.open_run(now, from, run, &mut |opened| match opened {
+                    let opened = snapshot.open_run(now, from, form, run, &mut |opened| match opened {
                         Ok(delivery) => deliveries.push(delivery.behind(start)),
                         Err(reason) => self.discards.count(reason),
                     });
                     let handled = opened.and_then(|peer| snapshot.follow_up(now, peer, buffer, outbox));
                     (start + len, handled)
                 }
-                Ok(kind) => {
+                Ok((kind, None)) => {
                     let received = Received { now, from, kind, bytes: first };
                     (start + first.len(), self.handle_control(&snapshot, &received, buffer, outbox))
                 }
@@ -236,6 +237,19 @@ impl Tunnel {
             interface.engine.handle_timeout(now);
             for peer in interface.peers.values() {
                 self.send(&snapshot, peer.handle_timeout(now, buffer), buffer, outbox);
+            }
+        }
+        self.probe_due(now, buffer, outbox);
+    }
+
+    /// Asks the peers that clear frames depend on, and tells those whose frames are no longer accepted. Part of
+    /// [`Tunnel::handle_timeout`]; besides, to be called after every change of configuration, so that nobody goes on
+    /// sending what is refused.
+    pub fn probe_due(&self, now: Instant, buffer: &mut [u8], outbox: &mut impl Outbox) {
+        let snapshot = self.snapshot.load();
+        for peer in snapshot.interfaces().flat_map(|interface| interface.peers.values()) {
+            if let Some(to) = peer.ask_due(now) {
+                self.ask(now, &snapshot, peer, Transmit { to, len: MIN_LEN }, buffer, outbox);
             }
         }
     }
@@ -291,14 +305,8 @@ impl Tunnel {
         let snapshot = self.snapshot.load();
         let Some(peer) = snapshot.interface(interface).and_then(|interface| interface.peers.get(peer)) else { return };
         let len = request.size.clamp(MIN_LEN, MAX_DATAGRAM);
-        for to in request.endpoints.iter().copied() {
-            let _ = self.counted(|| {
-                let datagram = buffer.get_mut(..len).ok_or(Discard::Oversized)?;
-                match peer.probes.ask(now, to, &self.host, datagram)? {
-                    true => snapshot.transmit(&Transmit { to, len }, buffer, outbox),
-                    false => Ok(()),
-                }
-            });
+        for to in request.endpoints {
+            self.ask(now, &snapshot, peer, Transmit { to: *to, len }, buffer, outbox);
         }
     }
 
@@ -306,10 +314,29 @@ impl Tunnel {
     pub fn proofs(&self, now: Instant, interface: InterfaceId, peer: &PublicKey) -> Vec<Proof> {
         let snapshot = self.snapshot.load();
         let peer = snapshot.interface(interface).and_then(|interface| interface.peers.get(peer));
-        peer.map(|peer| peer.probes.proofs(now)).unwrap_or_default()
+        peer.map(|peer| peer.proofs(now)).unwrap_or_default()
     }
 
-    /// Handles what is no data.
+    /// Sends one request.
+    fn ask(
+        &self,
+        now: Instant,
+        snapshot: &Snapshot,
+        peer: &Peer,
+        request: Transmit,
+        buffer: &mut [u8],
+        outbox: &mut impl Outbox,
+    ) {
+        let _ = self.counted(|| {
+            let datagram = buffer.get_mut(..request.len).ok_or(Discard::Oversized)?;
+            match peer.ask(now, request.to, &self.host, datagram)? {
+                true => snapshot.transmit(&request, buffer, outbox),
+                false => Ok(()),
+            }
+        });
+    }
+
+    /// Handles what carries no packets.
     fn handle_control(
         &self,
         snapshot: &Snapshot,
@@ -327,7 +354,7 @@ impl Tunnel {
         let peer = snapshot.by_tag(&tag)?;
         let probe = buffer.get_mut(..bytes.len()).ok_or(Discard::Oversized)?;
         probe.copy_from_slice(bytes);
-        match peer.probes.handle(now, from, &self.host, &self.probe_replies, probe)? {
+        match peer.handle_probe(now, from, &self.host, &self.probe_replies, probe)? {
             Some(len) => snapshot.transmit(&Transmit { to: from, len }, buffer, outbox),
             None => Ok(()),
         }
@@ -347,20 +374,20 @@ impl Tunnel {
     /// Puts `interface` with these peers in force. `changing` is held.
     fn publish(&self, now: Instant, snapshot: &Snapshot, interface: &Interface, peers: &[PeerConfig]) -> Applied {
         let mut taken: HashSet<u32> = snapshot.numbers().collect();
-        let fresh_number = || loop {
+        let fresh = || loop {
             let number = u32::from_le_bytes(self.host.random()) >> 8;
             if taken.insert(number) {
-                break number;
+                break Fresh { number, epoch: self.host.random() };
             }
         };
-        let (interface, applied) = interface.with_peers(now, peers, fresh_number);
+        let (interface, applied) = interface.with_peers(now, peers, fresh);
         self.snapshot.store(Arc::new(snapshot.with(interface)));
         applied
     }
 }
 
-/// How many bytes at the head of `datagrams` are data messages under this index.
-fn run_len(datagrams: &[u8], stride: usize, index: u32) -> usize {
-    let is_ours = |datagram: &&[u8]| matches!(Message::parse(datagram), Ok(Message::Data { receiver_index, .. }) if receiver_index == index);
-    datagrams.chunks(stride).take_while(is_ours).map(<[u8]>::len).sum()
+/// How many bytes at the head of `datagrams` are messages of this form for this receiver.
+fn run_len(datagrams: &[u8], stride: usize, of: (Form, u32)) -> usize {
+    let is_of = |datagram: &&[u8]| Message::parse(datagram).is_ok_and(|kind| kind.packets() == Some(of));
+    datagrams.chunks(stride).take_while(is_of).map(<[u8]>::len).sum()
 }

@@ -64,6 +64,7 @@ fn peer(public_key: PublicKey, number: usize) -> PeerConfig {
         endpoint: Some(endpoint(number)),
         persistent_keepalive: Some(Duration::from_secs(25)),
         probes: true,
+        trusted_endpoints: vec![],
     }
 }
 

@@ -102,6 +102,7 @@ impl Membership {
             endpoint: paths::choose(local, remote).map(|endpoint| endpoint.address),
             persistent_keepalive,
             probes: !remote.plain,
+            trusted_endpoints: vec![],
         };
         configuration.remotes().values().filter(up).map(peer).collect()
     }

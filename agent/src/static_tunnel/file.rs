@@ -106,6 +106,7 @@ impl Peer {
             endpoint: self.endpoint,
             persistent_keepalive: Some(keepalive).filter(|interval| !interval.is_zero()),
             probes: self.probes,
+            trusted_endpoints: vec![],
         })
     }
 }

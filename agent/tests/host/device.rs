@@ -23,6 +23,7 @@ fn peer(public_key: PublicKey, device: &Device) -> PeerConfig {
         endpoint: Some(SocketAddr::from(([127, 0, 0, 1], device.port().unwrap()))),
         persistent_keepalive: None,
         probes: true,
+        trusted_endpoints: vec![],
     }
 }
 

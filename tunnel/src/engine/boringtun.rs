@@ -262,6 +262,10 @@ impl PeerEngine for BoringtunPeer {
         self.lock().persistent_keepalive = interval;
     }
 
+    fn has_session(&self, _now: Instant) -> bool {
+        self.lock().has_session()
+    }
+
     fn last_handshake(&self) -> Option<Instant> {
         self.lock().last_handshake
     }

@@ -62,20 +62,21 @@ impl Endpoint {
         self.outstanding.iter().flatten().any(|asked| asked.challenge == *challenge)
     }
 
-    /// Takes an answer that came from here; false if it came too late. No challenge is answered twice.
-    pub(super) fn answered(&mut self, now: Instant, challenge: &Challenge, mapped: SocketAddr) -> bool {
+    /// Takes an answer that came from here, and tells when it was asked for; nothing if that was too long ago. No challenge
+    /// is answered twice.
+    pub(super) fn answered(&mut self, now: Instant, challenge: &Challenge, mapped: SocketAddr) -> Option<Instant> {
         let place = self.outstanding.iter_mut().find(|asked| asked.is_some_and(|asked| asked.challenge == *challenge));
-        let Some(asked) = place.and_then(Option::take) else { return false };
+        let asked = place.and_then(Option::take)?;
         let rtt = now.saturating_duration_since(asked.at);
         if rtt > ANSWER_WITHIN {
-            return false;
+            return None;
         }
         let (rtt, longest) = match self.proved {
             Some(before) => ((7 * before.rtt + rtt) / 8, before.longest.max(asked.len)),
             None => (rtt, asked.len),
         };
         self.proved = Some(Proved { at: now, rtt, mapped, longest });
-        true
+        Some(asked.at)
     }
 
     pub(super) fn proof(&self, now: Instant) -> Option<Proof> {

@@ -2,11 +2,13 @@
 //! is as long as the shortest request.
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::time::Duration;
 
 use chacha20poly1305::aead::AeadInPlace as _;
 use chacha20poly1305::{Tag as Authenticator, XNonce};
 
 use super::keys::OneWay;
+use crate::clear::frame::Token;
 use crate::discard::Discard;
 
 /// WireGuard knows 1 to 4 and drops the rest; STUN's messages begin with two zero bits.
@@ -38,13 +40,27 @@ pub(super) enum Body {
         /// Rises with every request of the sender to this peer, also over restarts.
         counter: u64,
         challenge: Challenge,
+        /// See [`Terms::accepts`].
+        accepts: Duration,
     },
     Reply {
         /// That of the request.
         challenge: Challenge,
         /// The address that the request came from.
         seen_from: SocketAddr,
+        terms: Terms,
     },
+}
+
+/// What a peer tells the other of clear frames. It is believed in an answer to a fresh challenge only.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Terms {
+    /// For how long it accepts them from where this goes to, up to a minute, in whole milliseconds; zero if not at all.
+    pub(crate) accepts: Duration,
+    /// What they are to be addressed to.
+    pub(crate) receiver: u32,
+    /// Random, another one after every start.
+    pub(crate) epoch: Token,
 }
 
 /// Writes a probe that fills `datagram`.
@@ -80,16 +96,19 @@ pub(super) fn open(key: &OneWay, datagram: &mut [u8]) -> Result<Body, Discard> {
 }
 
 impl Body {
-    /// Byte 0 says what it is, up to 8 is reserved.
+    /// Byte 0 says what it is, byte 1 is reserved.
     fn write(self, plain: &mut [u8]) {
         match self {
-            Self::Request { counter, challenge } => {
+            Self::Request { counter, challenge, accepts } => {
                 plain[0] = REQUEST;
+                plain[2..4].copy_from_slice(&milliseconds(accepts));
                 plain[8..24].copy_from_slice(&challenge);
                 plain[24..32].copy_from_slice(&counter.to_le_bytes());
             }
-            Self::Reply { challenge, seen_from } => {
+            Self::Reply { challenge, seen_from, terms } => {
                 plain[0] = REPLY;
+                plain[2..4].copy_from_slice(&milliseconds(terms.accepts));
+                plain[4..8].copy_from_slice(&terms.receiver.to_le_bytes());
                 plain[8..24].copy_from_slice(&challenge);
                 let ip = match seen_from.ip() {
                     IpAddr::V4(ip) => ip.to_ipv6_mapped(),
@@ -97,21 +116,32 @@ impl Body {
                 };
                 plain[24..40].copy_from_slice(&ip.octets());
                 plain[40..42].copy_from_slice(&seen_from.port().to_le_bytes());
+                plain[42..58].copy_from_slice(&terms.epoch);
             }
         }
     }
 
     fn read(plain: &[u8]) -> Option<Self> {
         let challenge = *plain.get(8..)?.first_chunk()?;
+        let accepts = Duration::from_millis(u16::from_le_bytes(*plain.get(2..)?.first_chunk()?).into());
         match *plain.first()? {
-            REQUEST => Some(Self::Request { counter: u64::from_le_bytes(*plain.get(24..)?.first_chunk()?), challenge }),
+            REQUEST => {
+                let counter = u64::from_le_bytes(*plain.get(24..)?.first_chunk()?);
+                Some(Self::Request { counter, challenge, accepts })
+            }
             REPLY => {
                 let ip: [u8; 16] = *plain.get(24..)?.first_chunk()?;
                 let port = u16::from_le_bytes(*plain.get(40..)?.first_chunk()?);
                 let seen_from = SocketAddr::new(Ipv6Addr::from(ip).to_canonical(), port);
-                Some(Self::Reply { challenge, seen_from })
+                let receiver = u32::from_le_bytes(*plain.get(4..)?.first_chunk()?);
+                let terms = Terms { accepts, receiver, epoch: *plain.get(42..)?.first_chunk()? };
+                Some(Self::Reply { challenge, seen_from, terms })
             }
             _ => None,
         }
     }
+}
+
+fn milliseconds(duration: Duration) -> [u8; 2] {
+    u16::try_from(duration.as_millis()).unwrap_or(u16::MAX).to_le_bytes()
 }

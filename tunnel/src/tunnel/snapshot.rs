@@ -11,7 +11,7 @@ use crate::engine::{Direction, Initiation, Opened, Refusal, Run};
 use crate::filter::Memo;
 use crate::index::SessionIndices;
 use crate::interface::{Interface, InterfaceId, MAX_INTERFACES};
-use crate::message::Message;
+use crate::message::{Form, Message};
 use crate::packet::{self, Addresses};
 use crate::peer::{Peer, Received, Transmit};
 use crate::probe;
@@ -123,21 +123,25 @@ impl Snapshot {
         Ok(peer)
     }
 
-    /// Opens a run of data messages where they lie; the result is whose they are.
+    /// Opens a run of messages that carry packets where they lie; the result is whose they are.
     pub(super) fn open_run(
         &self,
         now: Instant,
         from: SocketAddr,
+        form: Form,
         run: Run<'_>,
         opened: &mut dyn FnMut(Result<Delivery, Discard>),
     ) -> Result<&Arc<Peer>, Discard> {
         if self.is_inside(from) {
             return Err(Discard::InsideTunnel);
         }
-        let peer = self.peer(run.receiver_index)?;
+        let peer = match form {
+            Form::Sealed => self.peer(run.receiver_index)?,
+            Form::Clear => self.peers.get(&run.receiver_index).ok_or(Discard::UnknownIndex)?,
+        };
         let interface = self.interface(peer.interface).ok_or(Discard::UnknownInterface)?;
         let (mut checked, mut memo) = (None, Memo::default());
-        peer.open_run(now, from, run, |result| match result {
+        let mut accept = |result: Result<Opened<'_>, Discard>| match result {
             // A keepalive.
             Ok(Opened { packet: [], .. }) => {}
             Ok(Opened { at, packet: padded }) => {
@@ -149,7 +153,15 @@ impl Snapshot {
                 }))
             }
             Err(reason) => opened(Err(reason)),
-        });
+        };
+        match form {
+            Form::Sealed => peer.open_run(now, from, run, accept),
+            Form::Clear => {
+                let mut owned = None;
+                let is_owned = |padded: &[u8]| inner_len(interface, peer, padded, &mut owned).map(drop);
+                peer.take_clear(now, from, &run, is_owned, &mut accept);
+            }
+        }
         Ok(peer)
     }
 
@@ -227,7 +239,7 @@ impl Snapshot {
                 }
             }
             Message::CookieReply { receiver_index } => self.peer(receiver_index).map(Admitted::Reply),
-            Message::Data { .. } | Message::Probe { .. } => Err(Discard::Malformed),
+            Message::Data { .. } | Message::Clear { .. } | Message::Probe { .. } => Err(Discard::Malformed),
         }
     }
 

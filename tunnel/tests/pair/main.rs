@@ -4,6 +4,7 @@
 
 use cladnet_tunnel::Implementation;
 
+mod clear;
 mod configuration;
 mod data;
 mod handshake;

@@ -144,6 +144,13 @@ impl Host {
         output
     }
 
+    /// What a device asks for after every change of configuration.
+    pub(crate) fn probe_due(&self) -> Output {
+        let mut output = Output::default();
+        self.tunnel.probe_due(self.now, &mut vec![0; BUFFER_SIZE], &mut output);
+        output
+    }
+
     pub(crate) fn pass(&mut self, time: Duration) -> Output {
         self.now += time;
         let mut output = Output::default();
@@ -174,6 +181,7 @@ pub(crate) fn peer(number: u8, public_key: PublicKey) -> PeerConfig {
         endpoint: Some(endpoint(number)),
         persistent_keepalive: None,
         probes: true,
+        trusted_endpoints: vec![],
     }
 }
 

@@ -4,6 +4,8 @@
 
 use cladnet_tunnel::Implementation;
 
+#[path = "../pair/clear.rs"]
+mod clear;
 #[path = "../pair/configuration.rs"]
 mod configuration;
 #[path = "../pair/data.rs"]

@@ -114,10 +114,6 @@ impl OwnPeer {
         self.sessions.load().current().filter(|keypair| keypair.is_alive(now)).map(|keypair| act(keypair))
     }
 
-    fn has_session(&self, now: Instant) -> bool {
-        self.with_current(now, |_| ()).is_some()
-    }
-
     /// Seals a train under the current session; false if there is none.
     fn seal_now(&self, now: Instant, train: &mut Train<'_>) -> bool {
         let sealed = self.with_current(now, |keypair| keypair.seal_train(train).is_ok()).unwrap_or(false);
@@ -358,6 +354,10 @@ impl PeerEngine for OwnPeer {
 
     fn set_persistent_keepalive(&self, interval: Option<Duration>) {
         self.timers.set_persistent_keepalive(interval);
+    }
+
+    fn has_session(&self, now: Instant) -> bool {
+        self.with_current(now, |_| ()).is_some()
     }
 
     fn last_handshake(&self) -> Option<Instant> {

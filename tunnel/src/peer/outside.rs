@@ -1,0 +1,68 @@
+//! What a peer exchanges beside its sessions: probes, and clear frames as far as they let it.
+
+use std::net::SocketAddr;
+use std::sync::atomic::Ordering;
+use std::time::Instant;
+
+use super::Peer;
+use crate::discard::Discard;
+use crate::engine::{Opened, Run};
+use crate::host::Host;
+use crate::probe::{Heard, Proof, ReplyLimit};
+
+impl Peer {
+    /// Writes a request for `to` that fills `datagram`; false if this peer is not probed.
+    pub(crate) fn ask(&self, now: Instant, to: SocketAddr, host: &Host, datagram: &mut [u8]) -> Result<bool, Discard> {
+        self.probes.ask(now, to, self.clear.accepts(now, to), host, datagram)
+    }
+
+    /// Where to ask now of its own accord.
+    pub(crate) fn ask_due(&self, now: Instant) -> Option<SocketAddr> {
+        self.clear.due(now, || self.endpoint())
+    }
+
+    /// Takes a probe that bears our tag. `probe` becomes the reply, if there is one to send back; the result is its
+    /// length.
+    pub(crate) fn handle_probe(
+        &self,
+        now: Instant,
+        from: SocketAddr,
+        host: &Host,
+        limit: &ReplyLimit,
+        probe: &mut [u8],
+    ) -> Result<Option<usize>, Discard> {
+        match self.probes.open(now, from, probe)? {
+            Heard::Request { challenge, accepts } => {
+                limit.admit(now, from)?;
+                self.clear.asked(now, from, accepts);
+                self.probes.reply(from, challenge, self.clear.terms(now, from), host, probe).map(Some)
+            }
+            Heard::Answer { asked_at, terms } => {
+                if self.engine.has_session(now) {
+                    self.clear.proved(now, from, asked_at, terms);
+                }
+                Ok(None)
+            }
+        }
+    }
+
+    pub(crate) fn proofs(&self, now: Instant) -> Vec<Proof> {
+        self.probes.proofs(now)
+    }
+
+    /// Takes a run of clear frames, as [`crate::clear::Clear::take_run`] does.
+    pub(crate) fn take_clear(
+        &self,
+        now: Instant,
+        from: SocketAddr,
+        run: &Run<'_>,
+        check: impl FnMut(&[u8]) -> Result<(), Discard>,
+        taken: &mut dyn FnMut(Result<Opened<'_>, Discard>),
+    ) {
+        let bytes = self.clear.take_run(now, from, run, check, taken);
+        if bytes > 0 {
+            self.rx_bytes.fetch_add(bytes as u64, Ordering::Relaxed);
+            self.clear.note_traffic();
+        }
+    }
+}
