@@ -1,12 +1,21 @@
 //! Sessions in the store: begun with an API key, resumed with a cookie, ended by their owner, by time or with the key.
 
-use std::time::Duration;
+use std::{cmp::Reverse, time::Duration};
 
 use cladnet_model::{ApiKey, Secret, Session, SessionId, SessionSecret};
 use cladnet_store::{Store, StoreError, Transaction, Versioned, key};
-use tracing::warn;
+use tracing::{info, warn};
 
-use crate::{Clock, Service, auth, error::CallError, events::Note};
+use crate::{
+    Clock, Service, auth,
+    error::CallError,
+    events::{self, Note},
+    networks::TRIES,
+};
+
+/// Sessions of one API key at a time: more than a person has browsers, or a team that shares a key has heads. One more ends
+/// the oldest, so that nobody fills the store and nobody is kept out.
+const MOST_OF_A_KEY: usize = 20;
 
 /// Mean time between two looks for sessions that are over. Replicas that look at the same moment delete the same ones.
 const SWEEP_EVERY: Duration = Duration::from_secs(600);
@@ -40,12 +49,46 @@ impl Service {
             (api_key.id.as_str(), format!("{} of {} signed in to the page", api_key.id, api_key.name));
         let note = Note { kind: "session.begun", network: None, host: None, actor, message };
         match self.note(transaction, note).commit().await {
-            Ok(_) => Ok((secret, Resumed { id, session, key: api_key })),
+            Ok(_) => {
+                if let Err(error) = self.end_surplus(&api_key).await {
+                    // The next sign-in with this key ends them.
+                    let error = &error as &dyn std::error::Error;
+                    warn!(key = %api_key.id, error, "sessions beyond those of a key not ended");
+                }
+                Ok((secret, Resumed { id, session, key: api_key }))
+            }
             Err(StoreError::Conflict { .. }) => {
                 Err(CallError::Unauthenticated("the API key was revoked this very moment".to_owned()))
             }
             Err(error) => Err(error.into()),
         }
+    }
+
+    /// Ends the oldest sessions of a key that has too many. Whoever begins one looks afterwards, so that of several who do at
+    /// the same moment the last one sees them all.
+    async fn end_surplus(&self, api_key: &ApiKey) -> Result<(), StoreError> {
+        for _ in 0..TRIES {
+            let now = self.clock.now();
+            let mut sessions = self.store.list(&key::sessions()).await?.items;
+            sessions.retain(|session| session.value.key == api_key.id && !session.value.is_over(now));
+            sessions.sort_by_key(|session| Reverse(session.value.created_at));
+            let surplus = sessions.get(MOST_OF_A_KEY..).unwrap_or_default();
+            let Some(batch) = surplus.chunks(BATCH / 2).next() else { return Ok(()) };
+            let end = |transaction: Transaction, session: &Versioned<Session>| {
+                let message =
+                    format!("the oldest session of {} ended: a key has {MOST_OF_A_KEY} at a time", api_key.name);
+                let actor = api_key.id.as_str();
+                let note = Note { kind: "session.ended", network: None, host: None, actor, message };
+                events::note(transaction.exists(&session.key).delete(&session.key), now, note)
+            };
+            match batch.iter().fold(self.store.transaction(), end).commit().await {
+                Ok(_) => info!(key = %api_key.id, ended = batch.len(), "oldest sessions ended: too many of one key"),
+                // Its owner has signed out, or another sign-in has ended it.
+                Err(StoreError::Conflict { .. }) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
     }
 
     /// The session of a secret and its key, if neither is over; the request is noted.

@@ -105,3 +105,25 @@ async fn sessions_that_are_over_are_swept_and_others_stay() {
     assert_eq!(replica.kept().await, 1);
     assert!(replica.service.resume(&secret).await.unwrap().is_some());
 }
+
+#[tokio::test]
+async fn a_key_that_signs_in_again_and_again_ends_its_oldest_session_and_nobody_elses() {
+    let replica = Replica::start().await;
+    let terms = KeyTerms { name: "guest".to_owned(), role: Role::Viewer, expires_at: None };
+    let (guest, text) = replica.service.create_key(terms, "test").await.unwrap();
+    let (others, _) = replica.service.sign_in(&replica.admin, None).await.unwrap();
+    let mut secrets = Vec::new();
+    for _ in 0..22 {
+        replica.pass(SignedDuration::from_secs(1));
+        secrets.push(replica.service.sign_in(&text.to_string(), None).await.unwrap().0);
+    }
+    assert_eq!(replica.kept().await, 20 + 1, "those of the key that are allowed, and the one of the other");
+    for (number, secret) in secrets.iter().enumerate() {
+        assert_eq!(replica.service.resume(secret).await.unwrap().is_some(), number >= 2, "session {number}");
+    }
+    assert!(replica.service.resume(&others).await.unwrap().is_some());
+    let events = replica.service.events(None).await.unwrap();
+    let ended: Vec<_> = events.iter().filter(|event| event.kind == "session.ended").collect();
+    assert_eq!(ended.len(), 2, "each end is told: {ended:?}");
+    assert!(ended.iter().all(|event| event.actor == guest.id.as_str() && event.message.contains("guest")), "{ended:?}");
+}
