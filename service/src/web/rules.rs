@@ -12,16 +12,17 @@ const OURS: HeaderName = HeaderName::from_static("x-cladnet-request");
 /// What browsers say of the page behind a request; scripts cannot write it.
 const SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
-/// Every request: to a name of ours. One that may change something: from our own page, with our header, and JSON if anything.
+/// Every request: to a name of ours, and from no other site, streams included. One that may change something: from our own
+/// page, with our header, and JSON if anything.
 pub(super) fn check(names: &OwnNames, request: &Request) -> Result<(), Problem> {
     let own = names.check(request)?;
-    if request.method().is_safe() {
-        return Ok(());
-    }
-    let headers = request.headers();
-    if !is_from(headers, &own) {
+    let (headers, is_safe) = (request.headers(), request.method().is_safe());
+    if !is_from(headers, &own, is_safe) {
         let detail = "only the page of this very server may send this; another site, or no browser at all, did";
         return Err(Problem::new(StatusCode::FORBIDDEN, detail));
+    }
+    if is_safe {
+        return Ok(());
     }
     if headers.get(OURS).is_none_or(|value| value != "1") {
         let detail = "with the page's session every change needs the header \"X-Cladnet-Request: 1\"";
@@ -35,17 +36,18 @@ pub(super) fn check(names: &OwnNames, request: &Request) -> Result<(), Problem> 
 }
 
 /// Whether a page of `own` sent it. Browsers without `Sec-Fetch-Site` tell the page's origin on what may change something.
-fn is_from(headers: &HeaderMap, own: &Authority) -> bool {
+/// A question may come from nowhere as well: somebody has typed its address, or such a browser tells nothing.
+fn is_from(headers: &HeaderMap, own: &Authority, is_safe: bool) -> bool {
     let mut sites = headers.get_all(SITE).into_iter().peekable();
     if sites.peek().is_some() {
-        return sites.all(|site| site == "same-origin");
+        return sites.all(|site| site == "same-origin" || (is_safe && site == "none"));
     }
     let mut origins = headers.get_all(header::ORIGIN).into_iter().peekable();
     let is_own = |origin: &http::HeaderValue| {
         let origin = origin.to_str().ok().and_then(|origin| origin.strip_prefix("https://"));
         origin.is_some_and(|origin| origin.eq_ignore_ascii_case(own.as_str()))
     };
-    origins.peek().is_some() && origins.all(is_own)
+    (is_safe || origins.peek().is_some()) && origins.all(is_own)
 }
 
 fn is_json(headers: &HeaderMap) -> bool {
@@ -79,6 +81,8 @@ mod tests {
         assert_eq!(judged(Method::POST, &[("origin", "https://localhost:8053"), PAGE, JSON], "{}"), Ok(()));
         assert_eq!(judged(Method::DELETE, &[SAME, PAGE], ""), Ok(()));
         assert_eq!(judged(Method::GET, &[], ""), Ok(()), "a GET changes nothing");
+        assert_eq!(judged(Method::GET, &[SAME], ""), Ok(()));
+        assert_eq!(judged(Method::GET, &[("sec-fetch-site", "none")], ""), Ok(()), "somebody typed it");
     }
 
     #[test]
@@ -95,6 +99,9 @@ mod tests {
             assert_eq!(judged(Method::POST, &[("origin", origin), PAGE, JSON], "{}"), forbidden, "{origin}");
         }
         assert_eq!(judged(Method::POST, &[PAGE, JSON], "{}"), forbidden, "neither header");
+        for asked in [("sec-fetch-site", "cross-site"), ("sec-fetch-site", "same-site"), ("origin", "null")] {
+            assert_eq!(judged(Method::GET, &[asked], ""), forbidden, "{asked:?}");
+        }
     }
 
     #[test]

@@ -5,12 +5,22 @@ use std::sync::{
     atomic::{AtomicI64, Ordering},
 };
 
+use axum::{
+    Router,
+    body::{Body, to_bytes},
+};
 use cladnet_model::{KeyTerms, Role, session};
 use cladnet_store::{EmbeddedOptions, Store, key};
+use http::{Method, Request, StatusCode};
 use jiff::{SignedDuration, Timestamp};
+use tower::ServiceExt as _;
 
 use super::session::{Resumed, sweep};
-use crate::{Clock, Config, Server, Service};
+use crate::{
+    Clock, Config, Server, Service,
+    rest::binding::{Dialect, bindings},
+    router,
+};
 
 struct Replica {
     service: Arc<Service>,
@@ -126,4 +136,77 @@ async fn a_key_that_signs_in_again_and_again_ends_its_oldest_session_and_nobody_
     let ended: Vec<_> = events.iter().filter(|event| event.kind == "session.ended").collect();
     assert_eq!(ended.len(), 2, "each end is told: {ended:?}");
     assert!(ended.iter().all(|event| event.actor == guest.id.as_str() && event.message.contains("guest")), "{ended:?}");
+}
+
+/// Every REST call, with something in place of what stands in braces.
+fn calls(dialect: Dialect) -> Vec<(Method, String)> {
+    let filled = |path: &str| {
+        let segments = path.split('/').map(|segment| if segment.starts_with('{') { "x" } else { segment });
+        segments.collect::<Vec<_>>().join("/")
+    };
+    let of_dialect = bindings(&router::descriptors()).into_iter().filter(|binding| binding.dialect == dialect);
+    of_dialect.map(|binding| (binding.verb.clone(), filled(&binding.path))).collect()
+}
+
+/// What is answered to a browser that sends these headers beside the cookie.
+async fn answer(
+    router: &Router,
+    call: &(Method, String),
+    cookie: &str,
+    headers: &[(&str, &str)],
+) -> (StatusCode, String) {
+    let (verb, path) = call;
+    let request = Request::builder().method(verb).uri(path).header("cookie", cookie).header("x-cladnet-request", "1");
+    let request = headers.iter().fold(request, |request, (name, value)| request.header(*name, *value));
+    let response = router.clone().oneshot(request.body(Body::empty()).unwrap()).await.unwrap();
+    let (status, is_stream) =
+        (response.status(), response.headers().get("content-type").is_some_and(|kind| kind == "text/event-stream"));
+    let body = if is_stream { Body::empty() } else { response.into_body() };
+    (status, String::from_utf8(to_bytes(body, usize::MAX).await.unwrap().to_vec()).unwrap())
+}
+
+#[tokio::test]
+async fn no_call_that_takes_a_session_is_open_to_another_site_or_another_name() {
+    let replica = Replica::start().await;
+    let (secret, _) = replica.service.sign_in(&replica.admin, None).await.unwrap();
+    let cookie = format!("__Host-cladnet={secret}");
+    let router = router::full(&replica.service, router::no_pages());
+    const OWN: (&str, &str) = ("host", "localhost:8053");
+    const SAME: (&str, &str) = ("sec-fetch-site", "same-origin");
+    let session = [Method::GET, Method::POST].map(|verb| (verb, "/api/v1/session".to_owned()));
+    let sign_out = (Method::DELETE, "/api/v1/session".to_owned());
+    let calls: Vec<_> = calls(Dialect::Cladnet).into_iter().chain(session).chain([sign_out]).collect();
+    assert!(calls.iter().any(|(_, path)| path == "/api/v1/events/watch"), "streams are among them: {calls:?}");
+    for call in &calls {
+        let (status, told) = answer(&router, call, &cookie, &[("host", "evil.example"), SAME]).await;
+        assert_eq!(status, StatusCode::MISDIRECTED_REQUEST, "{call:?}: {told}");
+        for from in [
+            ("sec-fetch-site", "cross-site"),
+            ("sec-fetch-site", "same-site"),
+            ("origin", "https://evil.example"),
+            ("origin", "https://localhost:8054"),
+            ("origin", "null"),
+        ] {
+            let (status, told) = answer(&router, call, &cookie, &[OWN, from]).await;
+            assert_eq!(status, StatusCode::FORBIDDEN, "{call:?} from {from:?}: {told}");
+            assert!(told.contains("another site"), "{call:?} from {from:?}: {told}");
+        }
+        let (status, told) = answer(&router, call, &cookie, &[OWN, SAME]).await;
+        let refused = [401, 403, 415, 421].contains(&status.as_u16());
+        assert!(!refused, "{call:?} from our own page: {status}: {told}");
+    }
+}
+
+#[tokio::test]
+async fn no_call_of_cb_network_takes_a_session() {
+    let replica = Replica::start().await;
+    let (secret, _) = replica.service.sign_in(&replica.admin, None).await.unwrap();
+    let cookie = format!("__Host-cladnet={secret}");
+    let router = router::full(&replica.service, router::no_pages());
+    let headers = [("host", "localhost:8053"), ("sec-fetch-site", "same-origin")];
+    let calls = calls(Dialect::Cbnet);
+    for call in calls.iter().filter(|(_, path)| path != "/health") {
+        let (status, told) = answer(&router, call, &cookie, &headers).await;
+        assert_eq!(status, StatusCode::UNAUTHORIZED, "{call:?}: {told}");
+    }
 }
