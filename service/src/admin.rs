@@ -17,6 +17,8 @@ use std::sync::Arc;
 use cladnet_model::{Labels, NetworkId, validate::Checks};
 use cladnet_proto::convert;
 
+pub(crate) use stream::STREAMS;
+
 use crate::{Service, error::CallError};
 
 /// Implements every administrators' service.

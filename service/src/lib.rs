@@ -36,6 +36,7 @@ mod request_id;
 mod rest;
 mod router;
 mod server;
+mod shares;
 mod state;
 mod stun;
 mod tls;

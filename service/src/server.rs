@@ -22,13 +22,14 @@ use tonic::transport::Channel;
 use tracing::{info, warn};
 
 use crate::{
-    Clock, Config, Service,
+    Clock, Config, Service, admin,
     agents::{self, Agents},
     auth::Gates,
     bootstrap::{self, BootstrapError},
     deployments, envelope, events, in_process,
     listener::{self, Security},
     router,
+    shares::Shares,
     tls::{self, ServerTls, TlsError},
     web::{self, names::OwnNames},
 };
@@ -130,6 +131,7 @@ impl Server {
             gates: Gates::default(),
             agents,
             creating: Mutex::new(()),
+            streams: Shares::new(admin::STREAMS),
             deployment_watches: Arc::new(Semaphore::new(deployments::WATCHES)),
             shutdown,
         });

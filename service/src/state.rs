@@ -2,13 +2,14 @@
 
 use std::{fmt, sync::Arc};
 
+use cladnet_model::KeyId;
 use cladnet_pki::Authority;
 use cladnet_store::Store;
 use jiff::Timestamp;
 use tokio::sync::{Mutex, Semaphore};
 use tokio_util::sync::CancellationToken;
 
-use crate::{Config, agents::Agents, auth::Gates, web::names::OwnNames};
+use crate::{Config, agents::Agents, auth::Gates, shares::Shares, web::names::OwnNames};
 
 /// The current time; tests hand in their own.
 #[derive(Clone)]
@@ -57,6 +58,8 @@ pub struct Service {
     pub(crate) agents: Agents,
     /// Held by whoever creates a network.
     pub(crate) creating: Mutex<()>,
+    /// The streams to administrators, by API key.
+    pub(crate) streams: Shares<KeyId>,
     /// Places for those who watch deployments.
     pub(crate) deployment_watches: Arc<Semaphore>,
     /// Cancelled when the replica stops: whoever holds a stream open ends it then.

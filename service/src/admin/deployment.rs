@@ -15,7 +15,7 @@ use tonic::{Request, Response, Status, async_trait};
 
 use super::{
     Admin, optional_network,
-    stream::{Messages, bounded},
+    stream::{Messages, Place, bounded},
 };
 use crate::{
     auth::Caller,
@@ -64,11 +64,12 @@ impl DeploymentService for Admin {
         request: Request<WatchDeploymentRequest>,
     ) -> Result<Response<Messages<Deployment>>, Status> {
         let caller = Caller::of(&request)?;
+        let place = Place::take(&self.0, &caller)?;
         let id = required("deployment_id", &request.into_inner().deployment_id)?;
         let now = self.0.store.list(&key::api_keys()).await.map_err(CallError::from)?.revision;
         let watch = DeploymentWatch::new(self.0.clone(), id).await?;
         let messages = stream::unfold(watch, async |mut watch| watch.next().await.map(|next| (next, watch)));
-        Ok(Response::new(bounded(&self.0, caller, now, messages)))
+        Ok(Response::new(bounded(&self.0, caller, place, now, messages)))
     }
 
     async fn get_transcript(

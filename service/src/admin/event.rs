@@ -9,7 +9,7 @@ use tonic::{Request, Response, Status, async_trait};
 
 use super::{
     Admin, optional_network,
-    stream::{Messages, bounded},
+    stream::{Messages, Place, bounded},
 };
 use crate::{
     auth::Caller,
@@ -32,6 +32,7 @@ impl EventService for Admin {
 
     async fn watch_events(&self, request: Request<WatchEventsRequest>) -> Result<Response<Messages<Event>>, Status> {
         let caller = Caller::of(&request)?;
+        let place = Place::take(&self.0, &caller)?;
         let network = optional_network(&request.into_inner().network_id)?;
         let now = self.0.store.list(&key::events()).await.map_err(CallError::from)?.revision;
         let watch = self.0.store.watch(&key::events(), now).await.map_err(CallError::from)?;
@@ -56,7 +57,7 @@ impl EventService for Admin {
             };
             stream::iter(events)
         });
-        Ok(Response::new(bounded(&self.0, caller, now, events)))
+        Ok(Response::new(bounded(&self.0, caller, place, now, events)))
     }
 }
 

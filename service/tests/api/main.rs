@@ -13,3 +13,4 @@ mod listener;
 mod networks;
 mod peers;
 mod session;
+mod streams;
