@@ -70,6 +70,19 @@ async function call<A>(method: string, path: string, { body, signal, signingIn }
   return (await response.json()) as A;
 }
 
+/** With which status a stream is answered, 0 without an answer; the stream itself is not read. */
+export async function streamStatus(path: string): Promise<number> {
+  const stop = new AbortController();
+  const signal = AbortSignal.any([stop.signal, AbortSignal.timeout(LONGEST_CALL)]);
+  try {
+    return (await fetch(`/api/v1${path}`, { credentials: 'same-origin', cache: 'no-store', signal })).status;
+  } catch {
+    return 0;
+  } finally {
+    stop.abort();
+  }
+}
+
 async function refusal(response: Response): Promise<Problem> {
   const document = (await response.json().catch(() => ({}))) as Record<string, unknown>;
   const text = (name: string) => (typeof document[name] === 'string' ? document[name] : '');

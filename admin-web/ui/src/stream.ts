@@ -3,7 +3,7 @@
  * session is over.
  */
 
-import { problemOf, session as sessionApi } from './api';
+import { problemOf, session as sessionApi, streamStatus } from './api';
 import { session } from './session.svelte';
 
 const FIRST_PAUSE = 500;
@@ -17,6 +17,8 @@ interface Listener {
   opened: () => void;
   message: (data: string) => void;
   broken: () => void;
+  /** The service gives no more streams to this API key: whoever listens has to ask instead, until it is opened. */
+  crowded: () => void;
 }
 
 export class Stream {
@@ -49,8 +51,13 @@ export class Stream {
       this.#heard();
       this.#listener.message(message.data as string);
     });
-    // Both a broken connection and an event named `error`, which is the stream's last word.
-    source.addEventListener('error', () => this.#broken());
+    let isOpen = false;
+    source.addEventListener('open', () => (isOpen = true));
+    // A refusal, a broken connection, or an event named `error`, which is the stream's last word.
+    source.addEventListener('error', () => {
+      if (source.readyState === EventSource.CLOSED && !isOpen) void this.#refused();
+      else this.#broken();
+    });
   }
 
   close(): void {
@@ -80,6 +87,18 @@ export class Stream {
     this.#retry = setTimeout(() => void this.#again(), this.#pause * (0.75 + Math.random() / 2));
     this.#pause = Math.min(this.#pause * 2, LONGEST_PAUSE);
     this.#listener.broken();
+  }
+
+  /** An `EventSource` does not say why it was refused; the same question does. */
+  async #refused(): Promise<void> {
+    clearTimeout(this.#silence);
+    const status = await streamStatus(this.#path);
+    if (this.#isClosed) return;
+    if (status === 401) return session.end();
+    if (status !== 429) return this.#broken();
+    clearTimeout(this.#retry);
+    this.#retry = setTimeout(() => this.retry(), LONGEST_PAUSE * (0.75 + Math.random() / 2));
+    this.#listener.crowded();
   }
 
   /** An `EventSource` does not say why it broke; the session may be over. */

@@ -109,11 +109,13 @@ export function watched<T>(load: (signal: AbortSignal) => Promise<T>, options: O
           take(JSON.parse(data) as T);
           plan();
         },
-        broken: () => {
-          flows = false;
-          plan();
-        },
+        broken: stalled,
+        crowded: stalled,
       });
+    const stalled = () => {
+      flows = false;
+      plan();
+    };
     const close = () => {
       stream?.close();
       stream = null;

@@ -30,6 +30,11 @@ fn a_page_that_lost_its_server_is_fresh_again_by_itself() {
 }
 
 #[test]
+fn a_page_that_gets_no_stream_asks_and_alarms_nobody() {
+    plainly(&clouds::control_only(), "crowded");
+}
+
+#[test]
 fn every_page_can_be_read_and_used_by_everybody() {
     with_ssh(clouds::pair(), "accessible");
 }
