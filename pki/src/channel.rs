@@ -21,6 +21,9 @@ const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(15);
 /// A connection whose sign of life is not answered for so long is dead.
 const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// Bytes of one answer that may come unread (RFC 9113 §6.9.2: the default): a connection's window is a multiple of it.
+const STREAM_WINDOW: u32 = 65_535;
+
 /// Connects now, so that a wrong address, authority or pin is told apart; see [`ConnectError`].
 pub async fn connect(services: &[ServiceUrl], tls: ClientConfig) -> Result<Channel, ConnectError> {
     let dialer = Dialer::new(services, tls);
@@ -36,6 +39,16 @@ pub async fn connect(services: &[ServiceUrl], tls: ClientConfig) -> Result<Chann
 pub fn connect_lazy(services: &[ServiceUrl], tls: ClientConfig) -> Channel {
     let dialer = Dialer::new(services, tls);
     endpoint().connect_with_connector_lazy(service_fn(move |_: Uri| dialer.clone().dial()))
+}
+
+/// As [`connect_lazy`], for a program that hands on the requests of others, `streams` of them at a time: however many of them
+/// read nothing of their answers, the others' flow.
+pub fn connect_lazy_for_many(services: &[ServiceUrl], tls: ClientConfig, streams: u32) -> Channel {
+    let dialer = Dialer::new(services, tls);
+    endpoint()
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(STREAM_WINDOW.saturating_mul(streams))
+        .connect_with_connector_lazy(service_fn(move |_: Uri| dialer.clone().dial()))
 }
 
 /// The scheme of the endpoint is `http` because TLS is the connector's business; requests say `https`.

@@ -1,7 +1,9 @@
 //! The admin web on a port of its own: its pages, and `/api/` handed on to a service elsewhere, on one origin. It decides
 //! nothing and keeps nothing; cookies and keys pass through it, and what they open is said by the service.
 
+mod body;
 mod forward;
+mod upstream;
 
 use std::{io, net::SocketAddr, sync::Arc};
 
@@ -11,11 +13,7 @@ use axum::{
     middleware::{from_fn, from_fn_with_state},
     routing::any,
 };
-use cladnet_pki::{
-    Credentials,
-    channel::{self, ServiceUrl},
-    page_server_config,
-};
+use cladnet_pki::{Credentials, channel::ServiceUrl, page_server_config};
 use http::StatusCode;
 use jiff::Timestamp;
 use ring::digest::{SHA256, digest};
@@ -23,7 +21,7 @@ use rustls::ClientConfig;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-use self::forward::Upstream;
+use self::upstream::Upstream;
 use super::{names::OwnNames, own_names_only};
 use crate::{
     CertificateFiles, StartError, envelope,
@@ -66,7 +64,7 @@ impl Front {
     ) -> Result<Self, StartError> {
         cladnet_pki::install_crypto_provider();
         let (shown, fingerprint) = certificate(config)?;
-        let upstream = Upstream::new(channel::connect_lazy(services, tls));
+        let upstream = Upstream::new(services, &tls);
         Ok(Self {
             listener: tcp(config.listen_addr, "--listen")?,
             tls: Arc::new(shown),

@@ -1,5 +1,7 @@
 //! Hands a request on to the service and its answer back, piece by piece both ways: nothing is gathered, so streams of
-//! events flow as they come.
+//! events flow as they come. A request is in flight until its answer has been read to the end.
+
+use std::net::{IpAddr, Ipv6Addr};
 
 use axum::{
     body::Body,
@@ -8,14 +10,15 @@ use axum::{
 };
 use cladnet_pki::{SERVICE_NAME, channel::ConnectError};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri, header};
-use tonic::transport::Channel;
+use http_body_util::BodyExt as _;
 use tower::ServiceExt as _;
 use tracing::warn;
 
+use super::{body::Hurried, upstream::Upstream};
 use crate::{
-    connection::Acquaintance,
+    connection::{Acquaintance, Connection},
     request_id::{self, RequestId},
-    rest::problem::Problem,
+    rest::{self, problem::Problem},
     web::names,
 };
 
@@ -34,33 +37,42 @@ const ONE_HOP: [HeaderName; 11] = [
     HeaderName::from_static("grpc-timeout"),
 ];
 
-/// The service behind; reconnects by itself.
-#[derive(Clone)]
-pub(super) struct Upstream(Channel);
-
-impl Upstream {
-    pub(super) fn new(channel: Channel) -> Self {
-        Self(channel)
-    }
-}
-
 /// Asks the service; one that cannot be asked is 502.
-pub(super) async fn forward(State(Upstream(channel)): State<Upstream>, request: Request) -> Response {
+pub(super) async fn forward(State(upstream): State<Upstream>, request: Request) -> Response {
     let id = RequestId::of(request.extensions());
-    // Who may ask what for how long is for the service to say.
-    if let Some(acquaintance) = request.extensions().get::<Acquaintance>() {
-        acquaintance.make();
-    }
-    match channel.oneshot(outgoing(request, &id)).await {
+    let from = request.extensions().get::<Connection>().map(|connection| connection.remote.ip());
+    let (channel, pass) = match upstream.enter(from.unwrap_or(IpAddr::V6(Ipv6Addr::UNSPECIFIED))) {
+        Ok(entered) => entered,
+        Err(problem) => {
+            rest::throw_away(request.into_body()).await;
+            return problem.response(id.as_str());
+        }
+    };
+    let acquaintance = request.extensions().get::<Acquaintance>().cloned();
+    match channel.oneshot(outgoing(request.map(|body| Body::new(Hurried::new(body))), &id)).await {
         Ok(mut response) => {
+            if let Some(acquaintance) = acquaintance.filter(|_| shows_that_we_know(response.status())) {
+                acquaintance.make();
+            }
             drop_one_hop(response.headers_mut());
-            response.map(Body::new)
+            response.map(|body| {
+                Body::new(body.map_frame(move |frame| {
+                    let _in_flight = &pass;
+                    frame
+                }))
+            })
         }
         Err(error) => {
             warn!(id = id.as_str(), error = &error as &dyn std::error::Error, "the service was not reached");
             Problem::new(StatusCode::BAD_GATEWAY, unreachable(&error)).response(id.as_str())
         }
     }
+}
+
+/// Whether the service has found a good credential in what it answered so. Everything below `/api/` needs one but signing
+/// out, which is 204 for whoever wants it; everything else that went well is 200.
+fn shows_that_we_know(status: StatusCode) -> bool {
+    status == StatusCode::OK
 }
 
 /// The request as the service gets it: under its own name, with the id that our answer will carry. Whoever asked our page's
@@ -105,7 +117,11 @@ fn unreachable(error: &tonic::transport::Error) -> String {
 
 #[cfg(test)]
 mod tests {
+    use cladnet_model::{KeyTerms, Role};
+    use futures_util::FutureExt as _;
+
     use super::*;
+    use crate::agents::testing::House;
 
     #[test]
     fn what_belongs_to_the_connection_stays_and_the_rest_goes_on() {
@@ -124,6 +140,33 @@ mod tests {
         names.sort_unstable();
         assert_eq!(names, ["cookie", "origin", "x-cladnet-request", "x-request-id"]);
         assert_eq!(sent.headers()[header::ORIGIN], "https://service.cladnet.internal");
+    }
+
+    #[tokio::test]
+    async fn whoever_shows_nothing_stays_a_stranger_and_whoever_shows_a_key_becomes_known() {
+        let house = House::new().await;
+        let replica = house.replica().await;
+        let terms = KeyTerms { name: "guest".to_owned(), role: Role::Viewer, expires_at: None };
+        let (_, key) = replica.service.create_key(terms, "test").await.expect("a key");
+        let tls = cladnet_pki::client_config(&replica.ca_pem, None).expect("a configuration");
+        let upstream = Upstream::new(&[format!("https://{}", replica.address).parse().expect("a URL")], &tls);
+        let asked = async |request: http::request::Builder| {
+            let acquaintance = Acquaintance::default();
+            let request = request.header("host", "localhost:8054").header("origin", "https://localhost:8054");
+            let request = request.extension(acquaintance.clone()).body(Body::empty()).expect("a request");
+            let status = forward(State(upstream.clone()), request).await.status();
+            (status, acquaintance.made().now_or_never().is_some())
+        };
+        for (request, status) in [
+            (Request::get("/api/v1/networks"), StatusCode::UNAUTHORIZED),
+            (Request::get("/api/v1/session"), StatusCode::UNAUTHORIZED),
+            (Request::get("/api/v1/nothing"), StatusCode::NOT_FOUND),
+            (Request::delete("/api/v1/session").header("x-cladnet-request", "1"), StatusCode::NO_CONTENT),
+        ] {
+            assert_eq!(asked(request).await, (status, false));
+        }
+        let bearer = Request::get("/api/v1/networks").header("authorization", format!("Bearer {key}"));
+        assert_eq!(asked(bearer).await, (StatusCode::OK, true));
     }
 
     #[test]
