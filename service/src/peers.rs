@@ -1,6 +1,9 @@
 //! Peers: memberships with everything that is known of them.
 
-use std::{collections::BTreeMap, net::Ipv4Addr};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::Ipv4Addr,
+};
 
 use cladnet_model::{
     CloudLocation, Hold, Host, HostId, Labels, Membership, MembershipStatus, NetworkId, Peer, PeerState, TokenId,
@@ -159,14 +162,20 @@ pub(crate) struct PeerUpdate {
 pub(crate) enum LabelUpdate {
     Replace(Labels),
     /// Others stay.
-    Add(Labels),
+    Change {
+        add: Labels,
+        remove: BTreeSet<String>,
+    },
 }
 
 impl LabelUpdate {
     fn of(&self, before: &Labels) -> Result<Labels, CallError> {
         let labels = match self {
             Self::Replace(labels) => labels.clone(),
-            Self::Add(more) => before.iter().chain(more).map(|(name, value)| (name.clone(), value.clone())).collect(),
+            Self::Change { add, remove } => {
+                let left = before.iter().filter(|(name, _)| !remove.contains(*name));
+                left.chain(add).map(|(name, value)| (name.clone(), value.clone())).collect()
+            }
         };
         let mut checks = Checks::default();
         checks.labels("labels", &labels);

@@ -1,6 +1,6 @@
 //! `cladnet peer`.
 
-use std::{collections::BTreeMap, path::PathBuf, process::ExitCode, time::Duration};
+use std::{path::PathBuf, process::ExitCode, time::Duration};
 
 use cladnet_proto::cladnet::v1::{
     Command as Wish, ControlPeersRequest, GetPeerRequest, ListPeersResponse, Peer, RemovePeerRequest, UpdatePeerRequest,
@@ -209,22 +209,21 @@ async fn update(api: &Api, out: Output, args: UpdateArgs) -> Result<(), Failure>
     if args.label.is_empty() && args.remove_label.is_empty() && args.address.is_none() {
         return Err(Failure::usage("nothing to change; name --label, --remove-label or --address"));
     }
-    let UpdateArgs { peer: PeerArg { network, host }, label, remove_label, address } = args;
-    let host_id = lookup::peer_id(api, &network, &host).await?;
-    let ask = GetPeerRequest { network_id: network.clone(), host_id: host_id.clone() };
-    let mut labels: BTreeMap<_, _> = api.peers().get_peer(request(ask)).await?.into_inner().labels;
-    labels.extend(label);
-    labels.retain(|key, _| !remove_label.contains(key));
-    let clear_labels = labels.is_empty();
-    let ask = UpdatePeerRequest {
-        network_id: network,
+    let host_id = lookup::peer_id(api, &args.peer.network, &args.peer.host).await?;
+    out.show(api.peers().update_peer(request(wish(host_id, args))).await?.get_ref(), sheet)
+}
+
+/// Names what is to change and nothing else: what another admin changes at the same moment stays.
+fn wish(host_id: String, args: UpdateArgs) -> UpdatePeerRequest {
+    UpdatePeerRequest {
+        network_id: args.peer.network,
         host_id,
-        labels,
-        clear_labels,
-        ipv4_address: address,
-        ..Default::default()
-    };
-    out.show(api.peers().update_peer(request(ask)).await?.get_ref(), sheet)
+        labels: args.label.into_iter().collect(),
+        add_labels: true,
+        remove_labels: args.remove_label,
+        ipv4_address: args.address,
+        clear_labels: false,
+    }
 }
 
 async fn remove(api: &Api, out: Output, peer: PeerArg, yes: bool) -> Result<(), Failure> {
@@ -266,4 +265,24 @@ fn state(peer: &Peer) -> String {
 /// Of a machine without an agent nobody knows.
 fn presence(peer: &Peer) -> &'static str {
     if peer.plain { "plain" } else { online(peer.online) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn labels_that_are_not_named_are_left_to_others() {
+        let pair = |name: &str| (name.to_owned(), "x".to_owned());
+        let args = UpdateArgs {
+            peer: PeerArg { network: "prod".to_owned(), host: "vm-a".to_owned() },
+            label: vec![pair("role"), pair("zone")],
+            remove_label: vec!["rack".to_owned()],
+            address: None,
+        };
+        let wish = wish("host-a".to_owned(), args);
+        assert!(wish.add_labels && !wish.clear_labels, "{wish:?}");
+        assert_eq!(wish.labels.keys().collect::<Vec<_>>(), ["role", "zone"]);
+        assert_eq!((wish.remove_labels, wish.ipv4_address), (vec!["rack".to_owned()], None));
+    }
 }

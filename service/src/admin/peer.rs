@@ -51,18 +51,9 @@ impl PeerService for Admin {
         let caller = Caller::of(&request)?;
         let request = request.into_inner();
         let (network, host) = ids(&request.network_id, &request.host_id)?;
-        let labels = match (request.clear_labels, request.labels) {
-            (true, labels) if !labels.is_empty() => {
-                return Err(CallError::invalid("clear_labels", "is set beside labels; send one of them").into());
-            }
-            (true, none) => Some(LabelUpdate::Replace(none)),
-            (false, labels) if labels.is_empty() => None,
-            (false, labels) if request.add_labels => Some(LabelUpdate::Add(labels)),
-            (false, labels) => Some(LabelUpdate::Replace(labels)),
-        };
         let address = |text: &str| optional::<Ipv4Addr>("ipv4_address", text);
         let static_address = request.ipv4_address.as_deref().map(address).transpose()?;
-        let update = PeerUpdate { labels, static_address };
+        let update = PeerUpdate { labels: label_update(request)?, static_address };
         self.0.update_peer(&network, &host, &update, caller.key.as_str()).await?;
         Ok(Response::new(self.0.peer(&network, &host).await?.wire()))
     }
@@ -135,6 +126,27 @@ impl PeerService for Admin {
             detail: peer.detail,
         });
         Ok(Response::new(ControlPeersResponse { results: results.collect() }))
+    }
+}
+
+/// What a request wants to become of a peer's labels.
+fn label_update(request: UpdatePeerRequest) -> Result<Option<LabelUpdate>, CallError> {
+    let UpdatePeerRequest { labels, clear_labels, add_labels, remove_labels, .. } = request;
+    let remove: BTreeSet<String> = remove_labels.into_iter().collect();
+    let wrong = |field, reason: &str| Err(CallError::invalid(field, reason));
+    match (clear_labels, labels.is_empty(), remove.is_empty()) {
+        (true, false, _) => wrong("clear_labels", "is set beside labels; send one of them"),
+        (true, true, false) => wrong("remove_labels", "is set beside clear_labels; send one of them"),
+        (true, true, true) => Ok(Some(LabelUpdate::Replace(labels))),
+        (false, true, true) => Ok(None),
+        (false, false, true) if !add_labels => Ok(Some(LabelUpdate::Replace(labels))),
+        (false, false, false) if !add_labels => {
+            wrong("remove_labels", "is set beside labels that replace all others; set add_labels too, or leave it out")
+        }
+        _ => match labels.keys().find(|name| remove.contains(*name)) {
+            Some(both) => wrong("remove_labels", &format!("names {both:?}, which is among the labels to be added")),
+            None => Ok(Some(LabelUpdate::Change { add: labels, remove })),
+        },
     }
 }
 

@@ -85,6 +85,31 @@ async fn labels_are_added_to_what_others_have_set_meanwhile() {
 }
 
 #[tokio::test]
+async fn labels_are_taken_away_from_what_others_have_set_meanwhile() {
+    let harness = with_network("prod", "10.0.0.0/24").await;
+    let host = enrolled(&harness.store, "prod", "vm-1").await;
+    let path = format!("/api/v1/networks/prod/peers/{host}");
+    let change = async |body: Value| harness.rest(Method::PATCH, &path, Some(body)).await;
+    let wish = json!({"labels": {"zone": "a", "rack": "7"}, "addLabels": true});
+    assert_eq!(change(wish).await.status, StatusCode::OK);
+    let fewer = change(json!({"removeLabels": ["rack", "nothing"]})).await;
+    assert_eq!(fewer.body["labels"], json!({"tier": "web", "zone": "a"}), "{fewer:?}");
+    let both = change(json!({"labels": {"zone": "b"}, "addLabels": true, "removeLabels": ["tier"]})).await;
+    assert_eq!(both.body["labels"], json!({"zone": "b"}), "{both:?}");
+    let none = change(json!({"removeLabels": ["zone"]})).await;
+    assert_eq!(none.body["labels"], json!({}), "{none:?}");
+    for body in [
+        json!({"labels": {"zone": "b"}, "removeLabels": ["zone"]}),
+        json!({"clearLabels": true, "removeLabels": ["zone"]}),
+        json!({"labels": {"zone": "b"}, "addLabels": true, "removeLabels": ["zone"]}),
+    ] {
+        let refused = change(body.clone()).await;
+        let told = (refused.status.as_u16(), &refused.body["field"]);
+        assert_eq!(told, (422, &json!("removeLabels")), "{body}: {refused:?}");
+    }
+}
+
+#[tokio::test]
 async fn a_peer_tells_which_token_its_host_showed() {
     let harness = with_network("prod", "10.0.0.0/24").await;
     let host = enrolled(&harness.store, "prod", "vm-1").await;
