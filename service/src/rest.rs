@@ -29,6 +29,10 @@ use http_body_util::{BodyExt as _, Limited};
 use prost_reflect::{DescriptorPool, DynamicMessage, SerializeOptions};
 use tokio::time::timeout;
 use tonic::{Status, client::Grpc};
+use tower_http::{
+    CompressionLevel,
+    compression::{CompressionLayer, predicate::SizeAbove},
+};
 
 use self::{
     binding::{Binding, Dialect, bindings},
@@ -49,6 +53,9 @@ const UNWANTED_TIMEOUT: Duration = Duration::from_secs(1);
 /// Most that is read of a body after what was too much of it. A client that sends still more may lose the answer.
 const EXCESS_LIMIT: usize = 8 * 1024 * 1024;
 
+/// Bytes of an answer that one packet carries as it is.
+const SMALL: u16 = 1_024;
+
 const JSON: SerializeOptions = SerializeOptions::new().skip_default_fields(false);
 
 /// A router with one route for every binding in `pool` whose dialect is wanted; `grpc` carries the calls out.
@@ -63,7 +70,9 @@ pub(crate) fn router(
         let path = binding.path.clone();
         // cb-network's interface never takes a cookie: one of its GETs changes state.
         let takes_cookie = binding.dialect == Dialect::Cladnet;
+        let is_small_on_request = binding.verb == http::Method::GET && !binding.rpc.is_server_streaming();
         let route = handler(service.clone(), binding, grpc.clone());
+        let route = if is_small_on_request { route.layer(compression()) } else { route };
         router.route(
             &path,
             match takes_cookie {
@@ -72,6 +81,12 @@ pub(crate) fn router(
             },
         )
     })
+}
+
+/// For answers to questions. Those to anything else may hold a secret beside what somebody else has written, and how small
+/// they become would tell of it (BREACH); nor would a stream flow.
+fn compression() -> CompressionLayer<SizeAbove> {
+    CompressionLayer::new().quality(CompressionLevel::Fastest).compress_when(SizeAbove::new(SMALL))
 }
 
 fn handler(service: Arc<Service>, binding: Arc<Binding>, grpc: Router) -> MethodRouter {

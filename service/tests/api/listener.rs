@@ -240,3 +240,39 @@ async fn reflection_lists_every_service() {
     assert!(names.contains(&"cbnet.v1.CloudAdaptiveNetworkService"), "{names:?}");
     assert!(names.contains(&"cladnet.v1.NetworkService"), "{names:?}");
 }
+
+#[tokio::test]
+async fn long_answers_to_questions_come_small_and_those_that_may_hold_a_secret_as_they_are() {
+    let harness = Harness::start().await;
+    for number in 0..10 {
+        let body =
+            serde_json::json!({"networkId": format!("n{number}"), "ipv4AddressSpace": format!("10.{number}.0.0/24")});
+        assert_eq!(harness.post("/api/v1/networks", body).await.status, StatusCode::OK);
+    }
+    let asked = |method: Method, path: &str| {
+        harness.request(method, path).bearer_auth(&harness.admin_key).header("accept-encoding", "gzip, br")
+    };
+    let long = asked(Method::GET, "/api/v1/events").send().await.expect("an answer");
+    assert_eq!(long.headers().get(header::CONTENT_ENCODING).map(|value| value.as_bytes()), Some(&b"gzip"[..]));
+    assert!(long.headers().get_all(header::VARY).iter().any(|value| value == "accept-encoding"), "{long:?}");
+    let small = long.bytes().await.expect("a body");
+    let plain = harness.request(Method::GET, "/api/v1/events").bearer_auth(&harness.admin_key).send().await;
+    let plain = plain.expect("an answer");
+    assert!(!plain.headers().contains_key(header::CONTENT_ENCODING), "nobody asked for it: {plain:?}");
+    let plain = plain.bytes().await.expect("a body");
+    assert!(small.starts_with(&[0x1f, 0x8b]) && small.len() * 3 < plain.len(), "{} of {}", small.len(), plain.len());
+
+    let key =
+        |name: String| asked(Method::POST, "/api/v1/keys").json(&serde_json::json!({"name": name, "role": "viewer"}));
+    let list = serde_json::json!({"hosts": 10, "limit": 50});
+    for request in [
+        key("a".repeat(60)),
+        asked(Method::POST, "/api/v1/address-spaces/recommend").json(&list),
+        asked(Method::GET, "/api/v1/info"),
+        asked(Method::GET, "/api/v1/events/watch"),
+    ] {
+        let response = request.send().await.expect("an answer");
+        assert_eq!(response.status(), StatusCode::OK, "{response:?}");
+        assert!(!response.headers().contains_key(header::CONTENT_ENCODING), "{response:?}");
+    }
+}
