@@ -81,6 +81,7 @@ const TABLE: &[(&str, Access)] = &[
     ("/cladnet.v1.DeploymentService/GetTranscript", Key(Read)),
     ("/cladnet.v1.DeploymentService/ConfirmHostKey", Key(Deploy)),
     ("/cladnet.v1.DeploymentService/CancelDeployment", Key(Deploy)),
+    ("/cladnet.v1.DeploymentService/ForgetCredentials", Key(Deploy)),
     ("/cladnet.v1.DeploymentService/ListHostKeys", Key(Read)),
     ("/cladnet.v1.DeploymentService/ForgetHostKey", Key(Deploy)),
     ("/cladnet.v1.AgentService/Enrol", Enrolment),

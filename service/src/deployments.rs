@@ -5,6 +5,7 @@
 
 mod cancel;
 mod create;
+mod credentials;
 mod host_keys;
 mod keep;
 #[cfg(test)]
@@ -25,7 +26,6 @@ use cladnet_store::{AnyKey, StoreError, Versioned, key};
 
 use crate::{Service, error::CallError, events::Note, networks::TRIES};
 
-pub(crate) use keep::keep_for_ever;
 pub(crate) use watch::{DeploymentWatch, WATCHES};
 
 /// A deployment with what is known of its machines.
@@ -54,6 +54,11 @@ impl DeploymentRow {
     fn records(&self) -> DeploymentRecords<'_> {
         DeploymentRecords { deployment: &self.head, progress: &self.progress, claimed: self.claimed }
     }
+}
+
+/// Keeps them in order until the replica stops. Replicas that do the same at the same moment do no harm.
+pub(crate) async fn keep_for_ever(service: &Service) {
+    tokio::join!(keep::keep_for_ever(service), credentials::forget_for_ever(service));
 }
 
 impl Service {

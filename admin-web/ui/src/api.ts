@@ -205,6 +205,7 @@ export const deployments = {
   create: (network: string, wish: DeploymentWish) =>
     call<T.Deployment>('POST', at`/networks/${network}/deployments`, { body: wish }),
   cancel: (id: string) => call<T.Deployment>('POST', at`/deployments/${id}/cancel`, { body: {} }),
+  forgetCredentials: (id: string) => call<T.Deployment>('DELETE', at`/deployments/${id}/credentials`),
   confirm: (id: string, host: string, fingerprint: string) =>
     call<T.Deployment>('POST', at`/deployments/${id}/hosts/${host}/confirm`, { body: { fingerprint } }),
   transcript: (id: string, host: string, signal?: AbortSignal) =>

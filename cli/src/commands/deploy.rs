@@ -45,7 +45,7 @@ pub(crate) struct DeployArgs {
     /// Trust every machine's host key at first sight. One that is known already must still be the same.
     #[arg(long)]
     accept_new_host_keys: bool,
-    /// Keep the private keys, sealed, when all is done.
+    /// Keep the private keys, sealed, when all is done; `cladnet deployment forget` forgets them.
     #[arg(long)]
     keep_credentials: bool,
     /// Wait until every machine is done; this is the default.

@@ -3,8 +3,8 @@
 use std::{io::Write as _, process::ExitCode};
 
 use cladnet_proto::cladnet::v1::{
-    CancelDeploymentRequest, ConfirmHostKeyRequest, Deployment, GetDeploymentRequest, GetTranscriptRequest,
-    ListDeploymentsRequest,
+    CancelDeploymentRequest, ConfirmHostKeyRequest, Deployment, ForgetCredentialsRequest, GetDeploymentRequest,
+    GetTranscriptRequest, ListDeploymentsRequest,
 };
 use clap::{Args, Subcommand};
 use jiff::Timestamp;
@@ -45,6 +45,16 @@ pub(crate) enum DeploymentCommand {
     ///   cladnet deployment cancel deployment-000643f2-a4dqobyha4dqobyh
     #[command(verbatim_doc_comment)]
     Cancel {
+        /// Id of the deployment.
+        deployment: String,
+    },
+    /// Forget the private keys that a deployment keeps
+    ///
+    /// One that still goes on needs them until its end, and keeps none then.
+    ///
+    ///   cladnet deployment forget deployment-000643f2-a4dqobyha4dqobyh
+    #[command(verbatim_doc_comment)]
+    Forget {
         /// Id of the deployment.
         deployment: String,
     },
@@ -92,6 +102,15 @@ pub(super) async fn run(api: &Api, out: Output, command: DeploymentCommand) -> R
             let ask = request(CancelDeploymentRequest { deployment_id });
             let cancelled = api.deployments().cancel_deployment(ask).await?.into_inner();
             out.show_text(&cancelled, summary)?;
+        }
+        DeploymentCommand::Forget { deployment: deployment_id } => {
+            let ask = request(ForgetCredentialsRequest { deployment_id });
+            let forgotten = api.deployments().forget_credentials(ask).await?.into_inner();
+            let id = &forgotten.deployment_id;
+            out.say(&match forgotten.state.as_str() {
+                "finished" => format!("private keys of {id} forgotten"),
+                _ => format!("{id} goes on; it will keep no private keys at its end"),
+            })?;
         }
         DeploymentCommand::Transcript { deployment, machine } => transcript(api, out, deployment, machine).await?,
         DeploymentCommand::Confirm(ConfirmArgs { deployment: deployment_id, machine: name, fingerprint }) => {

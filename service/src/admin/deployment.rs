@@ -2,10 +2,10 @@
 
 use cladnet_proto::{
     cladnet::v1::{
-        CancelDeploymentRequest, ConfirmHostKeyRequest, CreateDeploymentRequest, Deployment, ForgetHostKeyRequest,
-        GetDeploymentRequest, GetTranscriptRequest, GetTranscriptResponse, ListDeploymentsRequest,
-        ListDeploymentsResponse, ListHostKeysRequest, ListHostKeysResponse, WatchDeploymentRequest,
-        deployment_service_server::DeploymentService,
+        CancelDeploymentRequest, ConfirmHostKeyRequest, CreateDeploymentRequest, Deployment, ForgetCredentialsRequest,
+        ForgetHostKeyRequest, GetDeploymentRequest, GetTranscriptRequest, GetTranscriptResponse,
+        ListDeploymentsRequest, ListDeploymentsResponse, ListHostKeysRequest, ListHostKeysResponse,
+        WatchDeploymentRequest, deployment_service_server::DeploymentService,
     },
     convert::{self, required},
 };
@@ -97,6 +97,16 @@ impl DeploymentService for Admin {
         let caller = Caller::of(&request)?;
         let id = required("deployment_id", &request.into_inner().deployment_id)?;
         self.0.cancel_deployment(&id, caller.key.as_str()).await?;
+        Ok(Response::new(self.0.deployment(&id).await?.wire()))
+    }
+
+    async fn forget_credentials(
+        &self,
+        request: Request<ForgetCredentialsRequest>,
+    ) -> Result<Response<Deployment>, Status> {
+        let caller = Caller::of(&request)?;
+        let id = required("deployment_id", &request.into_inner().deployment_id)?;
+        self.0.keep_no_credentials(&id, &caller.key).await?;
         Ok(Response::new(self.0.deployment(&id).await?.wire()))
     }
 

@@ -1,5 +1,5 @@
 //! What is done about deployments without anybody asking: those that are over are marked, once; their private keys, old
-//! deployments and what a crash left behind are deleted.
+//! deployments and what a crash left behind are deleted. Keys of hosts that go are forgotten next door.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -26,7 +26,7 @@ const PACE: Duration = Duration::from_secs(1);
 const BATCH: usize = 25;
 
 /// Keeps them in order until the replica stops. Replicas that do the same at the same moment do no harm.
-pub(crate) async fn keep_for_ever(service: &Service) {
+pub(super) async fn keep_for_ever(service: &Service) {
     let mut progress = service.store.follow(&key::all_deployment_progresses());
     let mut claims = service.store.follow(&key::deployment_claims());
     let mut suspects = BTreeSet::new();
@@ -61,7 +61,7 @@ fn next_sweep() -> Instant {
     Instant::now() + SWEEP_EVERY.mul_f64(rand::random_range(0.5..1.5))
 }
 
-fn tell(what: &'static str, outcome: Result<(), CallError>) {
+pub(super) fn tell(what: &'static str, outcome: Result<(), CallError>) {
     if let Err(error) = outcome {
         warn!(error = &error as &dyn std::error::Error, what, "deployments not kept in order");
     }
@@ -104,19 +104,6 @@ impl Service {
         }
     }
 
-    /// Deletes the private keys that are left of a finished deployment; mostly its provisioner did.
-    async fn forget_credentials(&self, finished: &Deployment) -> Result<(), StoreError> {
-        if finished.keep_credentials {
-            return Ok(());
-        }
-        let left = self.store.list(&key::deployment_credentials(&finished.id)).await?.items;
-        for batch in left.chunks(BATCH) {
-            let delete = batch.iter().fold(self.store.transaction(), |delete, left| delete.delete(&left.key));
-            delete.commit().await?;
-        }
-        Ok(())
-    }
-
     /// Deletes old deployments, and machines without a deployment if they were `suspects` at the last sweep already: one
     /// that is being made has no head yet.
     pub(super) async fn sweep(&self, suspects: &mut BTreeSet<DeploymentId>) -> Result<(), CallError> {
@@ -130,6 +117,7 @@ impl Service {
         for head in heads.iter().filter(|head| head.value.finished_at.is_some()) {
             self.forget_credentials(&head.value).await?;
         }
+        self.forget_credentials_of_the_gone().await?;
         let known: BTreeSet<&DeploymentId> = heads.iter().map(|head| &head.value.id).collect();
         let owners = machines.items.iter().filter_map(|machine| match machine.key.parse() {
             cladnet_store::AnyKey::DeploymentHost(deployment, _) => Some(deployment),

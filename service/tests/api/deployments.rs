@@ -393,6 +393,81 @@ async fn a_cancel_of_what_no_provisioner_is_at_ends_it_at_once() {
 }
 
 #[tokio::test]
+async fn the_keys_that_a_deployment_kept_are_forgotten_when_somebody_says_so() {
+    let harness = with_network().await;
+    let body = json!({"hosts": [machine("a", "192.0.2.1")], "keepCredentials": true});
+    let made = harness.post(DEPLOYMENTS, body).await.body;
+    let id: DeploymentId = made["deploymentId"].as_str().expect("an id").parse().expect("an id");
+    let kept = async || harness.store.list(&key::deployment_credentials(&id)).await.expect("lists").items.len();
+    reach(&harness.store, &id, "a", DeploymentState::Done).await;
+    eventually("the end is told", async || {
+        harness.get("/api/v1/events").await.body["events"][0]["kind"] == "deployment.finished"
+    })
+    .await;
+    assert_eq!(kept().await, 1, "it was asked to keep them");
+
+    let path = format!("/api/v1/deployments/{id}/credentials");
+    let viewer = harness.key("viewer").await;
+    let denied = harness.rest_as(Some(&viewer), Method::DELETE, &path, None).await;
+    assert_eq!((denied.status, kept().await), (StatusCode::FORBIDDEN, 1), "{denied:?}");
+    let forgotten = harness.rest(Method::DELETE, &path, None).await;
+    assert_eq!(
+        (forgotten.status, &forgotten.body["keepCredentials"]),
+        (StatusCode::OK, &json!(false)),
+        "{forgotten:?}"
+    );
+    assert_eq!(kept().await, 0);
+    let told = async || harness.get("/api/v1/events?networkId=prod").await.body["events"].clone();
+    let first = told().await;
+    assert_eq!(first[0]["kind"], "deployment.credentials-forgotten");
+    assert_eq!(harness.rest(Method::DELETE, &path, None).await.status, StatusCode::OK, "twice does no harm");
+    assert_eq!(told().await, first, "and is told once");
+    let nobodys = "/api/v1/deployments/deployment-00000000-aaaaaaaaaaaaaaaa/credentials";
+    assert_eq!(harness.rest(Method::DELETE, nobodys, None).await.status, StatusCode::NOT_FOUND);
+    assert!(
+        harness.get("/openapi.json").await.body["paths"]["/api/v1/deployments/{deployment_id}/credentials"].is_object()
+    );
+}
+
+#[tokio::test]
+async fn keys_that_are_still_needed_are_forgotten_at_the_end() {
+    let harness = with_network().await;
+    let body = json!({"hosts": [machine("a", "192.0.2.1")], "keepCredentials": true});
+    let made = harness.post(DEPLOYMENTS, body).await.body;
+    let id: DeploymentId = made["deploymentId"].as_str().expect("an id").parse().expect("an id");
+    let kept = async || harness.store.list(&key::deployment_credentials(&id)).await.expect("lists").items.len();
+    let path = format!("/api/v1/deployments/{id}/credentials");
+    let promised = harness.rest(Method::DELETE, &path, None).await;
+    assert_eq!((promised.status, &promised.body["keepCredentials"]), (StatusCode::OK, &json!(false)), "{promised:?}");
+    assert_eq!(kept().await, 1, "the machine is not done with");
+    reach(&harness.store, &id, "a", DeploymentState::Done).await;
+    eventually("the key is forgotten", async || kept().await == 0).await;
+}
+
+#[tokio::test]
+async fn the_keys_of_a_machine_are_forgotten_when_its_host_is_removed() {
+    let harness = with_network().await;
+    let hosts = json!([machine("a", "192.0.2.1"), machine("b", "192.0.2.2")]);
+    let made = harness.post(DEPLOYMENTS, json!({"hosts": hosts, "keepCredentials": true})).await.body;
+    let id: DeploymentId = made["deploymentId"].as_str().expect("an id").parse().expect("an id");
+    let (gone, stays) =
+        (enrolled(&harness.store, "prod", "vm-1").await, enrolled(&harness.store, "prod", "vm-2").await);
+    for (name, host) in [("a", &gone), ("b", &stays)] {
+        let host = Some(host.clone());
+        let done = DeploymentProgress { state: DeploymentState::Done, host, ..DeploymentProgress::default() };
+        tell(&harness.store, &id, name, done).await;
+    }
+    let kept = async |name: &str| {
+        let credential = key::deployment_credential(&id, &named(name));
+        harness.store.get(&credential).await.expect("reads").is_some()
+    };
+    let removed = harness.rest(Method::DELETE, &format!("/api/v1/hosts/{gone}"), None).await;
+    assert_eq!(removed.status, StatusCode::OK, "{removed:?}");
+    eventually("the key of the machine that is gone is forgotten", async || !kept("a").await).await;
+    assert!(kept("b").await, "the other machine is there");
+}
+
+#[tokio::test]
 async fn host_keys_are_listed_and_forgotten_in_any_spelling() {
     let harness = with_network().await;
     let pinned = PinnedHostKey {

@@ -322,6 +322,8 @@ export const en = {
     expectedHint: 'Paste its fingerprint here and it is compared for you.',
     failed: 'Failed',
     finishedAt: 'Finished',
+    forget: 'Forget private keys',
+    forgotten: 'The private keys are forgotten.',
     gone: 'There is no such deployment',
     haveCompared: 'I have compared the two with my own eyes.',
     hint: 'Agents are put onto machines over SSH.',

@@ -317,6 +317,8 @@ export const ko: Words = {
     expectedHint: '지문을 붙여 넣으면 대신 비교합니다.',
     failed: '실패',
     finishedAt: '끝난 때',
+    forget: '개인 키 삭제',
+    forgotten: '개인 키를 삭제했습니다.',
     gone: '그런 배포가 없습니다',
     haveCompared: '두 값을 직접 비교했습니다.',
     hint: 'SSH로 머신에 에이전트를 배포합니다.',
