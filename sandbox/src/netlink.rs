@@ -9,7 +9,7 @@ use rtnetlink::packet_route::address::{AddressAttribute, AddressFlags, AddressHe
 use rtnetlink::packet_route::link::{
     AfSpecInet6, AfSpecUnspec, In6AddrGenMode, InfoData, InfoVeth, LinkAttribute, LinkMessage,
 };
-use rtnetlink::packet_route::route::RouteMessage;
+use rtnetlink::packet_route::route::{RouteMessage, RouteScope};
 use rtnetlink::{Handle, LinkBridge, LinkMessageBuilder, LinkUnspec, LinkVeth, RouteMessageBuilder};
 
 use crate::error::{Doing, Result};
@@ -95,15 +95,35 @@ impl Links {
         self.handle.link().change(change).execute().await.doing(|| format!("configure IPv6 of {name}"))
     }
 
-    /// Adds an address that is usable at once (no duplicate address detection).
+    /// Adds an address whose subnet is on the link.
     pub(crate) async fn add_address(&self, name: &str, address: IpAddr, prefix_length: u8) -> Result<()> {
+        self.add_address_with(name, address, prefix_length, AddressFlags::empty()).await
+    }
+
+    /// Adds an address of which only the gateway is on the link: the rest of its subnet is reached through that.
+    pub(crate) async fn add_address_behind(&self, gateway: IpAddr, name: &str, address: IpNet) -> Result<()> {
+        let (own, prefix_length) = (address.addr(), address.prefix_len());
+        self.add_address_with(name, own, prefix_length, AddressFlags::Noprefixroute).await?;
+        self.add_route(gateway.into(), name, None).await?;
+        self.add_route(address.trunc(), name, Some(gateway)).await
+    }
+
+    /// It is usable at once (no duplicate address detection).
+    async fn add_address_with(
+        &self,
+        name: &str,
+        address: IpAddr,
+        prefix_length: u8,
+        mut flags: AddressFlags,
+    ) -> Result<()> {
         let index = self.index(name).await?;
         let mut request = self.handle.address().add(index, address, prefix_length);
+        let message = request.message_mut();
         if address.is_ipv6() {
-            let message = request.message_mut();
             message.header.flags |= AddressHeaderFlags::Nodad;
-            message.attributes.push(AddressAttribute::Flags(AddressFlags::Nodad));
+            flags |= AddressFlags::Nodad;
         }
+        message.attributes.push(AddressAttribute::Flags(flags));
         request.execute().await.doing(|| format!("add {address}/{prefix_length} to {name}"))
     }
 
@@ -116,7 +136,8 @@ impl Links {
                 route.destination_prefix(to.addr(), to.prefix_len()).build()
             }
             (IpNet::V4(to), _) => {
-                let route = RouteMessageBuilder::<Ipv4Addr>::new().output_interface(index);
+                // What is on the link may be a gateway.
+                let route = RouteMessageBuilder::<Ipv4Addr>::new().scope(RouteScope::Link).output_interface(index);
                 route.destination_prefix(to.addr(), to.prefix_len()).build()
             }
             (IpNet::V6(to), Some(IpAddr::V6(gateway))) => {

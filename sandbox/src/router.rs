@@ -81,7 +81,8 @@ pub(crate) async fn join_wan(links: &Links, name: &str, address: Ipv4Addr) -> Re
     links.add_route(EVERYTHING_V4, name, None).await
 }
 
-/// Joins a VM to the router of its VPC.
+/// Joins a VM to the router of its VPC. Its only neighbour is the gateway, as in the clouds: namespaces share the kernel's
+/// table of neighbours, which the pairs of some forty machines would fill, the host's own with them.
 pub(crate) fn attach(state: &State, router: &File, vm: &Machine, vm_namespace: &File) -> Result<()> {
     let Place::Vpc { vpc, subnet, private_address, .. } = &vm.place else { return Ok(()) };
     let vpc = state.topology.vpc(vpc).expect("the record is consistent");
@@ -94,11 +95,15 @@ pub(crate) fn attach(state: &State, router: &File, vm: &Machine, vm_namespace: &
     namespace::configure(vm_namespace, async |links| {
         links.set_up("lo").await?;
         links.set_up(VM_INTERFACE).await?;
-        links.add_address(VM_INTERFACE, (*private_address).into(), subnet.cidr.prefix_len()).await?;
-        links.add_route(EVERYTHING_V4, VM_INTERFACE, gateway(&subnet.cidr).map(IpAddr::V4)).await?;
+        if let Some(gateway) = gateway(&subnet.cidr).map(IpAddr::V4) {
+            let address = IpNet::new_assert((*private_address).into(), subnet.cidr.prefix_len());
+            links.add_address_behind(gateway, VM_INTERFACE, address).await?;
+            links.add_route(EVERYTHING_V4, VM_INTERFACE, Some(gateway)).await?;
+        }
         if let (Some(address), Some(prefix)) = (vm.ipv6_address, vpc.ipv6_subnet(index)) {
-            links.add_address(VM_INTERFACE, address.into(), 64).await?;
-            links.add_route(EVERYTHING_V6, VM_INTERFACE, Some(host_of(prefix, 1).into())).await?;
+            let gateway = host_of(prefix, 1).into();
+            links.add_address_behind(gateway, VM_INTERFACE, IpNet::new_assert(address.into(), 64)).await?;
+            links.add_route(EVERYTHING_V6, VM_INTERFACE, Some(gateway)).await?;
         }
         Ok(())
     })

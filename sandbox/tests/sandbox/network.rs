@@ -72,6 +72,25 @@ fn port_restricted_nat_keeps_the_port_and_lets_only_answers_in() {
 }
 
 #[test]
+fn the_gateway_is_a_vms_only_neighbour_however_many_it_talks_to() {
+    let vm = |name: &str| format!("  - {{ name: {name}, vpc: home, subnet: one, ipv6: true }}\n");
+    let sandbox = sandbox(&one_vpc(&[vm("a"), vm("b"), vm("c")].concat()));
+    let vm = |name: &str| sandbox.vm(name).expect("it exists");
+    let a = vm("a");
+    for other in [vm("b"), vm("c")] {
+        assert!(pings(&a, other.private_address().expect("it has one")), "{} is in the same subnet", other.name());
+        assert!(pings(&a, other.ipv6_address().expect("it has one")), "{} has IPv6 there", other.name());
+    }
+    for (family, gateway) in [("-4", "10.0.1.1"), ("-6", "2001:db8:1::1")] {
+        let neighbours = a.run(["ip", family, "-o", "neigh", "show"]).expect("they can be listed");
+        let addresses = neighbours.lines().filter_map(|line| line.split(' ').next());
+        let others: Vec<&str> =
+            addresses.filter(|address| *address != gateway && !address.starts_with("fe80:")).collect();
+        assert!(others.is_empty(), "neighbours besides {gateway}: {others:?}");
+    }
+}
+
+#[test]
 fn kinds_of_nat_can_be_changed_while_it_runs() {
     let sandbox = sandbox(&one_vpc("  - { name: vm, vpc: home, subnet: one }"));
     let (vm, out) = (sandbox.vm("vm").expect("it exists"), sandbox.vm("out-1").expect("it exists"));
