@@ -27,6 +27,8 @@ const PAUSE: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(super) enum Stop {
     Failed(Failed),
+    /// The connection broke: on another one it may go on.
+    Broken(Failed),
     Cancelled,
     /// Another replica goes on; nothing may be written.
     Lost,
@@ -122,7 +124,7 @@ impl Journal {
             Ok(()) => (DeploymentState::Done, None),
             Err(Stop::Cancelled) => (DeploymentState::Cancelled, None),
             Err(Stop::Lost) => return,
-            Err(Stop::Failed(Failed { reason, detail })) => {
+            Err(Stop::Failed(Failed { reason, detail }) | Stop::Broken(Failed { reason, detail })) => {
                 (DeploymentState::Failed, Some(DeploymentFailure { reason, detail, during }))
             }
         };

@@ -9,7 +9,7 @@ use cladnet_model::{
 };
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
-    time::timeout,
+    time::{sleep, timeout},
 };
 use tokio_util::sync::CancellationToken;
 
@@ -42,6 +42,10 @@ const CONFIRMATION: Duration = Duration::from_secs(30 * 60);
 /// always answers at the last moment would otherwise hold its place for hours.
 const ATTEMPT: Duration = Duration::from_secs(20 * 60);
 
+/// Before a connection that broke is made anew, once each: a cable that was pulled for a moment, a machine whose network
+/// starts again. One that is away for longer ends the machine; the next deployment finishes it.
+const RECONNECT_AFTER: [Duration; 2] = [Duration::from_secs(2), Duration::from_secs(10)];
+
 /// What is given up.
 #[derive(Debug, Clone, Copy)]
 enum Leaving {
@@ -69,7 +73,24 @@ struct Place {
 }
 
 impl Work {
+    /// A connection that breaks is made anew, and the machine is looked at from the beginning. Nothing else is tried again.
     pub(super) async fn run(&self, journal: &Journal) -> Result<(), Stop> {
+        let mut broken = None;
+        for pause in RECONNECT_AFTER {
+            match self.attempt(journal, broken).await {
+                Err(Stop::Broken(failed)) => {
+                    journal.say(&format!("connecting again in {} s: {failed}", pause.as_secs()));
+                    broken = Some(failed);
+                    self.unless_cancelled(sleep(pause)).await?;
+                }
+                ended => return ended,
+            }
+        }
+        self.attempt(journal, broken).await
+    }
+
+    /// `broken` is why the connection before this one ended.
+    async fn attempt(&self, journal: &Journal, broken: Option<Failed>) -> Result<(), Stop> {
         loop {
             let place = self.place().await?;
             self.take_back_token(journal).await?;
@@ -82,10 +103,16 @@ impl Work {
                     if matches!(outcome, Err(Stop::Failed(_))) {
                         self.take_back_token(journal).await?;
                     }
+                    let is_broken = remote.is_closed();
                     remote.close().await;
-                    return outcome;
+                    return match outcome {
+                        Err(Stop::Failed(failed)) if is_broken && failed.reason == FailureReason::ConnectionLost => {
+                            Err(Stop::Broken(failed))
+                        }
+                        outcome => outcome,
+                    };
                 }
-                Err(NoConnection::Failed(failed)) => return Err(Stop::Failed(failed)),
+                Err(NoConnection::Failed(failed)) => return Err(not_connected(failed, broken, journal)),
                 Err(NoConnection::Lost) => return Err(Stop::Lost),
                 Err(NoConnection::Unconfirmed { whose, shown }) => {
                     drop(place);
@@ -321,6 +348,18 @@ impl Work {
 
     pub(super) fn pass(&self, point: FailPoint) {
         point.pass(self.shared.config.fail_point);
+    }
+}
+
+/// A machine that cannot be reached after its connection broke is away still: that it broke is what is told.
+fn not_connected(failed: Failed, broken: Option<Failed>, journal: &Journal) -> Stop {
+    use FailureReason::{BastionFailed, ConnectionLost, Unreachable};
+    match broken {
+        Some(broken) if matches!(failed.reason, Unreachable | BastionFailed | ConnectionLost) => {
+            journal.say(&failed.detail);
+            Stop::Broken(broken)
+        }
+        _ => Stop::Failed(failed),
     }
 }
 

@@ -41,6 +41,7 @@ use crate::{
 };
 
 mod limits;
+mod reconnecting;
 
 const SOON: Duration = Duration::from_secs(30);
 
