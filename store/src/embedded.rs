@@ -100,6 +100,11 @@ impl Embedded {
         self.read(move |snapshot| tables::list(snapshot, &prefix)).await
     }
 
+    pub(crate) async fn count(&self, prefix: &str) -> Result<usize, StoreError> {
+        let prefix = prefix.to_owned();
+        self.read(move |snapshot| tables::count(snapshot, &prefix)).await
+    }
+
     pub(crate) async fn commit(&self, transaction: &RawTransaction) -> Result<Outcome, StoreError> {
         let transaction = transaction.clone();
         self.write(Change::Commit(transaction)).await

@@ -37,6 +37,11 @@ impl Engine {
         either!(self, engine => engine.list(prefix).await)
     }
 
+    /// How many keys are under a prefix; their values are not read.
+    pub(crate) async fn count(&self, prefix: &str) -> Result<usize, StoreError> {
+        either!(self, engine => engine.count(prefix).await)
+    }
+
     pub(crate) async fn commit(&self, transaction: &RawTransaction) -> Result<Outcome, StoreError> {
         either!(self, engine => engine.commit(transaction).await)
     }

@@ -89,6 +89,17 @@ impl Etcd {
         }
     }
 
+    pub(crate) async fn count(&self, prefix: &str) -> Result<usize, StoreError> {
+        let options = GetOptions::new().with_range(prefix_end(prefix)).with_count_only();
+        let count = |member: Member| {
+            let (from, options) = (prefix.as_bytes().to_vec(), options.clone());
+            async move { Ok(member.kv().get(from, Some(options)).await?) }
+        };
+        let response = self.pool.call("count", count).await?;
+        self.pool.saw(response.header());
+        Ok(usize::try_from(response.count()).unwrap_or_default())
+    }
+
     pub(crate) async fn commit(&self, transaction: &RawTransaction) -> Result<Outcome, StoreError> {
         transaction::commit(&self.pool, transaction).await
     }

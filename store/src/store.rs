@@ -54,7 +54,7 @@ impl Store {
 
     /// How many records there are under a prefix, readable or not.
     pub async fn count<T>(&self, prefix: &Prefix<T>) -> Result<usize, StoreError> {
-        Ok(self.engine.list(prefix.path()).await?.entries.len())
+        self.engine.count(prefix.path()).await
     }
 
     /// Writes a record that must not be there yet; [`StoreError::Conflict`] when it is.

@@ -89,6 +89,17 @@ pub(super) fn list(snapshot: &ReadTransaction, prefix: &str) -> Result<RawListin
     Ok(RawListing { entries, revision: number(snapshot, REVISION)? })
 }
 
+pub(super) fn count(snapshot: &ReadTransaction, prefix: &str) -> Result<usize, redb::Error> {
+    let mut count = 0;
+    for row in snapshot.open_table(RECORDS)?.range(prefix..)? {
+        if !row?.0.value().starts_with(prefix) {
+            break;
+        }
+        count += 1;
+    }
+    Ok(count)
+}
+
 fn entry(key: &str, (created, modified, _, value): (i64, i64, i64, &[u8])) -> RawEntry {
     RawEntry { key: key.to_owned(), value: value.to_owned(), created: Revision(created), modified: Revision(modified) }
 }

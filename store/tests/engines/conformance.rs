@@ -122,6 +122,7 @@ async fn a_listing_is_sorted_and_keeps_to_its_prefix(store: &Store) {
     assert_eq!(networks.items.iter().map(|item| item.modified).max(), Some(networks.revision));
     let peers = store.list(&key::peers(&id("prod"))).await.unwrap();
     assert_eq!(peers.items.len(), 1, "peers of prod-2 are not peers of prod");
+    assert_eq!(store.count(&key::peers(&id("prod"))).await.unwrap(), 1, "nor are they counted");
 }
 
 async fn a_long_listing_is_complete(store: &Store) {
@@ -136,6 +137,7 @@ async fn a_long_listing_is_complete(store: &Store) {
     let tokens = store.list(&key::tokens()).await.unwrap();
     let uses: Vec<u32> = tokens.items.iter().map(|item| item.value.uses_left).collect();
     assert_eq!(uses, (0..2500).collect::<Vec<_>>());
+    assert_eq!(store.count(&key::tokens()).await.unwrap(), 2500);
 }
 
 async fn a_transaction_happens_at_one_revision_or_not_at_all(store: &Store) {
