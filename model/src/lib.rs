@@ -41,7 +41,7 @@ pub use location::{CloudLocation, Located, LocationSource};
 pub use membership::{DesiredState, Labels, Membership, MembershipStatus, PeerState};
 pub use network::{EncryptionPolicy, Misfit, Network, NetworkDraft, NetworkSettings, NetworkUpdate, RuleType};
 pub use peer::{Allocation, Hold, Peer, PublicKey, PublicKeyOwner};
-pub use plan::{Plan, QUARANTINE, Step};
+pub use plan::{Plan, QUARANTINE, Step, end_of_quarantine};
 pub use round_trip::RoundTrips;
 pub use secret::{SECRET_BYTES, Secret};
 pub use session::{Session, SessionId, SessionSecret};

@@ -18,6 +18,12 @@ use crate::{Allocation, HostId, Membership, Network, Peer};
 /// of one that did not.
 pub const QUARANTINE: Duration = Duration::from_secs(600);
 
+/// From when on anybody may have an address again that is kept back since then.
+pub fn end_of_quarantine(since: Timestamp) -> Timestamp {
+    // Saturates at the end of time.
+    since.checked_add(QUARANTINE).unwrap_or(Timestamp::MAX)
+}
+
 /// What to write, in this order.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Plan {

@@ -6,8 +6,8 @@ use std::{
 };
 
 use cladnet_model::{
-    CloudLocation, Hold, Host, HostId, Labels, Membership, MembershipStatus, NetworkId, Peer, PeerState, TokenId,
-    space, validate::Checks,
+    Allocation, CloudLocation, Hold, Host, HostId, Labels, Membership, MembershipStatus, NetworkId, Peer, PeerState,
+    TokenId, end_of_quarantine, space, validate::Checks,
 };
 use cladnet_proto::{
     cladnet::v1,
@@ -316,15 +316,22 @@ impl Service {
                 format!("is {address}, which no host of {space} can have; choose one inside, not its first or last"),
             ));
         }
-        let taken = |why: &str, by: &HostId| {
-            Err(CallError::exists("ipv4_address", format!("is {address}, which {why} {by}; choose another")))
-        };
+        let refused = |why: String| Err(CallError::exists("ipv4_address", format!("is {address}, which {why}")));
+        let taken = |why: &str, by: &HostId| refused(format!("{why} {by}; choose another"));
         let allocation_key = key::allocation(network, address);
         let transaction = match self.store.get(&allocation_key).await? {
             None => transaction.absent(&allocation_key),
             Some(own) if own.value.host == *host => transaction.unchanged(&allocation_key, own.modified),
-            Some(held) if held.value.hold == Hold::Held => return taken("belongs to", &held.value.host),
-            Some(left) => return taken("was left a moment ago by", &left.value.host),
+            Some(Versioned { value: Allocation { host, hold, .. }, modified, .. }) => match hold {
+                Hold::Held => return taken("belongs to", &host),
+                Hold::Quarantined { since } if end_of_quarantine(since) > self.clock.now() => {
+                    let until = end_of_quarantine(since);
+                    return refused(format!(
+                        "is kept back until {until} because {host} has left; ask for it then, or choose another"
+                    ));
+                }
+                Hold::Quarantined { .. } => transaction.unchanged(&allocation_key, modified),
+            },
         };
         let members = self.store.list(&key::memberships(network)).await?.complete()?;
         let mut others = members.iter().map(|member| &member.value).filter(|member| member.host != *host);

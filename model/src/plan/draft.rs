@@ -7,7 +7,7 @@ use std::{
 
 use jiff::Timestamp;
 
-use super::{Plan, QUARANTINE, Step};
+use super::{Plan, Step, end_of_quarantine};
 use crate::{Allocation, Hold, HostId, Membership, Network, Peer, space};
 
 /// What a member's peer record shall say.
@@ -242,9 +242,4 @@ impl<'a> Draft<'a> {
         members.sort_by_key(|member| (member.joined_at, &member.host));
         members
     }
-}
-
-fn end_of_quarantine(since: Timestamp) -> Timestamp {
-    // Saturates at the end of time.
-    since.checked_add(QUARANTINE).unwrap_or(Timestamp::MAX)
 }

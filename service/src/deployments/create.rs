@@ -6,12 +6,12 @@ use std::{
 };
 
 use cladnet_model::{
-    Allocation, Deployment, DeploymentHost, DeploymentId, Hold, HostId, KeyId, Network, NetworkId, QUARANTINE,
+    Allocation, Deployment, DeploymentHost, DeploymentId, Hold, HostId, KeyId, Network, NetworkId,
     deployment::{AddressPolicy, DeploymentSettings, DeploymentTurn, Holder, Surroundings},
+    end_of_quarantine,
 };
 use cladnet_proto::{cladnet::v1::CreateDeploymentRequest, convert};
 use cladnet_store::{StoreError, Versioned, key};
-use jiff::Timestamp;
 use tracing::warn;
 
 use crate::{Service, error::CallError, events::Note, networks::TRIES};
@@ -93,7 +93,7 @@ impl Service {
                 Hold::Held => None,
                 // The same host may have it back.
                 Hold::Quarantined { .. } if hosts.contains_key(&host) => None,
-                Hold::Quarantined { since } => Some(since.checked_add(QUARANTINE).unwrap_or(Timestamp::MAX)),
+                Hold::Quarantined { since } => Some(end_of_quarantine(since)),
             };
             if until.is_none_or(|until| until > self.clock.now()) {
                 holders.insert(address, Holder { until, ..holder(&host) });

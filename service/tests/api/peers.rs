@@ -2,9 +2,13 @@
 
 use std::collections::BTreeSet;
 
-use cladnet_model::{DesiredState, Membership, NetworkId, PeerState, PublicKey, PublicKeyOwner, validate::MAX_LABELS};
+use cladnet_model::{
+    Allocation, DesiredState, Hold, HostId, Membership, NetworkId, PeerState, PublicKey, PublicKeyOwner, QUARANTINE,
+    validate::MAX_LABELS,
+};
 use cladnet_store::key;
 use http::{Method, StatusCode};
+use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use crate::{
@@ -67,6 +71,29 @@ async fn labels_and_the_wanted_address_of_a_peer_change() {
         assert_eq!((refused.status.as_u16(), &refused.body["field"]), (422, &json!(field)), "{body}: {refused:?}");
         assert!(refused.body["detail"].as_str().expect("a detail").contains(right), "{body}: {refused:?}");
     }
+}
+
+#[tokio::test]
+async fn an_address_that_was_left_is_refused_with_the_moment_from_which_it_is_free() {
+    let harness = with_network("prod", "10.0.0.0/24").await;
+    let host = enrolled(&harness.store, "prod", "vm-1").await;
+    let old: HostId = "host-old".parse().expect("an id");
+    let (network, address) = ("prod".parse().expect("an id"), "10.0.0.77".parse().expect("an address"));
+    let left = async |since: Timestamp| {
+        let hold = Hold::Quarantined { since };
+        let allocation = Allocation { network: NetworkId::clone(&network), address, host: old.clone(), hold };
+        harness.store.put(&key::allocation(&network, address), &allocation).await.expect("writes");
+        let path = format!("/api/v1/networks/prod/peers/{host}");
+        harness.rest(Method::PATCH, &path, Some(json!({"ipv4Address": "10.0.0.77"}))).await
+    };
+    let now = Timestamp::now();
+    let refused = left(now).await;
+    assert_eq!((refused.status, &refused.body["field"]), (StatusCode::CONFLICT, &json!("ipv4Address")), "{refused:?}");
+    let detail = refused.body["detail"].as_str().expect("a detail");
+    let why = format!("is kept back until {} because host-old has left", now + QUARANTINE);
+    assert!(detail.contains(&why), "{detail}");
+    let over = left(now - QUARANTINE).await;
+    assert_eq!(over.status, StatusCode::OK, "{over:?}");
 }
 
 #[tokio::test]
@@ -194,7 +221,7 @@ async fn a_command_tells_what_became_of_it_at_each_peer() {
     let answer =
         harness.post("/api/v1/networks/prod/control", json!({"command": "COMMAND_DOWN", "timeout": "2s"})).await;
     assert_eq!(answer.status, StatusCode::OK, "{answer:?}");
-    let outcome = |host: &cladnet_model::HostId| {
+    let outcome = |host: &HostId| {
         let results = answer.body["results"].as_array().expect("a list");
         let result = results.iter().find(|result| result["hostId"] == host.as_str()).expect("is told");
         (result["outcome"].as_str().expect("text").to_owned(), result["detail"].as_str().expect("text").to_owned())
