@@ -9,6 +9,7 @@ mod enrol;
 mod follow;
 mod identity;
 mod paths;
+mod plain;
 mod presence;
 mod removal;
 mod rendezvous;

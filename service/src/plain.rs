@@ -3,13 +3,13 @@
 use std::{net::SocketAddr, time::Duration};
 
 use cladnet_model::{
-    Endpoint, EndpointSource, Host, HostFacts, HostId, Labels, Membership, NetworkId, PublicKey, PublicKeyOwner, Scope,
-    space,
+    Endpoint, EndpointSource, Host, HostFacts, HostId, Labels, Membership, NetworkId, Peer, PublicKey, PublicKeyOwner,
+    Scope, space,
 };
 use cladnet_proto::cladnet::v1::PlainPeerRemote;
-use cladnet_store::{Change, Revision, StoreError, key};
+use cladnet_store::{Revision, StoreError, key};
 
-use crate::{Service, error::CallError, events::Note, peers::PeerRow};
+use crate::{Service, error::CallError, events::Note};
 
 /// How long the answer waits for the controller to give an address: the machine's configuration needs it.
 const ADDRESS_WAIT: Duration = Duration::from_secs(5);
@@ -26,16 +26,16 @@ pub(crate) struct PlainPeer {
 
 impl Service {
     /// Makes host and membership of a plain peer, and waits a moment for its address. One that is there already just so
-    /// is found instead: its machine wants to know its remotes anew.
+    /// is found instead: its machine wants to know its remotes anew. Says at which revision it was there.
     pub(crate) async fn create_plain_peer(
         &self,
         network: &NetworkId,
         peer: PlainPeer,
         actor: &str,
-    ) -> Result<HostId, CallError> {
+    ) -> Result<(HostId, Revision), CallError> {
         let record = self.network(network).await?;
         if let Some(host) = self.same_plain_peer(network, &peer).await? {
-            return Ok(host);
+            return Ok((host, self.store.list(&key::networks()).await?.revision));
         }
         if let Some(address) = peer.endpoint {
             let overlays: Vec<_> = self.every_network().await?.iter().map(|network| network.address_space).collect();
@@ -85,8 +85,9 @@ impl Service {
         let note = Note { kind: "peer.joined", network: Some(network), host: Some(&host), actor, message };
         match self.note(transaction, note).commit().await {
             Ok(revision) => {
-                self.wait_for_address(network, &host, revision).await;
-                Ok(host)
+                // Whoever asked sees from the answer whether there is an address.
+                self.agents.await_address(network, &host, ADDRESS_WAIT).await;
+                Ok((host, revision))
             }
             Err(StoreError::Conflict { .. }) => Err(self.why_refused(network, &peer.public_key).await?),
             Err(error) => Err(error.into()),
@@ -122,40 +123,19 @@ impl Service {
             None => CallError::Conflict("somebody else used the key at the same moment; repeat the call".to_owned()),
         })
     }
-
-    /// Waits for the controller's answer; without one the peer simply has no address yet.
-    async fn wait_for_address(&self, network: &NetworkId, host: &HostId, since: Revision) {
-        let wait = async {
-            let mut watch = self.store.watch(&key::peers(network), since).await?;
-            loop {
-                let answered = watch.next().await?.changes.into_iter().any(
-                    |change| matches!(change, Change::Put(peer) if peer.value.host == *host && peer.value.address.is_some()),
-                );
-                if answered {
-                    return Ok::<_, StoreError>(());
-                }
-            }
-        };
-        // Whoever asked sees from the answer whether there is an address.
-        let _ = tokio::time::timeout(ADDRESS_WAIT, wait).await;
-    }
 }
 
-/// What a plain machine needs to know of every other peer that has an address.
-pub(crate) fn remotes(peers: &[PeerRow], of: &HostId) -> Vec<PlainPeerRemote> {
-    let others = peers.iter().filter(|peer| peer.id() != of);
-    let remote = |peer: &PeerRow| {
-        let endpoints = &peer.host.facts.endpoints;
-        let public = endpoints.iter().find(|endpoint| endpoint.scope == Scope::Public);
-        let endpoint = public.or_else(|| endpoints.iter().find(|endpoint| endpoint.scope == Scope::PublicV6));
-        Some(PlainPeerRemote {
-            host_name: peer.name().to_owned(),
-            public_key: peer.membership.public_key.to_string(),
-            allowed_ips: vec![format!("{}/32", peer.address()?)],
-            endpoint: endpoint.or(endpoints.first()).map(|endpoint| endpoint.address.to_string()).unwrap_or_default(),
-        })
-    };
-    others.filter_map(remote).collect()
+/// What a plain machine needs to know of another peer, once that has an address.
+pub(crate) fn remote(host: &Host, membership: &Membership, peer: &Peer) -> Option<PlainPeerRemote> {
+    let endpoints = &host.facts.endpoints;
+    let public = endpoints.iter().find(|endpoint| endpoint.scope == Scope::Public);
+    let endpoint = public.or_else(|| endpoints.iter().find(|endpoint| endpoint.scope == Scope::PublicV6));
+    Some(PlainPeerRemote {
+        host_name: host.facts.name.clone(),
+        public_key: membership.public_key.to_string(),
+        allowed_ips: vec![format!("{}/32", peer.address?)],
+        endpoint: endpoint.or(endpoints.first()).map(|endpoint| endpoint.address.to_string()).unwrap_or_default(),
+    })
 }
 
 fn endpoint(address: SocketAddr) -> Endpoint {

@@ -23,7 +23,7 @@ use crate::{
     error::CallError,
     page::{Order, Page},
     peers::{LabelUpdate, PeerRow, PeerUpdate, Peers, find},
-    plain::{PlainPeer, remotes},
+    plain::PlainPeer,
 };
 
 /// How long a command waits for agents, and at most.
@@ -82,13 +82,10 @@ impl PeerService for Admin {
             labels: checked_labels(request.labels)?,
             endpoint: endpoint.transpose().map_err(not_an_endpoint)?,
         };
-        let host = self.0.create_plain_peer(&network, peer, caller.key.as_str()).await?;
-        let peers = self.0.peers(&network).await?.rows;
-        let created = peers.iter().find(|peer| *peer.id() == host);
-        let created = created.ok_or_else(|| CallError::NotFound(format!("peer {host} was removed again")))?;
+        let (host, revision) = self.0.create_plain_peer(&network, peer, caller.key.as_str()).await?;
         Ok(Response::new(CreatePlainPeerResponse {
-            peer: Some(created.wire()),
-            remotes: remotes(&peers, &host),
+            peer: Some(self.0.peer(&network, &host).await?.wire()),
+            remotes: self.0.agents.remotes(&network, &host, revision).await?,
             ipv4_address_space: self.0.network(&network).await?.value.address_space.to_string(),
         }))
     }
