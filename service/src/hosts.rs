@@ -4,22 +4,38 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use cladnet_model::{CloudLocation, Host, HostId, NetworkId, Presence};
 use cladnet_proto::{cladnet::v1, convert};
-use cladnet_store::{AnyKey, StoreError, Versioned, key};
+use cladnet_store::{AnyKey, Listing, StoreError, Undecodable, Versioned, key};
 
 use crate::{Service, error::CallError, events::Note, networks::TRIES};
 
-/// A host with what is known of it from elsewhere.
+/// A host with what is known of it from elsewhere. One whose record cannot be read is there all the same.
 pub(crate) struct HostRow {
-    pub(crate) host: Host,
-    pub(crate) networks: BTreeSet<NetworkId>,
-    pub(crate) online: bool,
+    pub(crate) id: HostId,
+    record: Result<Host, Undecodable>,
+    networks: BTreeSet<NetworkId>,
+    online: bool,
 }
 
 impl HostRow {
     /// As the API shows it.
     pub(crate) fn wire(&self) -> v1::Host {
-        convert::host(&self.host, &self.host.location(), self.online, &self.networks)
+        match &self.record {
+            Ok(host) => convert::host(host, &host.location(), self.online, &self.networks),
+            Err(record) => v1::Host {
+                host_id: self.id.to_string(),
+                online: self.online,
+                network_ids: self.networks.iter().map(ToString::to_string).collect(),
+                problem: why_unreadable(record),
+                ..v1::Host::default()
+            },
+        }
     }
+}
+
+/// For people.
+pub(crate) fn why_unreadable(record: &Undecodable) -> String {
+    let Undecodable { key, error } = record;
+    format!("its record {key} cannot be read: {error}")
 }
 
 impl Service {
@@ -31,27 +47,26 @@ impl Service {
 
     /// All hosts, by id.
     pub(crate) async fn host_rows(&self) -> Result<Vec<HostRow>, CallError> {
-        let online = self.online().await?;
-        let mut networks: BTreeMap<HostId, BTreeSet<NetworkId>> = BTreeMap::new();
-        for membership in self.store.list(&key::all_memberships()).await?.items {
-            networks.entry(membership.value.host).or_default().insert(membership.value.network);
-        }
-        let row = |host: Versioned<Host>| HostRow {
-            networks: networks.remove(&host.value.id).unwrap_or_default(),
-            online: online.contains(&host.value.id),
-            host: host.value,
-        };
-        Ok(self.store.list(&key::hosts()).await?.items.into_iter().map(row).collect())
+        let (online, memberships) = (self.online().await?, self.memberships_by_key().await?);
+        Ok(rows(self.store.list(&key::hosts()).await?, memberships, &online))
     }
 
     /// One host as a row.
     pub(crate) async fn host_row(&self, id: &HostId) -> Result<HostRow, CallError> {
         let host = self.host(id).await?.value;
-        let memberships = self.store.list(&key::all_memberships()).await?.items.into_iter();
-        let networks = memberships.map(|item| item.value).filter(|item| item.host == *id).map(|item| item.network);
-        let networks = networks.collect();
+        let memberships = self.memberships_by_key().await?.into_iter();
+        let networks = memberships.filter(|(_, host)| host == id).map(|(network, _)| network).collect();
         let online = self.store.get(&key::presence(id)).await?.is_some();
-        Ok(HostRow { host, networks, online })
+        Ok(HostRow { id: id.clone(), record: Ok(host), networks, online })
+    }
+
+    /// Who is a member of what, by the keys of the memberships: whether they can be read does not matter.
+    pub(crate) async fn memberships_by_key(&self) -> Result<Vec<(NetworkId, HostId)>, CallError> {
+        let all = self.store.list(&key::all_memberships()).await?;
+        let readable = all.items.iter().map(|item| item.key.parse());
+        let unreadable = all.undecodable.iter().map(|record| AnyKey::parse(&record.key));
+        let membership = |key| if let AnyKey::Membership(network, host) = key { Some((network, host)) } else { None };
+        Ok(readable.chain(unreadable).filter_map(membership).collect())
     }
 
     /// Hosts whose agent is connected to some replica.
@@ -96,5 +111,58 @@ impl Service {
             }
         }
         Err(CallError::Conflict(format!("host {id} keeps changing at the same moment; repeat the call")))
+    }
+}
+
+/// A row for every host, by id.
+fn rows(hosts: Listing<Host>, memberships: Vec<(NetworkId, HostId)>, online: &BTreeSet<HostId>) -> Vec<HostRow> {
+    let mut networks: BTreeMap<HostId, BTreeSet<NetworkId>> = BTreeMap::new();
+    for (network, host) in memberships {
+        networks.entry(host).or_default().insert(network);
+    }
+    let readable = hosts.items.into_iter().map(|item| (item.key.parse(), Ok(item.value)));
+    let unreadable = hosts.undecodable.into_iter().map(|record| (AnyKey::parse(&record.key), Err(record)));
+    let row = |(key, record)| {
+        let AnyKey::Host(id) = key else { return None };
+        let (networks, online) = (networks.remove(&id).unwrap_or_default(), online.contains(&id));
+        Some(HostRow { id, record, networks, online })
+    };
+    let mut rows: Vec<HostRow> = readable.chain(unreadable).filter_map(row).collect();
+    rows.sort_unstable_by(|one, other| one.id.cmp(&other.id));
+    rows
+}
+
+#[cfg(test)]
+mod tests {
+    use cladnet_model::HostFacts;
+    use cladnet_store::{DecodeError, Revision};
+    use jiff::Timestamp;
+
+    use super::*;
+
+    #[test]
+    fn a_host_whose_record_cannot_be_read_is_listed_with_the_reason() {
+        let id = |text: &str| -> HostId { text.parse().expect("an id") };
+        let value = Host {
+            id: id("host-b"),
+            facts: HostFacts { name: "vm-b".to_owned(), ..HostFacts::default() },
+            injected: CloudLocation::default(),
+            identity: String::new(),
+            enrolled_at: Timestamp::UNIX_EPOCH,
+        };
+        let (revision, damaged) = (Revision::from(1), key::host(&id("host-a")).path().to_owned());
+        let hosts = Listing {
+            items: vec![Versioned { key: key::host(&value.id), value, created: revision, modified: revision }],
+            undecodable: vec![Undecodable { key: damaged.clone(), error: DecodeError::Newer { found: 2 } }],
+            revision,
+        };
+        let network: NetworkId = "prod".parse().expect("an id");
+        let memberships = ["host-a", "host-b"].map(|host| (network.clone(), id(host))).into();
+        let rows: Vec<v1::Host> = rows(hosts, memberships, &[id("host-a")].into()).iter().map(HostRow::wire).collect();
+        let shown = |n: usize| (rows[n].host_id.as_str(), rows[n].host_name.as_str(), rows[n].online);
+        assert_eq!((shown(0), shown(1)), (("host-a", "", true), ("host-b", "vm-b", false)));
+        assert!(rows.iter().all(|row| row.network_ids == ["prod"]), "{rows:?}");
+        assert!(rows[0].problem.contains(&format!("{damaged} cannot be read")), "{}", rows[0].problem);
+        assert_eq!(rows[1].problem, "");
     }
 }

@@ -55,8 +55,8 @@ impl Service {
     /// How many memberships each network has.
     pub(crate) async fn peer_counts(&self) -> Result<BTreeMap<NetworkId, usize>, CallError> {
         let mut counts = BTreeMap::new();
-        for membership in self.store.list(&key::all_memberships()).await?.items {
-            *counts.entry(membership.value.network).or_default() += 1;
+        for (network, _) in self.memberships_by_key().await? {
+            *counts.entry(network).or_default() += 1;
         }
         Ok(counts)
     }

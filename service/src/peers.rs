@@ -20,6 +20,7 @@ use crate::{
     control::{Outcome, PeerOutcome},
     error::CallError,
     events::Note,
+    hosts::why_unreadable,
     networks::TRIES,
 };
 
@@ -81,8 +82,7 @@ pub(crate) struct UnreadablePeer {
 impl UnreadablePeer {
     /// For people.
     pub(crate) fn detail(&self) -> String {
-        let Undecodable { key, error } = &self.record;
-        format!("its record {key} cannot be read: {error}")
+        why_unreadable(&self.record)
     }
 
     /// As the API shows it.

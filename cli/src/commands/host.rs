@@ -101,7 +101,7 @@ async fn list(api: &Api, out: Output) -> Result<(), Failure> {
                 online(host.online).to_owned(),
                 place(host.location.as_ref()),
                 host.network_ids.join(" "),
-                host.agent_version.clone(),
+                if host.problem.is_empty() { host.agent_version.clone() } else { host.problem.clone() },
             ]
         })
     })

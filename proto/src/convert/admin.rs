@@ -53,6 +53,7 @@ pub fn host<'a>(
         network_ids: networks.into_iter().map(ToString::to_string).collect(),
         enrolled_at: Some(timestamp(host.enrolled_at)),
         machine_id: host.facts.machine_id.clone(),
+        problem: String::new(),
     }
 }
 

@@ -22,7 +22,7 @@ impl HostService for Admin {
         let request = request.into_inner();
         let page = Page { size: request.page_size, token: &request.page_token };
         let hosts = self.0.host_rows().await?;
-        let (hosts, next_page_token) = page.cut(hosts, Order::Rising, |row| row.host.id.as_str())?;
+        let (hosts, next_page_token) = page.cut(hosts, Order::Rising, |row| row.id.as_str())?;
         Ok(Response::new(ListHostsResponse { hosts: hosts.iter().map(HostRow::wire).collect(), next_page_token }))
     }
 

@@ -120,7 +120,7 @@ impl NetworkService for Admin {
 
 impl Admin {
     async fn counted(&self, network: &cladnet_model::Network) -> Result<Network, CallError> {
-        let members = self.0.store.list(&key::memberships(&network.id)).await?.items.len();
+        let members = self.0.store.count(&key::memberships(&network.id)).await?;
         Ok(convert::network(network, members))
     }
 }

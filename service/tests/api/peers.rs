@@ -416,6 +416,12 @@ async fn a_peer_whose_record_cannot_be_read_is_shown_as_failed_and_keeps_nobody_
     assert_eq!((&peer["state"], &peer["hostName"]), (&json!("failed"), &json!("vm-1")), "{peer}");
     let reason = peer["stateReason"].as_str().expect("a reason");
     assert!(reason.contains(&format!("{} cannot be read", record.path())), "{reason}");
+    let networks = harness.get("/api/v1/networks").await.body;
+    assert_eq!(networks["networks"][0]["peerCount"], 3, "{networks}");
+    assert_eq!(harness.get("/api/v1/networks/prod").await.body["peerCount"], 3);
+    let known = harness.get("/api/v1/hosts").await.body;
+    let known = known["hosts"].as_array().expect("a list");
+    assert!(known.iter().all(|host| host["networkIds"] == json!(["prod"])), "{known:?}");
     let shown = harness.get("/v1/cladnet/prod/peer").await.body;
     let states = shown["peers"].as_array().expect("a list").iter().filter(|peer| peer["state"] == "failed");
     assert_eq!(states.count(), 1, "{shown}");
