@@ -70,7 +70,7 @@ mod tests {
         let drops = IntervalStream::new(interval(Duration::from_secs(1))).map(|_| Ok::<_, Infallible>("."));
         let begun = Instant::now();
         let gathered = Hurried::new(Body::from_stream(drops)).collect().await;
-        assert!(gathered.err().expect("no body").is::<TooSlow>());
+        assert!(gathered.expect_err("it has no end").is::<TooSlow>());
         assert_eq!(begun.elapsed(), DEADLINE);
     }
 
