@@ -62,16 +62,20 @@ const FAILURES: RateLimit = RateLimit { burst: 30, every: Duration::from_secs(2)
 /// Enrolments of one network of addresses: a thousand machines behind one NAT are welcome all at once.
 const ENROLMENTS: RateLimit = RateLimit { burst: 2_000, every: Duration::from_millis(10) };
 
-/// What is counted per network of addresses.
+/// Sign-ins to the page with one key: each is written down and told, so that their number is not for the caller to choose.
+const SIGN_INS: RateLimit = RateLimit { burst: 60, every: Duration::from_secs(5) };
+
+/// What is counted per network of addresses, or per key.
 #[derive(Debug)]
 pub(crate) struct Gates {
     failures: Limiter<IpAddr>,
     enrolments: Limiter<IpAddr>,
+    sign_ins: Limiter<KeyId>,
 }
 
 impl Default for Gates {
     fn default() -> Self {
-        Self { failures: FAILURES.limiter(), enrolments: ENROLMENTS.limiter() }
+        Self { failures: FAILURES.limiter(), enrolments: ENROLMENTS.limiter(), sign_ins: SIGN_INS.limiter() }
     }
 }
 
@@ -135,6 +139,14 @@ pub(crate) fn counted(service: &Service, extensions: &Extensions, error: CallErr
 fn too_many(service: &Service, limiter: &Limiter<IpAddr>, extensions: &Extensions) -> bool {
     let source = extensions.get::<Connection>().map(|connection| neighbourhood(connection.remote.ip()));
     source.is_some_and(|source| !limiter.take(source, service.clock.now()))
+}
+
+/// Counts a sign-in with a key that is good; refused after too many.
+pub(crate) fn sign_in_counted(service: &Service, key: &KeyId) -> Result<(), CallError> {
+    match service.gates.sign_ins.take(key.clone(), service.clock.now()) {
+        true => Ok(()),
+        false => Err(CallError::TooMany("too many sign-ins with this API key; wait a moment".to_owned())),
+    }
 }
 
 fn slow_down(what: &str) -> CallError {

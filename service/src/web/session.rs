@@ -38,6 +38,7 @@ impl Service {
         old: Option<SessionId>,
     ) -> Result<(SessionSecret, Resumed), CallError> {
         let api_key = auth::key_of(self, shown).await?;
+        auth::sign_in_counted(self, &api_key.id)?;
         let secret = SessionSecret::new(Secret::new(rand::random()));
         let (id, session) = (secret.id(), Session::begun(api_key.id.clone(), self.clock.now()));
         let place = key::session(&id);

@@ -18,6 +18,7 @@ use tower::ServiceExt as _;
 use super::session::{Resumed, sweep};
 use crate::{
     Clock, Config, Server, Service,
+    error::CallError,
     rest::binding::{Dialect, bindings},
     router,
 };
@@ -136,6 +137,26 @@ async fn a_key_that_signs_in_again_and_again_ends_its_oldest_session_and_nobody_
     let ended: Vec<_> = events.iter().filter(|event| event.kind == "session.ended").collect();
     assert_eq!(ended.len(), 2, "each end is told: {ended:?}");
     assert!(ended.iter().all(|event| event.actor == guest.id.as_str() && event.message.contains("guest")), "{ended:?}");
+}
+
+#[tokio::test]
+async fn sign_ins_with_one_key_have_a_pace_and_other_keys_their_own() {
+    let replica = Replica::start().await;
+    let terms = KeyTerms { name: "guest".to_owned(), role: Role::Viewer, expires_at: None };
+    let (_, text) = replica.service.create_key(terms, "test").await.unwrap();
+    let sign_in = async |key: &str| replica.service.sign_in(key, None).await.map(drop);
+    let mut begun = 0;
+    let refused = loop {
+        match sign_in(&text.to_string()).await {
+            Ok(()) if begun < 100 => begun += 1,
+            Ok(()) => panic!("there is no end to it"),
+            Err(refused) => break refused,
+        }
+    };
+    assert!(begun >= 20 && matches!(refused, CallError::TooMany(_)), "{refused} after {begun}");
+    sign_in(&replica.admin).await.unwrap();
+    replica.pass(SignedDuration::from_mins(1));
+    sign_in(&text.to_string()).await.unwrap();
 }
 
 /// Every REST call, with something in place of what stands in braces.
