@@ -7,10 +7,10 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 use cladnet_model::HostId;
 use cladnet_pki::{
     Authority, Credentials, Error, HostKey, PeerIdentity, PinMismatch, certificate_spki_sha256,
-    channel::{ConnectError, DialError, ServiceUrl, connect, connect_lazy},
+    channel::{ConnectError, DialError, ServiceUrl, connect, connect_lazy, connect_lazy_for_many},
     client_config, client_config_pinned, find_authority, request_spki_sha256, server_config,
 };
-use http_body_util::Full;
+use http_body_util::{BodyExt as _, Full};
 use hyper::body::Bytes;
 use hyper_util::{
     rt::{TokioExecutor, TokioIo},
@@ -19,7 +19,10 @@ use hyper_util::{
 use jiff::{SignedDuration, Timestamp};
 use rcgen::{CertificateParams, CertifiedIssuer, KeyPair};
 use rustls::{ClientConfig, ServerConfig, pki_types::ServerName};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    time::timeout,
+};
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 use tower::{Service as _, ServiceExt as _};
 
@@ -173,6 +176,26 @@ async fn an_unreachable_service_is_named_also_from_below_a_lazy_channel() {
     assert!(ConnectError::find(&below).is_some(), "{below:?}");
 }
 
+#[tokio::test]
+async fn answers_that_nobody_reads_keep_nobody_else_from_theirs() {
+    const STREAMS: u32 = 64;
+    const LONG: usize = 1024 * 1024;
+    let authority = authority();
+    let url = Server::start(config_of(&authority)).await.serving();
+    let client = client_config(authority.certificate_pem(), None).unwrap();
+    let channel = connect_lazy_for_many(&[url], client, STREAMS);
+    let ask = async || {
+        let request = http::Request::post(format!("/{LONG}")).body(tonic::body::Body::empty()).unwrap();
+        channel.clone().oneshot(request).await.unwrap().into_body()
+    };
+    let mut unread = Vec::new();
+    for _ in 1..STREAMS {
+        unread.push(ask().await);
+    }
+    let read = timeout(Duration::from_secs(10), ask().await.collect()).await.expect("it flows");
+    assert_eq!(read.unwrap().to_bytes().len(), LONG);
+}
+
 #[test]
 fn an_authority_and_a_host_key_survive_being_written_down() {
     let authority = authority();
@@ -259,14 +282,16 @@ impl Server {
         Ok(PeerIdentity::from_connection(served?.get_ref().1, Timestamp::now()))
     }
 
-    /// Answers every request with an empty 200.
+    /// Answers every request with 200 and as many bytes as its path says, none if it says none.
     async fn serve(self) {
         while let Ok((stream, _)) = self.listener.accept().await {
             let tls = self.tls.clone();
             tokio::spawn(async move {
                 let Ok(stream) = tls.accept(stream).await else { return };
-                let answer = hyper::service::service_fn(|_| async {
-                    Ok::<_, std::convert::Infallible>(hyper::Response::new(Full::<Bytes>::default()))
+                let answer = hyper::service::service_fn(|request: hyper::Request<hyper::body::Incoming>| async move {
+                    let length = request.uri().path()[1..].parse().unwrap_or_default();
+                    let answer = Full::new(Bytes::from(vec![0; length]));
+                    Ok::<_, std::convert::Infallible>(hyper::Response::new(answer))
                 });
                 let _ = auto::Builder::new(TokioExecutor::new()).serve_connection(TokioIo::new(stream), answer).await;
             });
