@@ -14,6 +14,7 @@ pub mod event;
 pub mod host;
 pub mod id;
 pub mod location;
+pub mod marks;
 pub mod membership;
 pub mod network;
 pub mod path;

@@ -13,7 +13,7 @@ use super::deploy::{conclude, follow};
 use crate::{
     api::{Api, all_pages, request},
     failure::Failure,
-    output::{Format, Output, Table, age},
+    output::{Format, Output, Table, age, one_line},
 };
 
 #[derive(Debug, Subcommand)]
@@ -146,14 +146,14 @@ async fn list(api: &Api, out: Output, network_id: &str) -> Result<(), Failure> {
     })
 }
 
-/// A transcript is text with lines of its own; they hold no control characters.
+/// A transcript is text with lines of its own.
 async fn transcript(api: &Api, out: Output, deployment_id: String, name: String) -> Result<(), Failure> {
     let ask = GetTranscriptRequest { deployment_id, name };
     let transcript = api.deployments().get_transcript(request(ask)).await?.into_inner();
     if out.format() != Format::Table {
         return out.show_text(&transcript, |_| String::new());
     }
-    let shown: String = transcript.text.chars().filter(|c| *c == '\n' || !c.is_control()).collect();
+    let shown: String = transcript.text.lines().map(|line| one_line(line) + "\n").collect();
     Ok(write!(std::io::stdout().lock(), "{shown}")?)
 }
 
@@ -175,7 +175,7 @@ pub(super) fn report(out: Output, deployment: &Deployment) -> String {
     let failures = deployment.hosts.iter().filter(|host| !host.failure.is_empty()).map(|host| {
         let during =
             if host.failed_during.is_empty() { String::new() } else { format!(" while {}", host.failed_during) };
-        crate::output::one_line(&format!("{}: {}{during}: {}", host.name, host.failure, host.detail))
+        one_line(&format!("{}: {}{during}: {}", host.name, host.failure, host.detail))
     });
     let parts = [out.render(table)].into_iter().chain(failures).chain([summary(deployment)]);
     parts.collect::<Vec<_>>().join("\n")

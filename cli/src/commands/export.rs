@@ -18,6 +18,7 @@ use crate::{
     api::{Api, request},
     failure::Failure,
     file::create_private,
+    output::one_line,
     wg_quick::{OwnKey, Tunnel},
 };
 
@@ -83,14 +84,20 @@ async fn with_address(api: &Api, mut peer: Peer) -> Result<Peer, Failure> {
         if start.elapsed() > ADDRESS_DEADLINE {
             return Err(Failure::failed(format!(
                 "{} is a peer of {} but has no address yet; is a controller running? Remove it with: cladnet peer remove {} {}",
-                peer.host_name, peer.network_id, peer.network_id, peer.host_id
+                one_line(&peer.host_name),
+                peer.network_id,
+                peer.network_id,
+                peer.host_id
             )));
         }
         tokio::time::sleep(LOOK).await;
         let ask = GetPeerRequest { network_id: peer.network_id.clone(), host_id: peer.host_id.clone() };
         peer = api.peers().get_peer(request(ask)).await?.into_inner();
         if peer.state == "failed" {
-            return Err(Failure::failed(format!("{} got no address: {}", peer.host_name, peer.state_reason)));
+            return Err(Failure::failed(one_line(&format!(
+                "{} got no address: {}",
+                peer.host_name, peer.state_reason
+            ))));
         }
     }
     Ok(peer)

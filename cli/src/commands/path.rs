@@ -90,7 +90,7 @@ fn list(out: Output, paths: &ListPathsResponse, names: &Names) -> Result<(), Fai
             [] => out.render(table),
             silent => {
                 let silent: Vec<_> = silent.iter().map(|id| names.of_host(id)).collect();
-                format!("{}\nno answer from: {}", out.render(table), silent.join(", "))
+                format!("{}\nno answer from: {}", out.render(table), one_line(&silent.join(", ")))
             }
         }
     })

@@ -13,7 +13,7 @@ use super::{lookup::Names, peer::MARGIN};
 use crate::{
     api::{Api, request, request_within},
     failure::Failure,
-    output::{Output, Table, age, milliseconds},
+    output::{Output, Table, age, milliseconds, one_line},
     parse,
 };
 
@@ -155,8 +155,9 @@ fn report(out: Output, test: &ConnectivityTest, known: &Names) -> String {
         parts.push(out.render(matrix(&names, &test.results)));
     }
     parts.push(out.render(pairs(&test.results)));
-    let missing =
-        |missing: &ControlResult| format!("no answer from {}: {}", known.of_host(&missing.host_id), missing.detail);
+    let missing = |missing: &ControlResult| {
+        one_line(&format!("no answer from {}: {}", known.of_host(&missing.host_id), missing.detail))
+    };
     parts.extend(test.missing.iter().map(missing));
     let reached = test.results.iter().filter(|pair| pair.received > 0).count();
     parts.push(format!("{reached} of {} pairs answered", test.results.len()));

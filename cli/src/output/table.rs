@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use cladnet_model::marks::is_mark;
 use comfy_table::{ContentArrangement, presets};
 use jiff::Timestamp;
 
@@ -15,7 +16,7 @@ pub(crate) struct Table {
 
 impl Table {
     pub(crate) fn new(head: impl IntoIterator<Item = impl Into<String>>, empty: &'static str) -> Self {
-        Self { head: head.into_iter().map(Into::into).collect(), rows: Vec::new(), empty }
+        Self { head: head.into_iter().map(|name| one_line(&name.into())).collect(), rows: Vec::new(), empty }
     }
 
     /// One row for each item.
@@ -62,9 +63,14 @@ impl Table {
     }
 }
 
-/// Names and descriptions are other people's text: no line break or escape sequence of theirs reaches the terminal.
+/// Names and descriptions are other people's text: no line break, escape sequence or turn of the direction of writing
+/// reaches the terminal, each is spelt out as `\n` or `\u{202e}`.
 pub(crate) fn one_line(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+    let mut line = String::with_capacity(text.len());
+    for c in text.chars() {
+        if is_mark(c) { line.extend(c.escape_default()) } else { line.push(c) }
+    }
+    line
 }
 
 /// The text, or what to say for an empty one.
@@ -141,8 +147,18 @@ mod tests {
     }
 
     #[test]
-    fn control_characters_do_not_reach_the_terminal() {
-        assert_eq!(Table::sheet([("name", "a\x1b[31m\nb".to_owned())]).render(false), "name  a [31m b");
+    fn marks_of_others_are_spelt_out_and_columns_stay_where_they_are() {
+        let names = ["a\x1b[31m\nb\u{9b}1m", "safe\u{202e}gnp.exe\u{2069}", "שרת"];
+        let table = Table::of(["NAME", "ADDRESS"], "", &names, |name| [(*name).to_owned(), "10.0.0.1".to_owned()]);
+        let shown = table.render(false);
+        assert!(!shown.chars().any(|c| c != '\n' && is_mark(c)), "{shown:?}");
+        let lines: Vec<_> = shown.lines().collect();
+        assert!(lines[1].starts_with(r"a\u{1b}[31m\nb\u{9b}1m  "), "{shown}");
+        assert!(lines[2].starts_with(r"safe\u{202e}gnp.exe\u{2069}  "), "{shown}");
+        let columns: Vec<_> =
+            lines[1..].iter().map(|line| line.find("10.0.0.1").map(|at| line[..at].chars().count())).collect();
+        assert!(columns.iter().all(|column| *column == columns[0] && column.is_some()), "{columns:?}");
+        assert!(lines[3].starts_with("שרת "), "letters stay: {shown}");
     }
 
     #[test]

@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::Fingerprint;
-use crate::{HostId, TokenId, word::words};
+use crate::{HostId, TokenId, marks::is_mark, word::words};
 
 /// Most bytes that are kept of one machine's transcript: its end is what matters.
 pub const TRANSCRIPT_BYTES: usize = 32 * 1024;
@@ -206,14 +206,10 @@ impl Transcript {
     }
 }
 
-/// A text in one line of at most [`LINE_CHARACTERS`], without anything that a terminal or a page would obey: control
-/// characters, invisible ones, and those that turn the direction of writing.
+/// A text in one line of at most [`LINE_CHARACTERS`], without anything that a terminal or a page would obey
+/// ([`is_mark`]).
 pub fn legible(text: &str) -> String {
-    let is_obeyed = |c: char| {
-        c.is_control()
-            || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
-    };
-    let shown = text.trim().chars().map(|c| if is_obeyed(c) { ' ' } else { c });
+    let shown = text.trim().chars().map(|c| if is_mark(c) { ' ' } else { c });
     let mut line: String = shown.take(LINE_CHARACTERS).collect();
     if text.trim().chars().nth(LINE_CHARACTERS).is_some() {
         line.push('…');

@@ -118,7 +118,7 @@ mod tests {
     #[test]
     fn a_failure_is_told_in_one_line() {
         let failed = DeploymentHost { failure: "no-tun".into(), detail: "load\nit".into(), ..host("a", "failed") };
-        assert_eq!(line(&failed), "a  failed  no-tun: load it");
+        assert_eq!(line(&failed), r"a  failed  no-tun: load\nit");
         assert_eq!(line(&host("a", "waiting")), "a  waiting");
     }
 }
