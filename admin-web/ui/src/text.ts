@@ -1,7 +1,10 @@
 /** Texts that others wrote: shown as they are, but never so that they disguise themselves. */
 
-/** Characters that move, hide or join what stands around them. */
-const MARKS = /[\u0000-\u001f\u007f-\u009f\u00ad\u061c\u115f\u1160\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\u3164\ufeff\ufff9-\ufffb]/u;
+/** Characters that move, hide or join what stands around them; `is_mark` of `model` has the same list. */
+const MARKS = /[\u0000-\u001f\u007f-\u009f\u00ad\u061c\u115f\u1160\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\u3164\ufeff\uffa0\ufff9-\ufffb\u{e0000}-\u{e007f}]/u;
+
+/** Letters that are written from right to left. */
+const LEFTWARD = /[\u0590-\u08ff\ufb1d-\ufdff\ufe70-\ufefc\u{10800}-\u{10fff}\u{1e800}-\u{1efff}]/u;
 
 export interface Piece {
   text: string;
@@ -21,11 +24,19 @@ export function pieces(text: string): Piece[] {
   return found;
 }
 
-/** As [`pieces`], in one string: for titles and charts. */
+/** As [`pieces`], in one string. */
 export function plain(text: string): string {
   return pieces(text)
     .map((piece) => (piece.isMark ? `[${piece.text}]` : piece.text))
     .join('');
+}
+
+/**
+ * As [`plain`], for titles, options and charts, which have no elements to isolate it with: what is written from right to left
+ * moves nothing that stands beside it.
+ */
+export function isolated(text: string): string {
+  return LEFTWARD.test(text) ? `\u2068${plain(text)}\u2069` : plain(text);
 }
 
 function codePoint(character: string): string {

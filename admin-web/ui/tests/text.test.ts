@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { byName, labelsOf, listOf, matches, pieces, plain, textOfLabels } from '../src/text';
+import { byName, isolated, labelsOf, listOf, matches, pieces, plain, textOfLabels } from '../src/text';
 
 test('a character that hides or turns text is spelt out', () => {
   assert.deepEqual(pieces('a\u202eb'), [
@@ -13,6 +13,12 @@ test('a character that hides or turns text is spelt out', () => {
 
 test('letters of every script stay as they are', () => {
   for (const text of ['', 'vm-1', 'שרת-1', '한국-서울', '<b>', '🙂']) assert.equal(plain(text), text);
+});
+
+test('what is written from right to left moves nothing beside it', () => {
+  assert.equal(isolated('שרת-1'), '\u2068שרת-1\u2069');
+  assert.equal(isolated('\u202eשרת'), '\u2068[U+202E]שרת\u2069');
+  for (const text of ['', 'vm-1', '한국-서울']) assert.equal(isolated(text), text);
 });
 
 test('labels are read back as they were written', () => {

@@ -1,6 +1,6 @@
 /** Measured pairs, ordered for pictures. Pure. */
 
-import { byName, plain } from '../text';
+import { byName, isolated } from '../text';
 import type { PairResult } from '../types';
 
 export interface Axis {
@@ -13,8 +13,8 @@ export function axis(results: readonly PairResult[], most: number): Axis {
   const worst = new Map<string, number>();
   const names = new Map<string, string>();
   for (const pair of results) {
-    names.set(pair.source, plain(pair.sourceName || pair.source));
-    names.set(pair.destination, plain(pair.destinationName || pair.destination));
+    names.set(pair.source, isolated(pair.sourceName || pair.source));
+    names.set(pair.destination, isolated(pair.destinationName || pair.destination));
     const badness = pair.received === 0 ? Number.MAX_SAFE_INTEGER : pair.p50Us * (1 + pair.lossPercent);
     worst.set(pair.source, Math.max(worst.get(pair.source) ?? 0, badness));
   }
@@ -43,7 +43,7 @@ export function scale(results: readonly PairResult[]): number {
 export function medians(results: readonly PairResult[]): { name: string; us: number }[] {
   const bySource = new Map<string, { name: string; rtts: number[] }>();
   for (const pair of results) {
-    const source = bySource.get(pair.source) ?? { name: plain(pair.sourceName || pair.source), rtts: [] };
+    const source = bySource.get(pair.source) ?? { name: isolated(pair.sourceName || pair.source), rtts: [] };
     if (pair.received > 0) source.rtts.push(pair.p50Us);
     bySource.set(pair.source, source);
   }

@@ -1,7 +1,7 @@
 /** Peers in lists: what is found by which words, and their order. */
 
 import type { Order } from '../parts/SortHead.svelte';
-import { byName, plain, textOfLabels } from '../text';
+import { byName, textOfLabels } from '../text';
 import { LOCATION_FIELDS, type CloudLocation, type Peer } from '../types';
 
 /** Everything of a peer that one can search for. */
@@ -45,7 +45,7 @@ export function sorted(peers: Peer[], order: Order): Peer[] {
   return keyed.map(({ peer }) => peer);
 }
 
-/** Names of peers by id, safe to show in charts and titles. */
+/** Names of peers by id, as they were given. */
 export function namesOf(peers: readonly Peer[]): Map<string, string> {
-  return new Map(peers.map((peer) => [peer.hostId, plain(peer.hostName)]));
+  return new Map(peers.map((peer) => [peer.hostId, peer.hostName]));
 }
