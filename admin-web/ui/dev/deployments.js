@@ -30,7 +30,7 @@ setInterval(() => {
 function summed(one) {
   const count = (...states) => one.hosts.filter((host) => states.includes(host.state)).length;
   const left = one.hosts.length - count('done', 'failed', 'cancelled');
-  return { ...one, state: left ? 'running' : 'finished', done: count('done'), failed: count('failed'), total: one.hosts.length, claimed: true };
+  return { ...one, state: left ? 'running' : 'finished', done: count('done'), failed: count('failed'), total: one.hosts.length, claimed: true, unconfirmed: count('confirm-host-key') };
 }
 
 /** Gives a deployment as it is, each time it is asked. */
@@ -56,7 +56,8 @@ export function deployments({ tell, Refusal, list, byNetwork }) {
     return deployment;
   };
   return [
-    ['GET', /^\/deployments$/, 'read', list('deployments', (query) => byNetwork(made)(query).map((one) => ({ ...summed(one), hosts: [] })))],
+    ['GET', /^\/deployments$/, 'read', list('deployments', (query) =>
+      byNetwork(made)(query).map((one) => ({ ...summed(one), hosts: [] })).filter((one) => query.get('running') !== 'true' || one.state === 'running'))],
     ['GET', /^\/deployments\/([^/]+)$/, 'read', ([id]) => summed(find(id))],
     ['POST', /^\/networks\/([^/]+)\/deployments$/, 'deploy', ([id], body) => summed(create(id, body))],
     ['POST', /^\/deployments\/([^/]+)\/cancel$/, 'deploy', ([id]) => {

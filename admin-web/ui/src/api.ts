@@ -199,6 +199,8 @@ export interface DeploymentWish {
 export const deployments = {
   list: (network: string, signal?: AbortSignal) =>
     all<T.Deployment>(at`/deployments?networkId=${network}`, 'deployments', signal),
+  /** Those that go on, of every network. */
+  running: (signal?: AbortSignal) => all<T.Deployment>('/deployments?running=true', 'deployments', signal),
   get: (id: string, signal?: AbortSignal) => call<T.Deployment>('GET', at`/deployments/${id}`, { signal }),
   /** A stream of it after each change, until it is finished. */
   watchPath: (id: string) => at`/deployments/${id}/watch`,

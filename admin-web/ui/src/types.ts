@@ -210,6 +210,8 @@ export interface Deployment {
   hosts: DeploymentHost[];
   /** Whether a provisioner works on it now. */
   claimed: boolean;
+  /** Machines that wait for a person: each shows a host key that nobody has vouched for. */
+  unconfirmed: number;
 }
 
 export interface DeploymentHostRequest {

@@ -25,6 +25,9 @@ pub(crate) enum DeploymentCommand {
     List {
         /// Of this network only.
         network: Option<String>,
+        /// Only those that go on.
+        #[arg(long)]
+        running: bool,
     },
     /// Show how far every machine of a deployment is
     ///
@@ -89,7 +92,7 @@ pub(crate) struct ConfirmArgs {
 
 pub(super) async fn run(api: &Api, out: Output, command: DeploymentCommand) -> Result<ExitCode, Failure> {
     match command {
-        DeploymentCommand::List { network } => list(api, out, &network.unwrap_or_default()).await?,
+        DeploymentCommand::List { network, running } => list(api, out, &network.unwrap_or_default(), running).await?,
         DeploymentCommand::Show { deployment, follow: true } => {
             return conclude(out, &follow(api, out, &deployment).await?);
         }
@@ -122,12 +125,13 @@ pub(super) async fn run(api: &Api, out: Output, command: DeploymentCommand) -> R
     Ok(ExitCode::SUCCESS)
 }
 
-async fn list(api: &Api, out: Output, network_id: &str) -> Result<(), Failure> {
+async fn list(api: &Api, out: Output, network_id: &str, running: bool) -> Result<(), Failure> {
     let fetch = |page_token| async {
-        let ask = ListDeploymentsRequest { network_id: network_id.to_owned(), page_size: 0, page_token };
+        let ask = ListDeploymentsRequest { network_id: network_id.to_owned(), running, page_size: 0, page_token };
         api.deployments().list_deployments(request(ask)).await
     };
-    let head = ["DEPLOYMENT", "NETWORK", "ACTION", "STATE", "DONE", "FAILED", "MACHINES", "CREATED", "BY"];
+    let head =
+        ["DEPLOYMENT", "NETWORK", "ACTION", "STATE", "UNCONFIRMED", "DONE", "FAILED", "MACHINES", "CREATED", "BY"];
     let now = Timestamp::now();
     out.show(&all_pages(fetch).await?, |list| {
         Table::of(head, "no deployments", &list.deployments, |deployment| {
@@ -136,6 +140,7 @@ async fn list(api: &Api, out: Output, network_id: &str) -> Result<(), Failure> {
                 deployment.network_id.clone(),
                 deployment.action.clone(),
                 state(deployment).to_owned(),
+                deployment.unconfirmed.to_string(),
                 deployment.done.to_string(),
                 deployment.failed.to_string(),
                 deployment.total.to_string(),
@@ -188,12 +193,15 @@ fn summary(deployment: &Deployment) -> String {
 
 /// How far it is, in a line that fits a narrow screen.
 pub(super) fn standing(deployment: &Deployment) -> String {
-    let Deployment { done, failed, total, .. } = deployment;
-    let counted = format!("{}, {done} of {total} machines done, {failed} failed", state(deployment));
-    match deployment.claimed || deployment.state == "finished" {
-        true => counted,
-        false => format!("{counted}; no provisioner works on it yet"),
+    let Deployment { done, failed, total, unconfirmed, .. } = deployment;
+    let mut told = format!("{}, {done} of {total} machines done, {failed} failed", state(deployment));
+    if *unconfirmed > 0 {
+        told.push_str(&format!(", {unconfirmed} to be confirmed"));
     }
+    if !deployment.claimed && deployment.state != "finished" {
+        told.push_str("; no provisioner works on it yet");
+    }
+    told
 }
 
 fn state(deployment: &Deployment) -> &str {

@@ -87,6 +87,11 @@ fn the_table_is_drawn_anew_and_host_keys_are_asked_about() {
     let (first, second) = (Fingerprint::of(b"first"), Fingerprint::of(b"second"));
     stage.tell(&id, "edge", DeploymentState::ConfirmHostKey, Some(first));
     terminal.wait_for("[y/N]", 1);
+    let listed = stage.server.run(&["deployment", "list"]).ok().stdout;
+    let mut lines = listed.lines().map(|line| line.split("  ").map(str::trim).filter(|cell| !cell.is_empty()));
+    let column = lines.next().unwrap().position(|name| name == "UNCONFIRMED").expect("a column");
+    assert_eq!(lines.next().unwrap().nth(column), Some("1"), "who waits for a person is told:\n{listed}");
+    assert!(stage.server.run(&["deployment", "show", id.as_str()]).ok().stdout.contains(", 1 to be confirmed"));
     assert!(terminal.shown().contains(&first.to_string()) && terminal.shown().contains("192.0.2.10, port 22"));
     terminal.types("n\n");
     terminal.wait_for(&format!("cladnet deployment confirm {id} edge {first}"), 1);

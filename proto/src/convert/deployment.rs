@@ -65,6 +65,7 @@ pub fn deployment_overview(records: DeploymentRecords<'_>) -> v1::Deployment {
         total: count(deployment.hosts.len()),
         hosts: Vec::new(),
         claimed,
+        unconfirmed: count(in_state(DeploymentState::ConfirmHostKey)),
     }
 }
 

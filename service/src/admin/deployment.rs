@@ -45,7 +45,8 @@ impl DeploymentService for Admin {
     ) -> Result<Response<ListDeploymentsResponse>, Status> {
         let request = request.into_inner();
         let page = Page { size: request.page_size, token: &request.page_token };
-        let heads = self.0.deployments(optional_network(&request.network_id)?.as_ref()).await?;
+        let mut heads = self.0.deployments(optional_network(&request.network_id)?.as_ref()).await?;
+        heads.retain(|head| !request.running || head.finished_at.is_none());
         let (heads, next_page_token) = page.cut(heads, Order::Falling, |head| head.id.as_str())?;
         let mut deployments = Vec::with_capacity(heads.len());
         for head in heads {

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use cladnet_model::{
-    DeploymentHost, DeploymentId, DeploymentProgress, MachineName,
+    Deployment, DeploymentHost, DeploymentId, DeploymentProgress, MachineName,
     deployment::{
         DeploymentClaim, DeploymentFailure, DeploymentState, FailureReason, Fingerprint, PinnedHostKey, Transcript,
     },
@@ -301,6 +301,14 @@ async fn deployments_are_listed_newest_first_page_by_page() {
     let page = harness.get(&format!("/api/v1/deployments?pageSize=1&pageToken={next}")).await.body;
     assert_eq!(page["deployments"][0]["deploymentId"], one.as_str());
     assert_eq!(harness.get("/api/v1/deployments?networkId=other").await.body["deployments"], json!([]));
+
+    let head = harness.store.get(&key::deployment(&one)).await.expect("reads").expect("is there").value;
+    let over = Deployment { finished_at: Some(Timestamp::UNIX_EPOCH), ..head };
+    harness.store.put(&key::deployment(&one), &over).await.expect("writes");
+    let running = harness.get("/api/v1/deployments?running=true").await.body;
+    let ids: Vec<_> =
+        running["deployments"].as_array().expect("a list").iter().map(|one| &one["deploymentId"]).collect();
+    assert_eq!(ids, [two.as_str()], "what is over is left out");
 }
 
 #[tokio::test]
@@ -314,9 +322,11 @@ async fn only_the_key_that_is_offered_can_be_confirmed() {
 
     let state = DeploymentState::ConfirmHostKey;
     let asking = DeploymentProgress { state, offered_key: Some(offered), ..DeploymentProgress::default() };
+    assert_eq!(harness.get("/api/v1/deployments").await.body["deployments"][0]["unconfirmed"], 0);
     tell(&harness.store, &id, "a", asking).await;
     let shown = harness.get(&format!("/api/v1/deployments/{id}")).await;
     assert_eq!(shown.body["hosts"][0]["offeredFingerprint"], offered.to_string());
+    assert_eq!(harness.get("/api/v1/deployments").await.body["deployments"][0]["unconfirmed"], 1);
     let refused = confirm(&other.to_string()).await;
     assert_eq!(refused.status, StatusCode::CONFLICT, "{refused:?}");
     assert!(detail(&refused).contains(&offered.to_string()), "{refused:?}");

@@ -68,7 +68,10 @@ const PLACES = {
   },
   'network-events': (page) => go(page, 'networks', 'prod', 'events'),
   'network-deployments': (page) => go(page, 'networks', 'prod', 'deployments'),
-  deployments: (page) => go(page, 'deployments'),
+  deployments: async (page) => {
+    await go(page, 'deployments');
+    await page.getByRole('table', { name: 'Deployments' }).getByText('confirm host key').waitFor();
+  },
   'deployment-new': async (page) => {
     await go(page, 'networks', 'prod', 'deployments');
     await press(page, 'New deployment');

@@ -73,6 +73,9 @@ async function agentsAreDeployed(page) {
 
   const one = row(page, 'Machines', known.name);
   const other = row(page, 'Machines', unknown.name);
+  await other.getByRole('button', { name: 'Compare host key' }).waitFor();
+  const asksForSomebody = page.getByRole('navigation', { name: 'Main' }).getByText('1 machine waits for its host key to be confirmed');
+  await asksForSomebody.waitFor();
   await press(other, 'Compare host key');
   const window = dialog(page, `Is this really ${unknown.name}?`);
   const fingerprint = fingerprintOf(unknown.host_key);
@@ -85,6 +88,7 @@ async function agentsAreDeployed(page) {
 
   for (const line of [one, other]) await line.getByText('done', { exact: true }).waitFor({ timeout: DEPLOYED });
   await page.getByRole('heading', { name: 'Install done' }).waitFor();
+  await asksForSomebody.waitFor({ state: 'detached' });
   // Once when it was opened, and once after the key was confirmed.
   assert.ok(polled.length <= 2, `the deployment was asked for ${polled.length} times: its stream tells`);
   await other.click();

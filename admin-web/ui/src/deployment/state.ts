@@ -12,7 +12,7 @@ export function isRunning(deployment: Deployment): boolean {
 
 /** What needs somebody, else what goes on, else the worst that came of it. */
 export function stateOf(deployment: Deployment): string {
-  if (deployment.hosts.some((host) => host.state === 'confirm-host-key')) return 'confirm-host-key';
+  if (deployment.unconfirmed > 0) return 'confirm-host-key';
   if (isRunning(deployment)) return 'running';
   if (deployment.failed > 0) return 'failed';
   return deployment.cancelledAt ? 'cancelled' : 'done';
