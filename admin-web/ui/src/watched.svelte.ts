@@ -42,7 +42,8 @@ export function watched<T>(load: (signal: AbortSignal) => Promise<T>, options: O
     /** When the timer ends; what comes meanwhile never puts it off. */
     let due = Infinity;
     let stream: Stream | null = null;
-    let flows = false;
+    /** Whether newer values come by themselves: as soon as the stream has opened, its first message is newer than any event. */
+    let flow: 'none' | 'opening' | 'open' = 'none';
     /** How many values came by themselves: what was asked for before one of them is older. */
     let told = 0;
 
@@ -95,13 +96,17 @@ export function watched<T>(load: (signal: AbortSignal) => Promise<T>, options: O
     const plan = () => {
       const pause = options.every?.(result.value);
       if (pause === undefined) close();
-      else if (options.stream && !stream) stream = open(options.stream());
-      if (pause !== undefined && !flows) soon(pause);
+      else if (options.stream && !stream) {
+        rest();
+        flow = 'opening';
+        stream = open(options.stream());
+      }
+      if (pause !== undefined && flow !== 'open') soon(pause);
     };
     const open = (path: string) =>
       new Stream(path, {
         opened: () => {
-          flows = true;
+          flow = 'open';
           rest();
         },
         message: (data) => {
@@ -113,13 +118,13 @@ export function watched<T>(load: (signal: AbortSignal) => Promise<T>, options: O
         crowded: stalled,
       });
     const stalled = () => {
-      flows = false;
+      flow = 'none';
       plan();
     };
     const close = () => {
       stream?.close();
       stream = null;
-      flows = false;
+      flow = 'none';
     };
 
     // The first read runs inside the effect, so that what it depends on is known.
@@ -127,7 +132,7 @@ export function watched<T>(load: (signal: AbortSignal) => Promise<T>, options: O
     running = read(load(stop.signal));
     result.refresh = now;
     const unlisten = live.listen((event) => {
-      if (!flows && (event === 'reconnected' || options.when?.(event))) soon(SETTLE);
+      if (flow === 'none' && (event === 'reconnected' || options.when?.(event))) soon(SETTLE);
     });
     return () => {
       stop.abort();
