@@ -115,7 +115,7 @@ const seconds = (count: number) => `${count}s`;
 
 export const session = {
   create: (apiKey: string) => call<T.Session>('POST', '/session', { body: { apiKey }, signingIn: true }),
-  get: () => call<T.Session>('GET', '/session', { signingIn: true }),
+  get: (signal?: AbortSignal) => call<T.Session>('GET', '/session', { signingIn: true, signal }),
   remove: () => call<void>('DELETE', '/session', { signingIn: true }),
 };
 

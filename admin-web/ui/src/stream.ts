@@ -12,6 +12,8 @@ const LONGEST_PAUSE = 15_000;
 const STEADY = 2_000;
 /** The service sends a heartbeat every 15 s when it has nothing to say: a stream that is silent for longer is dead. */
 const SILENCE = 35_000;
+/** Asking about the session goes over the same line, which may be dead; another attempt finds another one. */
+const ANSWER = 10_000;
 
 interface Listener {
   opened: () => void;
@@ -104,7 +106,7 @@ export class Stream {
   /** An `EventSource` does not say why it broke; the session may be over. */
   async #again(): Promise<void> {
     try {
-      await sessionApi.get();
+      await sessionApi.get(AbortSignal.timeout(ANSWER));
     } catch (error) {
       if (problemOf(error).status === 401) return session.end();
     }

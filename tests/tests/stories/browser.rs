@@ -35,6 +35,26 @@ fn a_page_that_gets_no_stream_asks_and_alarms_nobody() {
 }
 
 #[test]
+fn a_line_that_swallows_everything_is_noticed_and_left() {
+    plainly(&clouds::control_only(), "silence");
+}
+
+#[test]
+fn a_page_that_nobody_touches_rests() {
+    plainly(&clouds::control_only(), "idle");
+}
+
+#[test]
+fn a_call_that_failed_is_made_again_if_that_may_help() {
+    plainly(&clouds::control_only(), "retry");
+}
+
+#[test]
+fn a_deployment_whose_stream_is_refused_is_asked_for() {
+    plainly(&clouds::control_only(), "polling");
+}
+
+#[test]
 fn every_page_can_be_read_and_used_by_everybody() {
     with_ssh(clouds::pair(), "accessible");
 }
