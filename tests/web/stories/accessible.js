@@ -1,6 +1,7 @@
 /**
- * Every page in light and dark, on a desk and in a hand: nothing that keeps people out, by axe's rules. Then a network is
- * made and deleted without a mouse. With `facts.pictures` a picture of every page is left there.
+ * Every page in light and dark, in English and Korean, on a desk and in a hand: nothing that keeps people out, by axe's rules,
+ * and nothing that a phone cuts off. Then a network is made and deleted without a mouse. With `facts.pictures` a picture of
+ * every page is left there.
  */
 
 import assert from 'node:assert/strict';
@@ -15,6 +16,7 @@ const AXE = readFileSync(createRequire(import.meta.url).resolve('axe-core/axe.mi
 const DESK = { width: 1360, height: 850 };
 /** How long agents may take to be there; a figure for failing, not a target. */
 const DEPLOYED = 90_000;
+const STREAM = /\/events\/watch$/u;
 const PHONE = { width: 390, height: 844 };
 
 /** Ids of deployments: one that has ended, and one that waits for a person. */
@@ -37,9 +39,23 @@ const PLACES = {
     await row(page, 'Peers', 'one').click();
     await dialog(page, 'one').waitFor();
   },
+  'peer-edit': async (page) => {
+    await PLACES.peer(page);
+    await press(dialog(page, 'one'), 'Edit');
+  },
+  'peer-remove': async (page) => {
+    await PLACES.peer(page);
+    await press(dialog(page, 'one'), 'Remove peer');
+  },
   'peers-down': async (page) => {
     await go(page, 'networks', 'prod', 'peers');
     await press(page, 'All down');
+  },
+  'peers-up': async (page) => {
+    await go(page, 'networks', 'prod', 'peers');
+    await press(page, 'All up');
+    await press(dialog(page, 'Take peers up'), 'Up');
+    await rows(page, 'Outcome').filter({ hasText: 'acknowledged' }).nth(1).waitFor();
   },
   'network-edit': async (page) => {
     await go(page, 'networks', 'prod');
@@ -77,6 +93,11 @@ const PLACES = {
     await press(page, 'New deployment');
     await page.getByRole('dialog').waitFor();
   },
+  'deployment-list': async (page) => {
+    await PLACES['deployment-new'](page);
+    await press(page.getByRole('dialog'), 'More');
+    await press(page.getByRole('dialog'), 'Paste a list');
+  },
   'deployment-ended': (page) => go(page, 'deployments', deployed.ended),
   'deployment-machine': async (page) => {
     await go(page, 'deployments', deployed.ended);
@@ -97,12 +118,23 @@ const PLACES = {
   'host-keys': (page) => go(page, 'host-keys'),
   events: (page) => go(page, 'events'),
   'no-peers': (page) => go(page, 'networks', 'staging', 'peers'),
+  'no-paths': (page) => go(page, 'networks', 'staging', 'paths'),
+  'no-run': (page) => go(page, 'networks', 'staging', 'connectivity'),
+  'no-tokens': (page) => go(page, 'networks', 'staging', 'join'),
+  'no-deployments': (page) => go(page, 'networks', 'staging', 'deployments'),
   'no-network': (page) => go(page, 'networks', 'nowhere'),
   'no-page': (page) => go(page, 'nowhere'),
+  lost: async (page) => {
+    await page.route(STREAM, (route) => route.abort());
+    await page.reload();
+    await go(page, 'networks');
+    await page.getByText('Connection lost.').waitFor();
+    await page.unroute(STREAM);
+  },
 };
 
 export default async function ({ page, context, expected }) {
-  expected.push(/status of 404 .*nowhere/u);
+  expected.push(/status of 404 .*nowhere/u, /ERR_FAILED .*watch$/u);
   await context.addInitScript(AXE);
   await page.setViewportSize(DESK);
   await furnish(context);
@@ -114,7 +146,7 @@ export default async function ({ page, context, expected }) {
   for (const [name, reach] of Object.entries(PLACES)) {
     await reach(page);
     faults.push(...(await inEveryLight(page, name)));
-    if (await page.getByRole('dialog').isVisible()) await page.keyboard.press('Escape');
+    for (let open = await page.getByRole('dialog').count(); open > 0; open -= 1) await page.keyboard.press('Escape');
   }
   assert.deepEqual(faults, []);
   await withoutAMouse(page);
@@ -162,7 +194,7 @@ async function go(page, ...segments) {
   await settled(page);
 }
 
-/** What axe has against the page as it is, in each light and size. */
+/** What is wrong with the page as it is, in each light, size and language. */
 async function inEveryLight(page, name) {
   const faults = [];
   for (const [size, viewport] of Object.entries({ desk: DESK, phone: PHONE })) {
@@ -174,12 +206,37 @@ async function inEveryLight(page, name) {
       // The light changes colours and nothing else.
       const rules = light === 'dark' ? ['color-contrast'] : undefined;
       faults.push(...(await axe(page, rules)).map((fault) => `${name}, ${size}, ${light}: ${fault}`));
-      if (size === 'phone' && (await isWiderThanTheScreen(page))) faults.push(`${name}: wider than a phone`);
-      if (facts.pictures) await page.screenshot({ path: under(facts.pictures, `${name}-${size}-${light}.png`) });
+      await picture(page, `${name}-${size}-${light}`);
     }
+    if (size === 'phone') faults.push(...(await cutOff(page, name)));
+    await page.emulateMedia({ colorScheme: 'light' });
+    await speak(page, 'ko');
+    if (size === 'phone') faults.push(...(await cutOff(page, `${name} in Korean`)));
+    await picture(page, `${name}-${size}-korean`);
+    await speak(page, 'en');
   }
   await page.setViewportSize(DESK);
   return faults;
+}
+
+async function picture(page, name) {
+  if (facts.pictures) await page.screenshot({ path: under(facts.pictures, `${name}.png`) });
+}
+
+/** Changes the language also behind an open window, where nobody could press the button. */
+async function speak(page, language) {
+  await page.locator(`button[lang=${language}]`).evaluate((button) => button.click());
+  await page.locator(`html[lang=${language}]`).waitFor();
+  await page.evaluate(colouredThrough);
+}
+
+/** What does not fit a phone. */
+async function cutOff(page, name) {
+  const wide = await page.evaluate(() =>
+    [document.documentElement, ...document.querySelectorAll('.scroll')]
+      .filter((element) => element.scrollWidth > element.clientWidth)
+      .map((element) => element.querySelector('table')?.innerText.slice(0, 60) ?? element.localName));
+  return wide.map((what) => `${name}: wider than a phone: ${what}`);
 }
 
 /** In the page: returns when no colour is on its way to another one. */
@@ -196,9 +253,6 @@ async function axe(page, rules) {
   const grave = violations.filter(({ impact }) => impact === 'serious' || impact === 'critical');
   return grave.flatMap(({ id, nodes }) => nodes.map((node) => `${id}: ${node.target.join(' ')}: ${node.failureSummary}`));
 }
-
-const isWiderThanTheScreen = (page) =>
-  page.evaluate(() => document.documentElement.scrollWidth > document.documentElement.clientWidth);
 
 async function withoutAMouse(page) {
   await page.reload();

@@ -47,6 +47,7 @@ export const en = {
     refused: 'This key is not known, or it has expired.',
     title: 'Sign in to cladnet',
   },
+  roles: { admin: 'admin', operator: 'operator', viewer: 'viewer', provisioner: 'provisioner' } as Texts,
   states: {
     acknowledged: 'acknowledged',
     cancelled: 'cancelled',
@@ -403,6 +404,7 @@ export const en = {
     forgotten: 'Forgotten: the next key of this machine has to be confirmed.',
     hint: 'Keys of machines that somebody vouched for. Another key is refused until this one is forgotten.',
     none: 'No host keys are pinned',
+    noneHint: 'A key comes here when a deployment names it, or when somebody has compared and confirmed it.',
     title: 'Host keys',
     when: 'Since',
   },

@@ -44,6 +44,7 @@ export const ko: Words = {
     refused: '알 수 없거나 만료된 키입니다.',
     title: 'cladnet 로그인',
   },
+  roles: { admin: '관리자', operator: '운영자', viewer: '열람자', provisioner: '프로비저너' },
   states: {
     acknowledged: '수행됨',
     cancelled: '취소됨',
@@ -398,6 +399,7 @@ export const ko: Words = {
     forgotten: '잊었습니다. 이 머신의 다음 키는 확인이 필요합니다.',
     hint: '누군가 보증한 머신의 키입니다. 잊기 전에는 다른 키를 거절합니다.',
     none: '고정된 호스트 키가 없습니다',
+    noneHint: '배포에서 지정했거나 누군가 비교하여 확인한 키가 여기에 나타납니다.',
     title: '호스트 키',
     when: '부터',
   },
