@@ -157,7 +157,7 @@ impl Device {
         let applied = self
             .shared
             .tunnel
-            .update_interface(Instant::now(), running.id, config.address.trunc(), config.mtu, &config.peers)
+            .update_interface(Instant::now(), running.id, Some(config.address.trunc()), config.mtu, &config.peers)
             .map_err(refused)?;
         let id = running.id;
         running.config = config;
@@ -230,7 +230,7 @@ impl Device {
         set_up(&self.netlink, &config).await?;
         let identity = cladnet_tunnel::InterfaceConfig {
             private_key: config.private_key.clone(),
-            network: config.address.trunc(),
+            network: Some(config.address.trunc()),
             mtu: config.mtu,
             peers: config.peers.clone(),
         };

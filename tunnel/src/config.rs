@@ -12,8 +12,9 @@ use crate::key::{PresharedKey, PrivateKey, PublicKey};
 #[derive(Debug, Clone)]
 pub struct InterfaceConfig {
     pub private_key: PrivateKey,
-    /// The network's address space. No peer is reached at an address inside: the tunnel would travel through itself.
-    pub network: IpNet,
+    /// The network's address space, if it has one. No peer is reached at an address inside: the tunnel would travel
+    /// through itself.
+    pub network: Option<IpNet>,
     /// The longest inner packet; padding stops there.
     pub mtu: u16,
     pub peers: Vec<PeerConfig>,
@@ -22,6 +23,7 @@ pub struct InterfaceConfig {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PeerConfig {
     pub public_key: PublicKey,
+    /// Another one is used from the next handshake on. Only an engine that cannot change it ends the session for it.
     pub preshared_key: Option<PresharedKey>,
     /// Where packets for these prefixes go, and the only sources accepted from this peer. A prefix named by two peers
     /// belongs to the later one.

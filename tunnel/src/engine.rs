@@ -121,6 +121,9 @@ pub(crate) trait PeerEngine: Send + Sync {
     /// Whether there is a session to send under.
     fn has_session(&self, now: Instant) -> bool;
 
+    /// The key of handshakes from now on; sessions stay. False if it is another one and cannot be changed.
+    fn set_preshared_key(&self, key: Option<&PresharedKey>) -> bool;
+
     /// When the last handshake was completed.
     fn last_handshake(&self) -> Option<Instant>;
 }

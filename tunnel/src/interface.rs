@@ -42,7 +42,7 @@ pub struct Applied {
 pub(crate) struct Interface {
     pub(crate) id: InterfaceId,
     pub(crate) engine: Arc<dyn Engine>,
-    pub(crate) network: IpNet,
+    pub(crate) network: Option<IpNet>,
     pub(crate) mtu: u16,
     pub(crate) peers: BTreeMap<PublicKey, Arc<Peer>>,
     pub(crate) allowed_ips: AllowedIps<Arc<Peer>>,
@@ -50,11 +50,11 @@ pub(crate) struct Interface {
 }
 
 impl Interface {
-    pub(crate) fn empty(id: InterfaceId, engine: Arc<dyn Engine>, network: IpNet, mtu: u16) -> Self {
+    pub(crate) fn empty(id: InterfaceId, engine: Arc<dyn Engine>, network: Option<IpNet>, mtu: u16) -> Self {
         Self { id, engine, network, mtu, peers: BTreeMap::new(), allowed_ips: AllowedIps::new(), filter: None }
     }
 
-    pub(crate) fn in_network(&self, network: IpNet, mtu: u16) -> Self {
+    pub(crate) fn in_network(&self, network: Option<IpNet>, mtu: u16) -> Self {
         Self { network, mtu, ..self.clone() }
     }
 
@@ -100,7 +100,7 @@ impl Interface {
         fresh: &mut impl FnMut() -> Fresh,
         applied: &mut Applied,
     ) -> Option<Arc<Peer>> {
-        let kept = self.peers.get(&config.public_key).filter(|peer| peer.accepts(config));
+        let kept = self.peers.get(&config.public_key).filter(|peer| peer.takes_key_of(config));
         if let Some(peer) = kept {
             if peer.reconfigure(now, config) {
                 applied.to_greet.push(config.public_key);

@@ -50,6 +50,11 @@ impl PrivateKey {
         Zeroizing::new(STANDARD.encode(self.0))
     }
 
+    /// The bytes, for who set the key and asks for it.
+    pub fn reveal_bytes(&self) -> Zeroizing<[u8; KEY_LEN]> {
+        Zeroizing::new(self.0)
+    }
+
     pub(crate) fn secret(&self) -> StaticSecret {
         StaticSecret::from(self.0)
     }
@@ -121,6 +126,11 @@ impl PresharedKey {
     /// The text form, for a key file and nothing else.
     pub fn reveal(&self) -> Zeroizing<String> {
         Zeroizing::new(STANDARD.encode(self.0))
+    }
+
+    /// The bytes, for who set the key and asks for it.
+    pub fn reveal_bytes(&self) -> Zeroizing<[u8; KEY_LEN]> {
+        Zeroizing::new(self.0)
     }
 
     pub(crate) fn bytes(&self) -> [u8; KEY_LEN] {

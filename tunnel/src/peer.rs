@@ -11,7 +11,7 @@ use crate::config::PeerConfig;
 use crate::discard::Discard;
 use crate::engine::{Direction, Initiation, Opened, PeerEngine, Run, Sealed};
 use crate::interface::InterfaceId;
-use crate::key::{PresharedKey, PublicKey};
+use crate::key::PublicKey;
 use crate::message::{DATA_OVERHEAD, Message};
 use crate::probe::Probes;
 use crate::train::Train;
@@ -46,7 +46,6 @@ pub(crate) struct Peer {
     pub(crate) interface: InterfaceId,
     /// By which session indices lead here.
     pub(crate) number: u32,
-    preshared_key: Option<PresharedKey>,
     engine: Box<dyn PeerEngine>,
     pub(crate) probes: Probes,
     clear: Clear,
@@ -89,7 +88,6 @@ impl Peer {
             public_key: config.public_key,
             interface,
             number,
-            preshared_key: config.preshared_key.clone(),
             engine,
             probes,
             clear,
@@ -99,9 +97,9 @@ impl Peer {
         }
     }
 
-    /// Whether `config` can be taken on without losing the session.
-    pub(crate) fn accepts(&self, config: &PeerConfig) -> bool {
-        self.public_key == config.public_key && self.preshared_key == config.preshared_key
+    /// Takes the preshared key of `config`; false if the engine cannot without losing the session.
+    pub(crate) fn takes_key_of(&self, config: &PeerConfig) -> bool {
+        self.engine.set_preshared_key(config.preshared_key.as_ref())
     }
 
     /// Takes on what may change on a living session; true if the endpoint was changed by it.
@@ -119,6 +117,11 @@ impl Peer {
             whereabouts.endpoint = config.endpoint;
         }
         moved
+    }
+
+    /// Moves it there, also if configuration said so before and the peer was heard of elsewhere since.
+    pub(crate) fn set_endpoint(&self, endpoint: SocketAddr) {
+        *self.whereabouts() = Whereabouts { endpoint: Some(endpoint), configured: Some(endpoint) };
     }
 
     /// Makes datagrams of the packets of a train, and tells where to send them; nowhere if they wait for a session.

@@ -95,7 +95,7 @@ impl Tunnel {
         &self,
         now: Instant,
         id: InterfaceId,
-        network: IpNet,
+        network: Option<IpNet>,
         mtu: u16,
         peers: &[PeerConfig],
     ) -> Result<Applied, ConfigError> {
@@ -112,6 +112,17 @@ impl Tunnel {
         let interface = snapshot.interface(id).ok_or(ConfigError::UnknownInterface)?.with_access(now, access);
         self.snapshot.store(Arc::new(snapshot.with(interface)));
         Ok(())
+    }
+
+    /// Moves peers to these endpoints, wherever they were heard of last. Those that are not there are left out.
+    pub fn set_endpoints(&self, interface: InterfaceId, endpoints: &[(PublicKey, SocketAddr)]) {
+        let snapshot = self.snapshot.load();
+        let Some(interface) = snapshot.interface(interface) else { return };
+        for (key, endpoint) in endpoints {
+            if let Some(peer) = interface.peers.get(key) {
+                peer.set_endpoint(*endpoint);
+            }
+        }
     }
 
     pub fn remove_interface(&self, id: InterfaceId) {

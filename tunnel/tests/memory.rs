@@ -34,7 +34,7 @@ struct Host {
 impl Host {
     fn new(private_key: PrivateKey, now: Instant, peers: Vec<PeerConfig>) -> Self {
         let tunnel = Tunnel::new(Implementation::Own, Epoch::new(now, SystemTime::now()), UnwrapErr(SysRng));
-        let config = InterfaceConfig { private_key, network: "10.0.0.0/8".parse().unwrap(), mtu: 1420, peers };
+        let config = InterfaceConfig { private_key, network: "10.0.0.0/8".parse().ok(), mtu: 1420, peers };
         let (interface, _) = tunnel.add_interface(now, &config).unwrap();
         Self { tunnel, interface }
     }

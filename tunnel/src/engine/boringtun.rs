@@ -18,7 +18,7 @@ use boringtun::x25519::{PublicKey as NoisePublicKey, SharedSecret, StaticSecret}
 use super::{Direction, Engine, Initiation, Opened, PeerEngine, PeerParameters, Refusal, Run, Sealed, WeakKey};
 use crate::datapath::REJECT_AFTER_MESSAGES;
 use crate::discard::Discard;
-use crate::key::{PrivateKey, PublicKey};
+use crate::key::{PresharedKey, PrivateKey, PublicKey};
 use crate::message::{
     COOKIE_REPLY_LEN, DATA_HEADER, DATA_OVERHEAD, HANDSHAKE_INITIATION_LEN, MAX_DATAGRAM, Message, sender_index,
 };
@@ -100,13 +100,14 @@ impl Engine for BoringtunEngine {
         let tunn = Tunn::new(
             self.secret.clone(),
             public_key,
-            parameters.preshared_key.map(|key| key.bytes()),
+            parameters.preshared_key.as_ref().map(PresharedKey::bytes),
             None,
             parameters.number,
             Some(self.unlimited.clone()),
         );
         Ok(Box::new(BoringtunPeer(Mutex::new(State {
             tunn,
+            preshared_key: parameters.preshared_key,
             initiation: None,
             queued: false,
             unconfirmed: None,
@@ -128,6 +129,8 @@ struct BoringtunPeer(Mutex<State>);
 
 struct State {
     tunn: Tunn,
+    /// `Tunn` neither changes its own nor tells it.
+    preshared_key: Option<PresharedKey>,
     /// Written when a packet found no session; sent by [`PeerEngine::renew`].
     initiation: Option<Box<[u8]>>,
     /// Packets may wait inside `tunn` for a session.
@@ -264,6 +267,10 @@ impl PeerEngine for BoringtunPeer {
 
     fn has_session(&self, _now: Instant) -> bool {
         self.lock().has_session()
+    }
+
+    fn set_preshared_key(&self, key: Option<&PresharedKey>) -> bool {
+        self.lock().preshared_key.as_ref() == key
     }
 
     fn last_handshake(&self) -> Option<Instant> {

@@ -1,10 +1,11 @@
 //! Changing peers and interfaces under living sessions.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use cladnet_tunnel::{
-    Access, AccessRule, Action, ConfigError, Discard, InterfaceConfig, MAX_INTERFACES, PeerConfig, PresharedKey,
-    PrivateKey, PublicKey, Traffic,
+    Access, AccessRule, Action, ConfigError, Discard, InterfaceConfig, MAX_INTERFACES, PeerConfig, PrivateKey,
+    PublicKey, Traffic,
 };
 
 use crate::sim::{Host, Output, between, carry, endpoint, friends, network, peer, strangers};
@@ -64,18 +65,6 @@ fn a_removed_peer_is_dead_at_once() {
 }
 
 #[test]
-fn a_new_preshared_key_means_a_new_session() {
-    let (a, b) = friends();
-    let key = Some(PresharedKey::from_bytes([9; 32]));
-    let applied = a.set_peers(&[PeerConfig { preshared_key: key.clone(), ..b.as_peer() }]);
-    assert_eq!(applied.to_greet, [b.public_key()]);
-    assert!(!arrives(&a, &b));
-    b.set_peers(&[PeerConfig { preshared_key: key, ..a.as_peer() }]);
-    carry(&b, &a, b.initiate(&[a.public_key()]));
-    assert!(arrives(&a, &b));
-}
-
-#[test]
 fn configuration_moves_an_endpoint_only_when_it_changes() {
     let (a, b) = friends();
     let moved = a.seal(&between(1, 2, b"roamed")).unwrap();
@@ -89,6 +78,27 @@ fn configuration_moves_an_endpoint_only_when_it_changes() {
 
     b.set_peers(&[PeerConfig { endpoint: None, ..a.as_peer() }]);
     assert_eq!(b.stats_of(&a).endpoint, Some(endpoint(88)), "not knowing better is no reason to forget");
+}
+
+#[test]
+fn a_peer_is_moved_back_to_where_configuration_had_it() {
+    let (a, b) = friends();
+    let moved = a.seal(&between(1, 2, b"roamed")).unwrap();
+    b.open(endpoint(77), moved.datagram()).unwrap();
+    b.tunnel.set_endpoints(b.interface, &[(a.public_key(), a.endpoint())]);
+    assert_eq!(b.stats_of(&a).endpoint, Some(a.endpoint()));
+    assert!(arrives(&b, &a));
+}
+
+#[test]
+fn an_interface_without_a_network_forbids_no_endpoint() {
+    let (a, b) = friends();
+    let inside = SocketAddr::from(([10, 9, 0, 77], 8055));
+    a.tunnel.set_endpoints(a.interface, &[(b.public_key(), inside)]);
+    assert_eq!(a.seal(&between(1, 2, b"?")).unwrap_err(), Discard::InsideTunnel);
+    let peers = [PeerConfig { endpoint: Some(inside), ..b.as_peer() }];
+    a.tunnel.update_interface(a.now, a.interface, None, 1420, &peers).unwrap();
+    assert_eq!(a.seal(&between(1, 2, b"?")).unwrap().datagrams[0].0, inside);
 }
 
 #[test]
@@ -124,8 +134,12 @@ fn networks_share_the_socket_and_nothing_else() {
     // b is in a second network, where a's twin lives; both networks use the same addresses.
     let second_key = PrivateKey::generate(&mut rand::rng());
     let twin = Host::new(1, vec![peer(2, second_key.public_key())]);
-    let config =
-        InterfaceConfig { private_key: second_key.clone(), network: network(), mtu: 1420, peers: vec![twin.as_peer()] };
+    let config = InterfaceConfig {
+        private_key: second_key.clone(),
+        network: Some(network()),
+        mtu: 1420,
+        peers: vec![twin.as_peer()],
+    };
     let (second, _) = b.tunnel.add_interface(b.now, &config).unwrap();
     assert_ne!(second, b.interface);
 
@@ -147,7 +161,7 @@ fn networks_share_the_socket_and_nothing_else() {
 fn a_host_has_a_bounded_number_of_interfaces_each_with_its_own_key() {
     let host = Host::new(1, vec![]);
     let add = |private_key| {
-        let config = InterfaceConfig { private_key, network: network(), mtu: 1420, peers: vec![] };
+        let config = InterfaceConfig { private_key, network: Some(network()), mtu: 1420, peers: vec![] };
         host.tunnel.add_interface(host.now, &config).map(|(id, _)| id)
     };
     assert_eq!(add(host.private_key.clone()), Err(ConfigError::KeyInUse));

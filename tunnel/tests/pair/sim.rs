@@ -62,7 +62,7 @@ impl Host {
     ) -> Self {
         let now = Instant::now();
         let tunnel = Tunnel::new(implementation, Epoch::new(now, SystemTime::now()), UnwrapErr(SysRng));
-        let config = InterfaceConfig { private_key: private_key.clone(), network: network(), mtu: 1420, peers };
+        let config = InterfaceConfig { private_key: private_key.clone(), network: Some(network()), mtu: 1420, peers };
         let (interface, _) = tunnel.add_interface(now, &config).unwrap();
         Self { tunnel, number, interface, private_key, now }
     }
@@ -81,7 +81,7 @@ impl Host {
     }
 
     pub(crate) fn set_peers(&self, peers: &[PeerConfig]) -> cladnet_tunnel::Applied {
-        self.tunnel.update_interface(self.now, self.interface, network(), 1420, peers).unwrap()
+        self.tunnel.update_interface(self.now, self.interface, Some(network()), 1420, peers).unwrap()
     }
 
     pub(crate) fn seal(&self, packet: &[u8]) -> Result<Output, Discard> {

@@ -14,6 +14,7 @@ mod data;
 mod handshake;
 #[path = "../pair/hostile.rs"]
 mod hostile;
+mod preshared;
 #[path = "../pair/probes.rs"]
 mod probes;
 #[path = "../pair/sim.rs"]

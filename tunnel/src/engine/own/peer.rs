@@ -41,7 +41,6 @@ const MAX_QUEUED_BYTES: usize = 1 << 16;
 pub(super) struct OwnPeer {
     identity: Arc<Identity>,
     public_key: PublicKey,
-    preshared_key: Option<PresharedKey>,
     number: u32,
     sessions: ArcSwap<Sessions>,
     timers: Timers,
@@ -52,6 +51,7 @@ pub(super) struct OwnPeer {
 
 /// What handshakes change. Data threads come here only without a session, or when it is renewed.
 struct State {
+    preshared_key: Option<PresharedKey>,
     macs: MacWriter,
     initiated: Option<Box<Pending>>,
     attempt: Option<Attempt>,
@@ -83,6 +83,7 @@ impl OwnPeer {
         let PeerParameters { public_key, preshared_key, persistent_keepalive, number } = parameters;
         let timers = Timers::new(now, identity.host.epoch, jitter(&identity), persistent_keepalive);
         let state = State {
+            preshared_key,
             macs: MacWriter::new(&public_key),
             initiated: None,
             attempt: None,
@@ -96,7 +97,6 @@ impl OwnPeer {
         Self {
             identity,
             public_key,
-            preshared_key,
             number,
             sessions: ArcSwap::default(),
             timers,
@@ -147,7 +147,7 @@ impl OwnPeer {
         let index = host.assign_index(self.number);
         write_head(message, 1, &index.value().to_le_bytes());
         let noise = &mut message[8..8 + INITIATION_LEN];
-        let initiated = self.identity.initiate(&self.public_key, self.preshared_key.as_ref(), &timestamp, noise);
+        let initiated = self.identity.initiate(&self.public_key, state.preshared_key.as_ref(), &timestamp, noise);
         let pending = Pending { noise: initiated.ok()?, index };
         state.macs.write(now, message);
         state.last_timestamp = timestamp;
@@ -251,7 +251,7 @@ impl PeerEngine for OwnPeer {
         let index = self.identity.host.assign_index(self.number);
         write_head(answer, 2, &index.value().to_le_bytes());
         answer[8..12].copy_from_slice(&remote_index.to_le_bytes());
-        let keys = consumed.respond(self.preshared_key.as_ref(), &mut answer[12..12 + RESPONSE_LEN])?;
+        let keys = consumed.respond(state.preshared_key.as_ref(), &mut answer[12..12 + RESPONSE_LEN])?;
         state.macs.write(now, answer);
         self.accept(now, &keys, Role::Responder, index, remote_index);
         self.timers.sent(now);
@@ -358,6 +358,16 @@ impl PeerEngine for OwnPeer {
 
     fn has_session(&self, now: Instant) -> bool {
         self.with_current(now, |_| ()).is_some()
+    }
+
+    fn set_preshared_key(&self, key: Option<&PresharedKey>) -> bool {
+        let mut state = self.lock();
+        if state.preshared_key.as_ref() != key {
+            state.preshared_key = key.cloned();
+            // Its answer would make a session with the key of before; the next one is due soon.
+            state.initiated = None;
+        }
+        true
     }
 
     fn last_handshake(&self) -> Option<Instant> {
