@@ -3,12 +3,12 @@
 
 use std::io;
 use std::iter;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr};
 use std::os::fd::AsRawFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use cladnet_tunnel::ReceivedTrain;
-use nix::sys::socket::sockopt::{RcvBufForce, SndBufForce, UdpGroSegment, UdpGsoSegment};
+use nix::sys::socket::sockopt::{Mark, RcvBufForce, SndBufForce, UdpGroSegment, UdpGsoSegment};
 use nix::sys::socket::{getsockopt, setsockopt};
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
@@ -80,6 +80,32 @@ impl UdpSocket {
 
     pub fn local_port(&self) -> io::Result<u16> {
         self.socket.local_addr().map(|address| address.port())
+    }
+
+    /// Moves to another port beneath all who use the socket; 0 takes any free one. What waits on the old port to be
+    /// received is lost. On an error nothing has changed.
+    pub fn rebind(&self, port: u16) -> Result<(), UdpError> {
+        let domain = if self.dual_stack { Domain::IPV6 } else { Domain::IPV4 };
+        let fresh = open(domain, port).map_err(|error| refused(port, error))?;
+        self.take_place(&fresh).map_err(|source| UdpError::Open { port, source })
+    }
+
+    /// What the kernel's rules know our datagrams by; 0 is none.
+    pub fn set_mark(&self, mark: u32) -> io::Result<()> {
+        Ok(setsockopt(&self.socket, Mark, &mark)?)
+    }
+
+    /// Puts `fresh` behind our descriptor, with the settings of what was there.
+    fn take_place(&self, fresh: &Socket) -> io::Result<()> {
+        if self.gro {
+            setsockopt(fresh, UdpGroSegment, &true)?;
+        }
+        setsockopt(fresh, Mark, &getsockopt(&self.socket, Mark)?)?;
+        let old = self.socket.try_clone()?;
+        replace(&self.socket, fresh)?;
+        // Says that it is not connected, and ends every wait for a datagram all the same.
+        let _ = SockRef::from(&old).shutdown(Shutdown::Read);
+        Ok(())
     }
 
     pub fn send(&self, to: SocketAddr, datagram: &[u8]) -> io::Result<()> {
@@ -243,6 +269,14 @@ fn allow_fragmentation(socket: &Socket, domain: Domain) {
     if domain == Domain::IPV6 {
         set(libc::IPPROTO_IPV6, libc::IPV6_MTU_DISCOVER, libc::IPV6_PMTUDISC_DONT);
     }
+}
+
+/// The descriptor of `place` becomes one of `socket`, in one step for all threads.
+#[expect(unsafe_code, reason = "the safe wrapper wants a descriptor that nobody else uses")]
+fn replace(place: &std::net::UdpSocket, socket: &Socket) -> io::Result<()> {
+    // SAFETY: both descriptors are open, and that of `place` stays one of a UDP socket, its owner's to close.
+    let replaced = unsafe { libc::dup3(socket.as_raw_fd(), place.as_raw_fd(), libc::O_CLOEXEC) };
+    if replaced < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
 fn is_family_missing(error: &io::Error) -> bool {

@@ -102,3 +102,22 @@ fn wake_ends_a_wait() {
     socket.receive(&mut inbox).unwrap();
     assert!(inbox.trains().all(|(_, train)| train.datagrams.is_empty()));
 }
+
+#[test]
+fn a_reader_follows_the_socket_to_another_port() {
+    for policy in POLICIES {
+        let (socket, old) = bound(policy);
+        let client = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+        std::thread::scope(|scope| {
+            let reader = scope.spawn(|| receive(&socket, 1));
+            socket.rebind(0).unwrap();
+            let port = socket.local_port().unwrap();
+            assert_ne!(port, old);
+            client.send_to(b"hello", ("127.0.0.1", port)).unwrap();
+            assert_eq!(reader.join().unwrap(), [(client.local_addr().unwrap(), b"hello".to_vec())]);
+        });
+        assert!(UdpSocket::bind(old, policy).is_ok(), "the old port is free");
+        let message = socket.rebind(client.local_addr().unwrap().port()).unwrap_err().to_string();
+        assert!(message.contains("is in use by "), "{message}");
+    }
+}
