@@ -1,6 +1,7 @@
 //! The two ends of a tunnel: our static tunnel, or `wireguard-go` set up with `wg`.
 
 use std::fs;
+use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
 use cladnet_tunnel::{PrivateKey, PublicKey};
@@ -84,9 +85,8 @@ impl Pair {
         let interface = reference_interface(lab, side);
         let process = lab.start(side, "wireguard-go", &["-f", &interface]);
         let reference = Reference { interface, side, _process: process };
-        eventually("wireguard-go listens", STARTUP, || {
-            lab.run(side, "wg", &["show", &reference.interface]).status.success()
-        });
+        // Not with `wg`, which takes away a socket that does not listen yet.
+        eventually("wireguard-go listens", STARTUP, || UnixStream::connect(reference.socket()).is_ok());
         let key = lab.path(&format!("{side:?}.reference.key"));
         fs::write(&key, &*self.private_key(side).reveal()).unwrap();
         reference.run(lab, &["set", &reference.interface, "listen-port", "8055", "private-key", key.to_str().unwrap()]);
@@ -143,6 +143,10 @@ impl Reference {
         self.column(lab, "endpoints")
     }
 
+    fn socket(&self) -> String {
+        format!("/run/wireguard/{}.sock", self.interface)
+    }
+
     fn column(&self, lab: &Lab, what: &str) -> String {
         let output = self.run(lab, &["show", &self.interface, what]);
         output.split_ascii_whitespace().nth(1).unwrap().to_owned()
@@ -158,6 +162,6 @@ impl Reference {
 impl Drop for Reference {
     fn drop(&mut self) {
         // Killed, it leaves its socket behind.
-        let _ = fs::remove_file(format!("/run/wireguard/{}.sock", self.interface));
+        let _ = fs::remove_file(self.socket());
     }
 }
