@@ -1,11 +1,14 @@
-//! The command line of `cladnet-agent`. `run` and `static` work themselves; everything else asks the daemon over its
+//! The command line of `cladnet-agent`. `run`, `static` and `wireguard` work themselves; everything else asks the daemon over its
 //! control socket.
 
 mod ask;
 mod render;
 
 use std::{
+    env,
+    ffi::OsString,
     io::{self, IsTerminal as _, Write as _},
+    iter,
     path::{Path, PathBuf},
     process::ExitCode,
 };
@@ -18,8 +21,10 @@ use crate::{
     config::{Config, Engine, LogFilter, Overrides},
     daemon,
     failure::{Failure, Kind},
+    netlink,
     offload::OffloadPolicy,
     static_tunnel::{self, StaticTunnelError},
+    wireguard::{self, Background, WireguardError},
 };
 
 /// Joins this machine to cladnet networks.
@@ -85,6 +90,8 @@ enum Command {
         #[arg(id = "tunnel_file", value_name = "FILE")]
         file: PathBuf,
     },
+    /// Run a plain WireGuard interface, which wg(8) and wg-quick(8) configure
+    Wireguard(Wireguard),
     /// Print a completion script
     Completions { shell: clap_complete::Shell },
 }
@@ -106,6 +113,19 @@ struct Join {
 }
 
 #[derive(Debug, clap::Args)]
+struct Wireguard {
+    /// The interface to make
+    #[arg(value_parser = interface_name)]
+    interface: String,
+    /// Stay in the foreground; without it, return when the interface can be configured
+    #[arg(short, long)]
+    foreground: bool,
+    /// What a program in the background is started with
+    #[arg(long, hide = true, conflicts_with = "foreground")]
+    background: bool,
+}
+
+#[derive(Debug, clap::Args)]
 struct Ping {
     peer: String,
     #[arg(long)]
@@ -120,7 +140,7 @@ struct Ping {
 
 /// Parses the command line, does what it says, and gives the exit code.
 pub fn main() -> ExitCode {
-    let arguments = Arguments::parse();
+    let arguments = Arguments::parse_from(as_subcommand(env::args_os()));
     let output = arguments.output;
     match execute(arguments) {
         Ok(code) => code,
@@ -152,6 +172,7 @@ fn execute(arguments: Arguments) -> Result<ExitCode, Failure> {
             log(&config.log);
             static_tunnel(&file, config.engine, config.offload)
         }
+        Some(Command::Wireguard(arguments)) => plain_interface(&arguments, &config),
         Some(command) => ask::run(&config, command, arguments.output),
         None => {
             let _ = Arguments::command().print_help();
@@ -162,15 +183,47 @@ fn execute(arguments: Arguments) -> Result<ExitCode, Failure> {
 
 /// Runs until a signal; the file is the whole configuration of the tunnel.
 fn static_tunnel(file: &Path, engine: Engine, policy: OffloadPolicy) -> Result<ExitCode, Failure> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(|error| Failure::new(Kind::Failed, format!("cannot start: {error}")))?;
-    match runtime.block_on(static_tunnel::run(file, engine.into(), policy)) {
+    match runtime()?.block_on(static_tunnel::run(file, engine.into(), policy)) {
         Ok(()) => Ok(ExitCode::SUCCESS),
         Err(error @ StaticTunnelError::File(_)) => Err(Failure::caused(Kind::Configuration, &error)),
         Err(error) => Err(Failure::caused(Kind::Failed, &error)),
     }
+}
+
+/// In the foreground, in the background, or as what starts the one in the background.
+fn plain_interface(arguments: &Wireguard, config: &Config) -> Result<ExitCode, Failure> {
+    let failed = |error: io::Error| Failure::caused(Kind::Failed, &WireguardError::Background(error));
+    if !arguments.foreground && !arguments.background {
+        return Background::start().map_err(failed);
+    }
+    let background = arguments.background.then(Background::enter).transpose().map_err(failed)?;
+    if background.is_none() {
+        log(&config.log);
+    }
+    let ready = || background.map_or(Ok(()), Background::ready);
+    let run = wireguard::run(&arguments.interface, config.engine.into(), config.offload, ready);
+    match runtime()?.block_on(run) {
+        Ok(()) => Ok(ExitCode::SUCCESS),
+        Err(error @ WireguardError::InterfaceExists(_)) => Err(Failure::caused(Kind::Conflict, &error)),
+        Err(error) => Err(Failure::caused(Kind::Failed, &error)),
+    }
+}
+
+fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    runtime.map_err(|error| Failure::new(Kind::Failed, format!("cannot start: {error}")))
+}
+
+/// Called as [`wireguard::PROGRAM`], the binary is its subcommand of that kind: `wg-quick` gives it one word and no more.
+fn as_subcommand(mut arguments: impl Iterator<Item = OsString>) -> Vec<OsString> {
+    let name = arguments.next().unwrap_or_default();
+    let is_other = Path::new(&name).file_name().is_some_and(|name| name == wireguard::PROGRAM);
+    let subcommand = is_other.then(|| OsString::from("wireguard"));
+    iter::once(name).chain(subcommand).chain(arguments).collect()
+}
+
+fn interface_name(name: &str) -> Result<String, &'static str> {
+    if netlink::is_interface_name(name) { Ok(name.to_owned()) } else { Err(netlink::INTERFACE_NAME) }
 }
 
 /// The daemon's log goes to standard error: the service manager keeps it. `boringtun` reports every peer that is away
@@ -211,5 +264,21 @@ mod tests {
         assert!(parse("cladnet-agent join https://a").is_err());
         assert!(parse("cladnet-agent leave prod --all").is_err());
         assert!(parse("cladnet-agent up Prod").is_err(), "an id is checked at once");
+    }
+
+    #[test]
+    fn by_its_other_name_the_binary_makes_a_plain_interface() {
+        let parse = |line: &str| {
+            Arguments::try_parse_from(as_subcommand(line.split(' ').map(OsString::from))).map(|parsed| parsed.command)
+        };
+        for line in ["/usr/bin/cladnet-wireguard -f wg0", "cladnet-agent wireguard --foreground wg0"] {
+            let Ok(Some(Command::Wireguard(Wireguard { interface, foreground, background }))) = parse(line) else {
+                panic!("{line}");
+            };
+            assert_eq!((interface.as_str(), foreground, background), ("wg0", true, false));
+        }
+        for name in ["", "a/b", "..", "wg%d", "sixteen-letters-"] {
+            assert!(parse(&format!("cladnet-wireguard {name}")).is_err(), "{name}");
+        }
     }
 }

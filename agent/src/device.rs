@@ -23,6 +23,7 @@ use crate::tun::{Tun, TunError};
 use crate::udp::{self, UdpError, UdpSocket};
 
 mod keeper;
+mod plain;
 mod probe;
 mod shared;
 mod stun;
@@ -31,6 +32,7 @@ mod tun_reader;
 mod wire;
 
 use keeper::{Keeper, Lost};
+pub(crate) use plain::{PlainDevice, segments_of};
 use shared::Shared;
 pub use stun::StunReply;
 use threads::Command;
@@ -271,7 +273,7 @@ impl Device {
 /// cut in two. By count alone, as no packet is longer than the MTU.
 async fn set_up(netlink: &Netlink, config: &InterfaceConfig) -> Result<(), NetlinkError> {
     netlink.configure(&config.name, config.address, config.mtu).await?;
-    netlink.limit_segments(&config.name, udp::train_len(usize::from(config.mtu) + DATA_OVERHEAD)).await
+    netlink.limit_segments(&config.name, segments_of(config.mtu)).await
 }
 
 impl Drop for Device {

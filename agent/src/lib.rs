@@ -2,7 +2,8 @@
 //!
 //! [`daemon`] holds what should be and makes it so on the [`device`]; [`sync`] keeps it in agreement with the service;
 //! [`facts`] knows the host; [`state`] remembers across restarts; [`control`] lets root steer it through [`cli`]. The
-//! data plane ([`device`], [`tun`], [`udp`]) has threads of its own and waits for none of them.
+//! data plane ([`device`], [`tun`], [`udp`]) has threads of its own and waits for none of them. [`wireguard`] is the
+//! same data plane without the daemon, for `wg`.
 
 mod backoff;
 pub mod cli;
@@ -24,3 +25,4 @@ pub mod static_tunnel;
 mod sync;
 pub mod tun;
 pub mod udp;
+pub mod wireguard;

@@ -1,8 +1,8 @@
 //! The kernel's links, addresses and routes, over rtnetlink; no `ip` command, no list of interface names.
 
-use std::{io, sync::Arc};
+use std::{io, pin::pin, sync::Arc};
 
-use futures_util::TryStreamExt;
+use futures_util::{Stream, TryStreamExt};
 use rtnetlink::packet_route::link::{LinkAttribute, LinkFlags, LinkMessage};
 use rtnetlink::{Handle, new_connection};
 use tokio::sync::Mutex;
@@ -15,6 +15,7 @@ mod route;
 
 pub use address::InterfaceAddress;
 pub use default_interface::DefaultInterface;
+pub(crate) use interface::{INTERFACE_NAME, is_interface_name};
 pub use monitor::Monitor;
 pub use route::{Route, conflicting_route};
 
@@ -62,12 +63,22 @@ impl Netlink {
     }
 
     pub async fn link(&self, name: &str) -> Result<Option<Link>, NetlinkError> {
-        let mut found = self.handle.link().get().match_name(name.to_owned()).execute();
-        match found.try_next().await {
-            Ok(link) => Ok(link.map(Link::from)),
-            Err(error) if errno(&error) == Some(libc::ENODEV) => Ok(None),
-            Err(error) => Err(failed(format!("look up the interface {name}"), &error)),
-        }
+        let found = self.handle.link().get().match_name(name.to_owned()).execute();
+        first(found).await.map_err(|error| failed(format!("look up the interface {name}"), &error))
+    }
+
+    pub async fn link_at(&self, index: u32) -> Result<Option<Link>, NetlinkError> {
+        let found = self.handle.link().get().match_index(index).execute();
+        first(found).await.map_err(|error| failed(format!("look up the interface number {index}"), &error))
+    }
+}
+
+async fn first(
+    links: impl Stream<Item = Result<LinkMessage, rtnetlink::Error>>,
+) -> Result<Option<Link>, rtnetlink::Error> {
+    match pin!(links).try_next().await {
+        Err(error) if errno(&error) == Some(libc::ENODEV) => Ok(None),
+        found => Ok(found?.map(Link::from)),
     }
 }
 

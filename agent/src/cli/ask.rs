@@ -57,7 +57,7 @@ fn request(command: Command) -> Result<(Request, Duration), Failure> {
             (request, Duration::from_millis(interval) * count + PATIENCE)
         }
         Command::Netcheck => (Request::Netcheck, PATIENCE),
-        Command::Run | Command::Static { .. } | Command::Completions { .. } => {
+        Command::Run | Command::Static { .. } | Command::Wireguard(_) | Command::Completions { .. } => {
             return Err(Failure::new(Kind::Usage, "this subcommand does not ask the daemon"));
         }
     })

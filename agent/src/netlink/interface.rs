@@ -7,6 +7,18 @@ use tracing::debug;
 
 use super::{InterfaceAddress, Netlink, NetlinkError, errno, failed};
 
+/// With its terminator, what the kernel has room for (`IFNAMSIZ`).
+const MAX_NAME: usize = 15;
+/// What [`is_interface_name`] asks for.
+pub(crate) const INTERFACE_NAME: &str =
+    "a name of an interface has 1 to 15 characters, none of '/', '%', ':' and space";
+
+/// Whether the kernel takes it for a name, and as it stands: `%` would be a pattern.
+pub(crate) fn is_interface_name(name: &str) -> bool {
+    let is_allowed = |byte: u8| byte.is_ascii_graphic() && !matches!(byte, b'/' | b'%' | b':');
+    (1..=MAX_NAME).contains(&name.len()) && name.bytes().all(is_allowed) && !matches!(name, "." | "..")
+}
+
 impl Netlink {
     /// Gives an interface this address and no other of the same family, this MTU, and brings it up. The kernel adds the
     /// connected route. Safe to repeat.
@@ -18,6 +30,14 @@ impl Netlink {
         let message = LinkMessageBuilder::<LinkUnspec>::new().index(link.index).mtu(mtu.into()).up().build();
         let set = self.handle.link().set(message).execute().await;
         set.map_err(|error| failed(format!("bring up the interface {name} with MTU {mtu}"), &error))
+    }
+
+    /// Makes an interface ready for whoever gives it addresses and brings it up.
+    pub async fn prepare(&self, index: u32, mtu: u16) -> Result<(), NetlinkError> {
+        self.forgo_link_local(index).await;
+        let message = LinkMessageBuilder::<LinkUnspec>::new().index(index).mtu(mtu.into()).build();
+        let set = self.handle.link().set(message).execute().await;
+        set.map_err(|error| failed(format!("give the interface an MTU of {mtu}"), &error))
     }
 
     /// Bounds how many packets the kernel makes one super-packet of. A kernel that cannot be told (before 4.16) goes on

@@ -34,10 +34,24 @@ impl Monitor {
             MulticastGroup::Ipv4Route,
             MulticastGroup::Ipv6Route,
         ];
-        let (connection, _, messages) = new_multicast_connection(&groups).map_err(NetlinkError::Open)?;
+        Self::of(&groups)
+    }
+
+    /// One that hears of links only.
+    pub fn of_links() -> Result<Self, NetlinkError> {
+        Self::of(&[MulticastGroup::Link])
+    }
+
+    fn of(groups: &[MulticastGroup]) -> Result<Self, NetlinkError> {
+        let (connection, _, messages) = new_multicast_connection(groups).map_err(NetlinkError::Open)?;
         tokio::spawn(connection);
         let changes = messages.filter_map(async |(message, _)| is_change(&message.payload).then_some(())).boxed();
         Ok(Self { changes, unsettled: false })
+    }
+
+    /// Waits for a change. False when the kernel closed the connection.
+    pub async fn changed(&mut self) -> bool {
+        self.changes.next().await.is_some()
     }
 
     /// Waits for a change and then for a moment of quiet: one address moving is several messages. False when the kernel

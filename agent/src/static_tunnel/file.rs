@@ -17,13 +17,12 @@ mod access;
 use access::AccessTable;
 
 use crate::device::{DEFAULT_MTU, DEFAULT_PORT, InterfaceConfig};
+use crate::netlink;
 
 /// IPv4's smallest: RFC 791 §3.2.
 const MIN_MTU: u16 = 576;
 /// What a datagram can carry of a packet, sealed.
 const MAX_MTU: u16 = 65_400;
-/// An interface's name in the kernel (`IFNAMSIZ`).
-const MAX_NAME: usize = 15;
 
 #[derive(Debug, thiserror::Error)]
 pub enum FileError {
@@ -134,13 +133,7 @@ fn text<'de, D: Deserializer<'de>, T: FromStr<Err: std::fmt::Display>>(deseriali
 
 fn interface_name<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
     let name = String::deserialize(deserializer)?;
-    let valid =
-        (1..=MAX_NAME).contains(&name.len()) && name.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'/');
-    if valid {
-        Ok(name)
-    } else {
-        Err(de::Error::custom(format!("a name of an interface has 1 to {MAX_NAME} characters, no '/' or space")))
-    }
+    if netlink::is_interface_name(&name) { Ok(name) } else { Err(de::Error::custom(netlink::INTERFACE_NAME)) }
 }
 
 fn mtu<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u16, D::Error> {

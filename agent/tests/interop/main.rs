@@ -1,10 +1,12 @@
-//! The static tunnel against Debian's `wireguard-go` and against itself: two namespaces, real packets. Needs root.
+//! The static tunnel and the plain interface against Debian's `wireguard-go` and against themselves: two namespaces,
+//! real packets. Needs root.
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests may just fail")]
 
 mod errors;
 mod hosts;
 mod lab;
+mod plain;
 mod reach;
 mod rekey;
 mod survive;
