@@ -119,7 +119,10 @@ const PLACES = {
   events: (page) => go(page, 'events'),
   'no-peers': (page) => go(page, 'networks', 'staging', 'peers'),
   'no-paths': (page) => go(page, 'networks', 'staging', 'paths'),
-  'no-run': (page) => go(page, 'networks', 'staging', 'connectivity'),
+  'no-run': async (page) => {
+    await go(page, 'networks', 'staging', 'connectivity');
+    await page.getByText('0 pairs', { exact: true }).waitFor();
+  },
   'no-tokens': (page) => go(page, 'networks', 'staging', 'join'),
   'no-deployments': (page) => go(page, 'networks', 'staging', 'deployments'),
   'no-network': (page) => go(page, 'networks', 'nowhere'),
@@ -129,7 +132,6 @@ const PLACES = {
     await page.reload();
     await go(page, 'networks');
     await page.getByText('Connection lost.').waitFor();
-    await page.unroute(STREAM);
   },
 };
 
@@ -149,6 +151,7 @@ export default async function ({ page, context, expected }) {
     for (let open = await page.getByRole('dialog').count(); open > 0; open -= 1) await page.keyboard.press('Escape');
   }
   assert.deepEqual(faults, []);
+  await page.unroute(STREAM);
   await withoutAMouse(page);
 }
 
