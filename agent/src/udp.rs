@@ -112,6 +112,20 @@ impl UdpSocket {
         self.socket.send_to(datagram, self.outward(to)).map(drop)
     }
 
+    /// Sends a datagram that no link on the way may cut; false if our own would have to. What other threads send in the
+    /// meantime may not be cut either: so this is for the few datagrams that find out what a path carries.
+    pub(crate) fn send_whole(&self, to: SocketAddr, datagram: &[u8]) -> io::Result<bool> {
+        let is_v4 = to.ip().to_canonical().is_ipv4();
+        // Sets the flag, whatever the kernel has heard of the path.
+        discover_mtu(&self.socket, is_v4, Discovery::Probe);
+        let sent = self.send(to, datagram);
+        discover_mtu(&self.socket, is_v4, Discovery::Off);
+        match sent {
+            Err(error) if error.raw_os_error() == Some(libc::EMSGSIZE) => Ok(false),
+            sent => sent.map(|()| true),
+        }
+    }
+
     /// Sends what was gathered. `refused` hears of every datagram that was not sent; the others go on.
     pub(crate) fn send_trains(&self, trains: &mut Trains, mut refused: impl FnMut(SocketAddr, &io::Error)) {
         self.send_each(trains.iter(), &mut refused);
@@ -251,23 +265,10 @@ fn enlarge_buffers(socket: &Socket) {
 }
 
 /// As the kernel's WireGuard: a path narrower than we assume carries our datagrams in fragments instead of not at all.
-#[expect(unsafe_code, reason = "no safe wrapper knows IP_MTU_DISCOVER")]
 fn allow_fragmentation(socket: &Socket, domain: Domain) {
-    let set = |level, option, value: libc::c_int| {
-        // SAFETY: the descriptor is open, and the value is an int that outlives the call, as both options ask for.
-        unsafe {
-            libc::setsockopt(
-                socket.as_raw_fd(),
-                level,
-                option,
-                (&raw const value).cast(),
-                size_of::<libc::c_int>() as libc::socklen_t,
-            )
-        };
-    };
-    set(libc::IPPROTO_IP, libc::IP_MTU_DISCOVER, libc::IP_PMTUDISC_DONT);
+    discover_mtu(socket, true, Discovery::Off);
     if domain == Domain::IPV6 {
-        set(libc::IPPROTO_IPV6, libc::IPV6_MTU_DISCOVER, libc::IPV6_PMTUDISC_DONT);
+        discover_mtu(socket, false, Discovery::Off);
     }
 }
 
@@ -277,6 +278,35 @@ fn replace(place: &std::net::UdpSocket, socket: &Socket) -> io::Result<()> {
     // SAFETY: both descriptors are open, and that of `place` stays one of a UDP socket, its owner's to close.
     let replaced = unsafe { libc::dup3(socket.as_raw_fd(), place.as_raw_fd(), libc::O_CLOEXEC) };
     if replaced < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+/// What the kernel does about the MTU of paths.
+#[derive(Debug, Clone, Copy)]
+enum Discovery {
+    /// Datagrams may be cut, here and on the way.
+    Off,
+    /// None may be, and what the kernel has heard of a path does not count.
+    Probe,
+}
+
+#[expect(unsafe_code, reason = "no safe wrapper knows IP_MTU_DISCOVER")]
+fn discover_mtu(socket: &impl AsRawFd, is_v4: bool, discovery: Discovery) {
+    let (level, option, value) = match (is_v4, discovery) {
+        (true, Discovery::Off) => (libc::IPPROTO_IP, libc::IP_MTU_DISCOVER, libc::IP_PMTUDISC_DONT),
+        (true, Discovery::Probe) => (libc::IPPROTO_IP, libc::IP_MTU_DISCOVER, libc::IP_PMTUDISC_PROBE),
+        (false, Discovery::Off) => (libc::IPPROTO_IPV6, libc::IPV6_MTU_DISCOVER, libc::IPV6_PMTUDISC_DONT),
+        (false, Discovery::Probe) => (libc::IPPROTO_IPV6, libc::IPV6_MTU_DISCOVER, libc::IPV6_PMTUDISC_PROBE),
+    };
+    // SAFETY: the descriptor is open, and the value is an int that outlives the call, as both options ask for.
+    unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            level,
+            option,
+            (&raw const value).cast(),
+            size_of::<libc::c_int>() as libc::socklen_t,
+        )
+    };
 }
 
 fn is_family_missing(error: &io::Error) -> bool {

@@ -64,10 +64,12 @@ pub enum Discard {
     ClearUnproved,
     #[error("clear frame bears a token that is not, or no longer, valid")]
     ClearStale,
+    #[error("packet is longer than its path carries, and may not be cut")]
+    TooLong,
 }
 
 impl Discard {
-    pub const ALL: [Self; 29] = [
+    pub const ALL: [Self; 30] = [
         Self::Malformed,
         Self::WrongMac,
         Self::UnknownPeer,
@@ -97,6 +99,7 @@ impl Discard {
         Self::ClearRefused,
         Self::ClearUnproved,
         Self::ClearStale,
+        Self::TooLong,
     ];
 
     /// The value of the `reason` label.
@@ -131,6 +134,7 @@ impl Discard {
             Self::ClearRefused => "clear_refused",
             Self::ClearUnproved => "clear_unproved",
             Self::ClearStale => "clear_stale",
+            Self::TooLong => "too_long",
         }
     }
 }

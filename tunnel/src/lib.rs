@@ -16,6 +16,7 @@ mod index;
 mod interface;
 mod key;
 mod message;
+mod mtu;
 pub mod offload;
 mod packet;
 mod peer;

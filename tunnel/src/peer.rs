@@ -13,6 +13,7 @@ use crate::engine::{Direction, Initiation, Opened, PeerEngine, Run, Sealed};
 use crate::interface::InterfaceId;
 use crate::key::PublicKey;
 use crate::message::{DATA_OVERHEAD, Message};
+use crate::mtu::PathMtu;
 use crate::probe::Probes;
 use crate::train::Train;
 
@@ -31,6 +32,8 @@ pub struct PeerStats {
     pub rx_bytes: u64,
     /// How packets to it travel now.
     pub transport: Transport,
+    /// The longest inner packet that goes to it.
+    pub mtu: u16,
 }
 
 /// What every peer has of its own.
@@ -49,6 +52,7 @@ pub(crate) struct Peer {
     engine: Box<dyn PeerEngine>,
     pub(crate) probes: Probes,
     clear: Clear,
+    pub(crate) mtu: PathMtu,
     whereabouts: Mutex<Whereabouts>,
     tx_bytes: AtomicU64,
     rx_bytes: AtomicU64,
@@ -91,6 +95,7 @@ impl Peer {
             engine,
             probes,
             clear,
+            mtu: PathMtu::default(),
             whereabouts: Mutex::new(Whereabouts { endpoint: config.endpoint, configured: config.endpoint }),
             tx_bytes: AtomicU64::new(0),
             rx_bytes: AtomicU64::new(0),
@@ -128,6 +133,7 @@ impl Peer {
     pub(crate) fn seal_train(&self, now: Instant, train: &mut Train<'_>) -> Result<Option<SocketAddr>, Discard> {
         let to = self.endpoint().ok_or(Discard::NoEndpoint)?;
         self.clear.note_traffic();
+        self.mtu.note_sent(train.longest());
         if self.clear.write_train(now, to, train, || self.engine.has_session(now)) {
             self.count_sent(train.datagrams().len());
             return Ok(Some(to));
@@ -149,14 +155,17 @@ impl Peer {
         run: Run<'_>,
         mut opened: impl FnMut(Result<Opened<'_>, Discard>),
     ) {
-        let (mut authentic, mut has_data) = (0, false);
+        let (mut authentic, mut longest) = (0, 0);
         self.engine.open_run(now, run, &mut |result| {
-            authentic += result.as_ref().map_or(0, |opened| opened.packet.len() + DATA_OVERHEAD);
-            has_data |= result.as_ref().is_ok_and(|opened| !opened.packet.is_empty());
+            if let Ok(opened) = &result {
+                authentic += opened.packet.len() + DATA_OVERHEAD;
+                longest = longest.max(opened.packet.len());
+            }
             opened(result);
         });
-        if has_data {
+        if longest > 0 {
             self.clear.note_traffic();
+            self.mtu.note_received(longest);
         }
         if authentic > 0 {
             self.heard(from, authentic);
@@ -211,7 +220,7 @@ impl Peer {
         self.with_endpoint(|engine| engine.handle_timeout(now, buffer))
     }
 
-    pub(crate) fn stats(&self, now: Instant) -> PeerStats {
+    pub(crate) fn stats(&self, now: Instant, default_mtu: u16) -> PeerStats {
         let endpoint = self.endpoint();
         PeerStats {
             public_key: self.public_key,
@@ -220,6 +229,7 @@ impl Peer {
             last_handshake: self.engine.last_handshake().map(|at| now.saturating_duration_since(at)),
             tx_bytes: self.tx_bytes.load(Ordering::Relaxed),
             rx_bytes: self.rx_bytes.load(Ordering::Relaxed),
+            mtu: self.mtu.found().unwrap_or(default_mtu),
         }
     }
 

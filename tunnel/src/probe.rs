@@ -22,7 +22,7 @@ mod wire;
 
 pub use endpoint::Proof;
 
-use endpoint::Endpoint;
+use endpoint::{Asked, Endpoint};
 use keys::PairKeys;
 use wire::{Body, Challenge};
 pub(crate) use wire::{MESSAGE_TYPE, MIN_LEN, Tag, Terms};
@@ -59,8 +59,8 @@ struct State {
 pub(crate) enum Heard {
     /// To be answered.
     Request { challenge: Challenge, accepts: Duration },
-    /// The endpoint it came from is proved.
-    Answer { asked_at: Instant, terms: Terms },
+    /// The endpoint it came from is proved, by a request of `len` bytes.
+    Answer { asked_at: Instant, len: usize, terms: Terms },
 }
 
 impl Probes {
@@ -79,6 +79,10 @@ impl Probes {
     /// By which the peer's probes are known.
     pub(crate) fn tag(&self) -> &Tag {
         &self.keys.incoming.tag
+    }
+
+    pub(crate) fn is_enabled(&self) -> bool {
+        self.lock().is_enabled
     }
 
     pub(crate) fn enable(&self, is_enabled: bool) {
@@ -120,8 +124,8 @@ impl Probes {
                 self.lock().take_request(counter).map(|()| Heard::Request { challenge, accepts })
             }
             Body::Reply { challenge, seen_from, terms } => {
-                let asked_at = self.lock().take_reply(now, from, &challenge, seen_from)?;
-                Ok(Heard::Answer { asked_at, terms })
+                let asked = self.lock().take_reply(now, from, &challenge, seen_from)?;
+                Ok(Heard::Answer { asked_at: asked.at, len: asked.len, terms })
             }
         }
     }
@@ -184,7 +188,7 @@ impl State {
         from: SocketAddr,
         challenge: &Challenge,
         mapped: SocketAddr,
-    ) -> Result<Instant, Discard> {
+    ) -> Result<Asked, Discard> {
         let asked = self.endpoints.iter_mut().find(|endpoint| endpoint.asked(challenge));
         let endpoint = asked.ok_or(Discard::UnexpectedReply)?;
         if endpoint.address != from {

@@ -3,6 +3,8 @@
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 /// Sources measured at a time.
 pub(crate) const MAX_SOURCES: usize = 4096;
@@ -25,6 +27,26 @@ impl Sources {
     #[cfg(test)]
     pub(crate) fn len(&self) -> usize {
         self.0.len()
+    }
+}
+
+/// So many a second for each source.
+pub(crate) struct PerSecond {
+    limit: u32,
+    period: Mutex<(Option<Instant>, Sources)>,
+}
+
+impl PerSecond {
+    pub(crate) fn new(limit: u32) -> Self {
+        Self { limit, period: Mutex::default() }
+    }
+
+    pub(crate) fn admits(&self, now: Instant, from: IpAddr) -> bool {
+        let mut period = self.period.lock().unwrap_or_else(PoisonError::into_inner);
+        if period.0.is_none_or(|since| now.saturating_duration_since(since) >= Duration::from_secs(1)) {
+            *period = (Some(now), Sources::default());
+        }
+        period.1.has_room(from, self.limit)
     }
 }
 

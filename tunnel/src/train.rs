@@ -69,6 +69,29 @@ impl<'a> Train<'a> {
         self.count == 0
     }
 
+    /// The length of the longest packet.
+    pub(crate) fn longest(&self) -> usize {
+        self.packet_len
+    }
+
+    /// Leaves out the packets that `keep` does not want; the others move up.
+    pub(crate) fn retain(&mut self, mut keep: impl FnMut(&[u8]) -> bool) {
+        let (count, stride, last_len) = (self.count, self.stride(), self.last_len);
+        self.count = 0;
+        self.last_len = self.packet_len;
+        for position in 0..count {
+            let len = if position + 1 == count { last_len } else { self.packet_len };
+            let start = position * stride + DATA_HEADER;
+            if keep(&self.buffer[start..start + len]) {
+                // With its padding.
+                let end = start + self.padded(len);
+                self.buffer.copy_within(start..end, self.count * stride + DATA_HEADER);
+                self.count += 1;
+                self.last_len = len;
+            }
+        }
+    }
+
     pub(crate) fn interface(&self) -> InterfaceId {
         self.interface
     }
@@ -158,6 +181,21 @@ mod tests {
         assert_eq!((train.len(), train.stride()), (3, 32 + 112));
         assert_eq!(train.packets().collect::<Vec<_>>(), [&[1; 100][..], &[2; 100], &[3; 99]]);
         assert_eq!(train.datagrams()[16 + 100..16 + 112], [0; 12], "padding is nothing that was there before");
+    }
+
+    #[test]
+    fn what_is_left_of_a_train_is_one() {
+        for kept in 0u8..16 {
+            let mut buffer = [0xaa; 4096];
+            let mut train = train(&mut buffer);
+            let packets: Vec<Vec<u8>> = [100, 100, 100, 60].into_iter().zip(0..).map(|(len, i)| vec![i; len]).collect();
+            assert!(packets.iter().all(|packet| train.push(packet)));
+            train.retain(|packet| kept & 1 << packet[0] != 0);
+            let left: Vec<_> = packets.iter().filter(|packet| kept & 1 << packet[0] != 0).collect();
+            assert_eq!(train.packets().collect::<Vec<_>>(), left);
+            assert_eq!(train.len(), left.len());
+            assert_eq!(train.push(&[9; 100]), kept & 8 == 0, "a shorter one is still the last");
+        }
     }
 
     #[test]

@@ -5,7 +5,7 @@
 //! peer's lock is held.
 
 use std::collections::HashSet;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -23,10 +23,13 @@ use crate::host::{Epoch, Host};
 use crate::interface::{Applied, Interface, InterfaceId};
 use crate::key::PublicKey;
 use crate::message::{Form, MAX_DATAGRAM, Message};
+use crate::packet::Addresses;
 use crate::peer::{Fresh, Peer, PeerStats, Received, Transmit};
 use crate::probe::{MIN_LEN, ProbeRequest, Proof, ReplyLimit};
+use crate::sources::PerSecond;
 use crate::train::{Delivery, ReceivedTrain, Train};
 
+mod path_mtu;
 mod snapshot;
 
 use snapshot::Snapshot;
@@ -46,6 +49,12 @@ pub trait Outbox {
         datagrams.chunks(segment_size).for_each(|datagram| self.transmit(to, datagram));
     }
 
+    /// A datagram that must arrive whole or not at all. False: the link it would leave by does not take it so.
+    fn transmit_whole(&mut self, to: SocketAddr, datagram: &[u8]) -> bool {
+        self.transmit(to, datagram);
+        true
+    }
+
     fn deliver(&mut self, interface: InterfaceId, packet: &[u8]);
 }
 
@@ -59,6 +68,7 @@ pub struct Tunnel {
     changing: Mutex<()>,
     discards: DiscardCounts,
     probe_replies: ReplyLimit,
+    long_senders: PerSecond,
 }
 
 impl Tunnel {
@@ -72,6 +82,7 @@ impl Tunnel {
             changing: Mutex::default(),
             discards: DiscardCounts::default(),
             probe_replies: ReplyLimit::default(),
+            long_senders: PerSecond::new(path_mtu::ANSWERS_PER_SECOND),
         }
     }
 
@@ -142,22 +153,30 @@ impl Tunnel {
     ) -> Result<(), Discard> {
         self.counted(|| {
             let snapshot = self.snapshot.load();
-            let mut train = snapshot.train(interface, buffer)?;
+            let to = Addresses::of(packet)?.destination;
+            let mut train = snapshot.train(interface, Some(to), buffer)?;
             if !train.push(packet) {
                 return Err(Discard::Oversized);
             }
-            let peer = snapshot.seal(now, &mut train, outbox)?;
+            let peer = self.send_train(now, &snapshot, &mut train, outbox)?;
             // The datagram is sent, so its place is free.
             snapshot.renew(now, peer, Direction::Sent, buffer, outbox)
         })
     }
 
-    /// An empty train for packets read from `interface`, in a `space` of [`BUFFER_SIZE`].
-    pub fn train<'a>(&self, interface: InterfaceId, space: &'a mut [u8]) -> Result<Train<'a>, Discard> {
-        self.snapshot.load().train(interface, space)
+    /// An empty train for packets read from `interface`, in a `space` of [`BUFFER_SIZE`]. Where they go `to` says how far
+    /// they may be padded.
+    pub fn train<'a>(
+        &self,
+        interface: InterfaceId,
+        to: Option<IpAddr>,
+        space: &'a mut [u8],
+    ) -> Result<Train<'a>, Discard> {
+        self.snapshot.load().train(interface, to, space)
     }
 
-    /// Seals the packets of a train. All must be for one peer; otherwise none is sent.
+    /// Seals the packets of a train. All must be for one peer; otherwise none is sent. The senders of those that are too
+    /// long for their path and must not be cut are answered; the others go.
     pub fn seal_train(
         &self,
         now: Instant,
@@ -167,7 +186,7 @@ impl Tunnel {
     ) -> Result<(), Discard> {
         self.counted(|| {
             let snapshot = self.snapshot.load();
-            let peer = snapshot.seal(now, &mut train, outbox)?;
+            let peer = self.send_train(now, &snapshot, &mut train, outbox)?;
             snapshot.renew(now, peer, Direction::Sent, buffer, outbox)
         })
     }
@@ -248,6 +267,7 @@ impl Tunnel {
             interface.engine.handle_timeout(now);
             for peer in interface.peers.values() {
                 self.send(&snapshot, peer.handle_timeout(now, buffer), buffer, outbox);
+                self.search_mtu(now, &snapshot, peer, interface.mtu, buffer, outbox);
             }
         }
         self.probe_due(now, buffer, outbox);
@@ -295,8 +315,9 @@ impl Tunnel {
     /// In the order of public keys; empty if there is no such interface.
     pub fn peer_stats(&self, now: Instant, interface: InterfaceId) -> Vec<PeerStats> {
         let snapshot = self.snapshot.load();
-        let peers = snapshot.interface(interface).into_iter().flat_map(|interface| interface.peers.values());
-        peers.map(|peer| peer.stats(now)).collect()
+        let interface = snapshot.interface(interface).into_iter();
+        let peers = interface.flat_map(|interface| interface.peers.values().map(|peer| (peer, interface.mtu)));
+        peers.map(|(peer, mtu)| peer.stats(now, mtu)).collect()
     }
 
     pub fn discards(&self) -> &DiscardCounts {

@@ -74,7 +74,7 @@ impl<'a> TunReader<'a> {
             trace!(?id, %reason, "packet discarded");
             tunnel.discards().count(reason);
         };
-        let (mut train, mut train_to) = match tunnel.train(*id, &mut buffers.train) {
+        let (mut train, mut train_to) = match tunnel.train(*id, None, &mut buffers.train) {
             Ok(train) => (train, None),
             Err(reason) => {
                 discard(reason);
@@ -104,7 +104,7 @@ impl<'a> TunReader<'a> {
                     continue;
                 }
                 seal(train);
-                let Ok(next) = tunnel.train(*id, &mut buffers.train) else { return result };
+                let Ok(next) = tunnel.train(*id, to, &mut buffers.train) else { return result };
                 (train, train_to) = (next, to);
                 if !train.push(packet) {
                     discard(Discard::Oversized);

@@ -80,6 +80,14 @@ impl Outbox for Wire<'_> {
         shared.socket.send_train(to, datagrams, segment_size, |to, error| shared.not_sent(to, error));
     }
 
+    fn transmit_whole(&mut self, to: SocketAddr, datagram: &[u8]) -> bool {
+        self.flush();
+        self.shared.socket.send_whole(to, datagram).unwrap_or_else(|error| {
+            self.shared.not_sent(to, &error);
+            true
+        })
+    }
+
     fn deliver(&mut self, interface: InterfaceId, packet: &[u8]) {
         self.write(interface, std::iter::once(packet));
     }

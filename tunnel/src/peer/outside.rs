@@ -8,6 +8,7 @@ use super::Peer;
 use crate::discard::Discard;
 use crate::engine::{Opened, Run};
 use crate::host::Host;
+use crate::mtu::Probing;
 use crate::probe::{Heard, Proof, ReplyLimit};
 
 impl Peer {
@@ -37,7 +38,8 @@ impl Peer {
                 self.clear.asked(now, from, accepts);
                 self.probes.reply(from, challenge, self.clear.terms(now, from), host, probe).map(Some)
             }
-            Heard::Answer { asked_at, terms } => {
+            Heard::Answer { asked_at, len, terms } => {
+                self.mtu.answered(now, from, len);
                 if self.engine.has_session(now) {
                     self.clear.proved(now, from, asked_at, terms);
                 }
@@ -63,6 +65,12 @@ impl Peer {
         if bytes > 0 {
             self.rx_bytes.fetch_add(bytes as u64, Ordering::Relaxed);
             self.clear.note_traffic();
+            self.mtu.note_received(run.stride);
         }
+    }
+
+    /// What to ask now to find out what the path carries; `default` is the interface's MTU.
+    pub(crate) fn mtu_due(&self, now: Instant, default: u16) -> Option<Probing> {
+        self.mtu.due(now, || self.endpoint().filter(|_| self.probes.is_enabled()), default)
     }
 }

@@ -7,8 +7,9 @@ use super::wire::Challenge;
 
 /// An answer that comes later tells nothing of the path as it is now.
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);
-/// Requests under way to one endpoint; a third takes the place of the older.
-const OUTSTANDING: usize = 2;
+/// Requests under way to one endpoint; one more takes the place of the oldest. Long and short ones go together when it is
+/// found out what the path carries.
+const OUTSTANDING: usize = 4;
 
 /// What an answered probe has shown of an endpoint.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,11 +32,13 @@ pub(super) struct Endpoint {
     proved: Option<Proved>,
 }
 
+/// A request.
 #[derive(Clone, Copy)]
-struct Asked {
+pub(super) struct Asked {
     challenge: Challenge,
-    at: Instant,
-    len: usize,
+    pub(super) at: Instant,
+    /// UDP payload.
+    pub(super) len: usize,
 }
 
 #[derive(Clone, Copy)]
@@ -62,9 +65,9 @@ impl Endpoint {
         self.outstanding.iter().flatten().any(|asked| asked.challenge == *challenge)
     }
 
-    /// Takes an answer that came from here, and tells when it was asked for; nothing if that was too long ago. No challenge
-    /// is answered twice.
-    pub(super) fn answered(&mut self, now: Instant, challenge: &Challenge, mapped: SocketAddr) -> Option<Instant> {
+    /// Takes an answer that came from here, and tells to what; nothing if that was asked too long ago. No challenge is
+    /// answered twice.
+    pub(super) fn answered(&mut self, now: Instant, challenge: &Challenge, mapped: SocketAddr) -> Option<Asked> {
         let place = self.outstanding.iter_mut().find(|asked| asked.is_some_and(|asked| asked.challenge == *challenge));
         let asked = place.and_then(Option::take)?;
         let rtt = now.saturating_duration_since(asked.at);
@@ -76,7 +79,7 @@ impl Endpoint {
             None => (rtt, asked.len),
         };
         self.proved = Some(Proved { at: now, rtt, mapped, longest });
-        Some(asked.at)
+        Some(asked)
     }
 
     pub(super) fn proof(&self, now: Instant) -> Option<Proof> {

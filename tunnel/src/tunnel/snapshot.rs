@@ -84,18 +84,33 @@ impl Snapshot {
         Ok(())
     }
 
-    pub(super) fn train<'a>(&self, interface: InterfaceId, space: &'a mut [u8]) -> Result<Train<'a>, Discard> {
-        let mtu = self.interface(interface).ok_or(Discard::UnknownInterface)?.mtu;
-        Ok(Train::new(interface, mtu, space))
+    /// The same for what must arrive whole; false if the link does not take it so.
+    pub(super) fn transmit_whole(
+        &self,
+        to: &Transmit,
+        buffer: &[u8],
+        outbox: &mut impl Outbox,
+    ) -> Result<bool, Discard> {
+        if self.is_inside(to.to) {
+            return Err(Discard::InsideTunnel);
+        }
+        Ok(outbox.transmit_whole(to.to, &buffer[..to.len]))
     }
 
-    /// Seals a train for the peer responsible for its destination and sends it, or what must come before.
-    pub(super) fn seal(
+    /// An empty train, padded as far as the path to `to` carries.
+    pub(super) fn train<'a>(
         &self,
-        now: Instant,
-        train: &mut Train<'_>,
-        outbox: &mut impl Outbox,
-    ) -> Result<&Arc<Peer>, Discard> {
+        id: InterfaceId,
+        to: Option<IpAddr>,
+        space: &'a mut [u8],
+    ) -> Result<Train<'a>, Discard> {
+        let interface = self.interface(id).ok_or(Discard::UnknownInterface)?;
+        let found = to.and_then(|to| interface.allowed_ips.lookup(to)).and_then(|peer| peer.mtu.found());
+        Ok(Train::new(id, found.unwrap_or(interface.mtu), space))
+    }
+
+    /// The peer responsible for a train's destination, and the longest packet that goes to it.
+    pub(super) fn receiver(&self, now: Instant, train: &Train<'_>) -> Result<(&Arc<Peer>, u16), Discard> {
         let interface = self.interface(train.interface()).ok_or(Discard::UnknownInterface)?;
         let mut peer: Option<(IpAddr, &Arc<Peer>)> = None;
         let mut noted = Memo::default();
@@ -114,13 +129,24 @@ impl Snapshot {
             peer = Some((destination, found));
         }
         let (_, peer) = peer.ok_or(Discard::NotIp)?;
+        Ok((peer, peer.mtu.found().unwrap_or(interface.mtu)))
+    }
+
+    /// Seals a train for a peer and sends it, or what must come before.
+    pub(super) fn seal(
+        &self,
+        now: Instant,
+        peer: &Peer,
+        train: &mut Train<'_>,
+        outbox: &mut impl Outbox,
+    ) -> Result<(), Discard> {
         if let Some(to) = peer.seal_train(now, train)? {
             if self.is_inside(to) {
                 return Err(Discard::InsideTunnel);
             }
             outbox.transmit_train(to, train.datagrams(), train.stride());
         }
-        Ok(peer)
+        Ok(())
     }
 
     /// Opens a run of messages that carry packets where they lie; the result is whose they are.

@@ -10,6 +10,7 @@ mod data;
 mod handshake;
 mod hostile;
 mod mixed;
+mod mtu;
 mod preshared;
 mod probes;
 mod sim;

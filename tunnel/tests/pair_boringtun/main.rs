@@ -14,6 +14,8 @@ mod data;
 mod handshake;
 #[path = "../pair/hostile.rs"]
 mod hostile;
+#[path = "../pair/mtu.rs"]
+mod mtu;
 mod preshared;
 #[path = "../pair/probes.rs"]
 mod probes;
