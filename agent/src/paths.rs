@@ -1,8 +1,10 @@
 //! Which endpoint of a remote peer is used, and why. Pure; candidates and their ranking are `model`'s.
 
+use std::net::SocketAddr;
+
 use cladnet_model::{
     CloudLocation, Endpoint, RuleType,
-    path::{HostView, Measurements, Ranked, candidates, rank, summary},
+    path::{HostView, Measurements, Ranked, Route, candidates, rank, summary},
 };
 
 use crate::configuration::Remote;
@@ -20,6 +22,20 @@ pub(crate) struct Local<'a> {
 pub(crate) fn choose(local: Local<'_>, remote: &Remote) -> Option<Endpoint> {
     let best = ranked(local, remote, &Measurements::default()).into_iter().next()?;
     best.rank.is_some().then_some(best.candidate.endpoint)
+}
+
+/// The endpoints of a remote peer inside the VPC that we share with it, as far as we know.
+pub(crate) fn inside_vpc(local: Local<'_>, remote: &Remote) -> Vec<SocketAddr> {
+    let inside = |ranked: &Ranked| ranked.candidate.route == Ok(Route::Vpc);
+    let fit = ranked(local, remote, &Measurements::default()).into_iter().filter(inside);
+    fit.map(|ranked| ranked.candidate.endpoint.address).collect()
+}
+
+/// What packets to an endpoint of a remote peer cross, if it may be used.
+pub(crate) fn route(local: Local<'_>, remote: &Remote, endpoint: SocketAddr) -> Option<Route> {
+    let all = ranked(local, remote, &Measurements::default());
+    let found = all.into_iter().find(|ranked| ranked.candidate.endpoint.address == endpoint)?;
+    found.candidate.route.ok()
 }
 
 /// One sentence on the path as it is.

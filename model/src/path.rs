@@ -3,6 +3,7 @@
 //!
 //! No prices yet: until a tariff book says what a path costs, private goes before public and IPv4 before IPv6.
 
+mod encryption;
 mod reason;
 #[cfg(test)]
 mod tests;
@@ -15,7 +16,8 @@ use std::{
     time::Duration,
 };
 
-pub use reason::{encryption, summary};
+pub use encryption::{Transport, encryption};
+pub use reason::summary;
 pub use vpc::{Apart, same_vpc};
 
 use crate::{CloudLocation, Endpoint, RuleType, Scope, word::words};

@@ -104,7 +104,7 @@ fn network_line(network: &NetworkStatus) -> String {
     if let Some(address) = network.address {
         let _ = write!(line, ", {address} on {}", network.interface);
     }
-    let _ = write!(line, ", {} peers", network.peers);
+    let _ = write!(line, ", {} peers", peer_count(network));
     if !network.reason.is_empty() {
         let _ = write!(line, " ({})", network.reason);
     }
@@ -143,6 +143,10 @@ fn status_text(status: &Status) -> String {
         let _ = writeln!(text, "endpoints {}", endpoints.join(", "));
     }
     let _ = writeln!(text, "location  {}", location(&status.location));
+    if !status.discards.is_empty() {
+        let discards: Vec<_> = status.discards.iter().map(|(reason, count)| format!("{reason} {count}")).collect();
+        let _ = writeln!(text, "dropped   {}", discards.join(", "));
+    }
     for problem in &status.problems {
         let _ = writeln!(text, "problem   {problem}");
     }
@@ -155,13 +159,21 @@ fn status_text(status: &Status) -> String {
                 network.interface.clone(),
                 or_dash(network.address),
                 or_dash(network.address_space),
-                network.peers.to_string(),
+                peer_count(network),
                 network.reason.clone(),
             ]);
         }
         let _ = write!(text, "\n{}", table.trim_fmt());
     }
     text
+}
+
+/// How many there are, and to how many of them packets travel in clear if to any.
+fn peer_count(network: &NetworkStatus) -> String {
+    match network.clear_peers {
+        0 => network.peers.to_string(),
+        clear => format!("{} ({clear} in clear)", network.peers),
+    }
 }
 
 fn service(service: &ServiceStatus) -> String {
@@ -187,7 +199,18 @@ fn location(location: &CloudLocation) -> String {
 }
 
 fn peers_table(peers: &[PeerStatus]) -> String {
-    let mut table = table(["NETWORK", "HOST", "NAME", "ADDRESS", "SCOPE", "ENDPOINT", "HANDSHAKE", "SENT", "RECEIVED"]);
+    let mut table = table([
+        "NETWORK",
+        "HOST",
+        "NAME",
+        "ADDRESS",
+        "SCOPE",
+        "ENDPOINT",
+        "HANDSHAKE",
+        "SENT",
+        "RECEIVED",
+        "ENCRYPTION",
+    ]);
     for peer in peers {
         table.add_row([
             peer.network.to_string(),
@@ -199,6 +222,7 @@ fn peers_table(peers: &[PeerStatus]) -> String {
             handshake(peer),
             bytes(peer.sent_bytes),
             bytes(peer.received_bytes),
+            peer.encryption.clone(),
         ]);
     }
     table.trim_fmt()

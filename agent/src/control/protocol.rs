@@ -1,6 +1,7 @@
 //! What goes over the control socket. The same types are what `--output json` prints, so they are part of the command
 //! line's contract.
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use cladnet_model::{CloudLocation, DesiredState, Endpoint, HostId, NetworkId, PeerState, PublicKey, Scope};
@@ -97,6 +98,9 @@ pub(crate) struct Status {
     pub location: CloudLocation,
     pub networks: Vec<NetworkStatus>,
     pub offloads: Offloads,
+    /// How many packets were dropped since the start, by reason; those that never occurred are missing.
+    #[serde(default)]
+    pub discards: BTreeMap<String, u64>,
     /// What does not work as it should, and what to do; the agent forwards nevertheless.
     pub problems: Vec<String>,
 }
@@ -148,6 +152,9 @@ pub(crate) struct NetworkStatus {
     pub address_space: Option<Ipv4Net>,
     pub public_key: PublicKey,
     pub peers: usize,
+    /// To how many of them packets travel in clear now.
+    #[serde(default)]
+    pub clear_peers: usize,
     pub epoch: String,
     pub revision: i64,
 }
@@ -166,6 +173,12 @@ pub(crate) struct PeerStatus {
     pub received_bytes: u64,
     pub state: DesiredState,
     pub plain: bool,
+    /// Whether packets to it travel encrypted or in clear, and why.
+    #[serde(default)]
+    pub encryption: String,
+    /// The same for programs; none while there is no tunnel.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub transport: Option<String>,
 }
 
 /// The path in use to a remote peer, and those it was chosen from.

@@ -197,5 +197,6 @@ fn path_report(path: &PathStatus) -> PathReport {
         received_bytes: path.peer.received_bytes,
         detail: path.detail.clone(),
         candidates: path.candidates.iter().map(AgentEndpoint::from).collect(),
+        transport: path.peer.transport.clone().unwrap_or_default(),
     }
 }

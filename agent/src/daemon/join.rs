@@ -188,7 +188,7 @@ impl Agent {
         let _ = timeout_at(deadline, settled).await;
         let core = self.core.lock().await;
         let membership = core.memberships.get(network);
-        membership.map(super::report::network).ok_or_else(|| {
+        membership.map(|membership| super::report::network(membership, &[])).ok_or_else(|| {
             Failure::new(Kind::Failed, format!("{network} was joined, and ended at once by the service"))
         })
     }

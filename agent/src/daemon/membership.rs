@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use cladnet_model::{DesiredState, MembershipStatus, PeerState};
+use cladnet_model::{DesiredState, EncryptionPolicy, MembershipStatus, PeerState};
 use cladnet_tunnel::{PeerConfig, PublicKey};
 use ipnet::{IpNet, Ipv4Net};
 
@@ -102,7 +102,10 @@ impl Membership {
             endpoint: paths::choose(local, remote).map(|endpoint| endpoint.address),
             persistent_keepalive,
             probes: !remote.plain,
-            trusted_endpoints: vec![],
+            trusted_endpoints: match configuration.settings().encryption_policy {
+                EncryptionPolicy::Always => Vec::new(),
+                EncryptionPolicy::Public => paths::inside_vpc(local, remote),
+            },
         };
         configuration.remotes().values().filter(up).map(peer).collect()
     }

@@ -1,7 +1,10 @@
 //! What is told of the daemon's state. Pure.
 
-use cladnet_model::{Scope, path::Measurements};
-use cladnet_tunnel::PeerStats;
+use cladnet_model::{
+    Scope,
+    path::{Measurements, Transport, encryption},
+};
+use cladnet_tunnel::{Obstacle, PeerStats};
 
 use super::membership::Membership;
 use crate::{
@@ -11,8 +14,8 @@ use crate::{
     paths,
 };
 
-/// One membership.
-pub(super) fn network(membership: &Membership) -> NetworkStatus {
+/// One membership, with what the device says of its peers.
+pub(super) fn network(membership: &Membership, stats: &[PeerStats]) -> NetworkStatus {
     let configuration = membership.configuration.as_ref();
     let settings = configuration.map(Configuration::settings);
     NetworkStatus {
@@ -27,22 +30,33 @@ pub(super) fn network(membership: &Membership) -> NetworkStatus {
         address_space: settings.map(|settings| settings.address_space),
         public_key: membership.record.public_key(),
         peers: configuration.map_or(0, |configuration| configuration.remotes().len()),
+        clear_peers: stats.iter().filter(|peer| peer.transport == cladnet_tunnel::Transport::Clear).count(),
         epoch: configuration.map(|configuration| configuration.epoch().to_owned()).unwrap_or_default(),
         revision: configuration.map_or(0, Configuration::revision),
     }
 }
 
 /// The remote peers of a membership, with what the device says of them.
-pub(super) fn peers(membership: &Membership, stats: &[PeerStats]) -> Vec<PeerStatus> {
-    let remotes = membership.configuration.iter().flat_map(|configuration| configuration.remotes().values());
-    remotes.map(|remote| peer(membership, remote, stats)).collect()
+pub(super) fn peers(membership: &Membership, stats: &[PeerStats], facts: &Facts) -> Vec<PeerStatus> {
+    let Some(configuration) = &membership.configuration else { return Vec::new() };
+    configuration.remotes().values().map(|remote| peer(membership, configuration, remote, stats, facts)).collect()
 }
 
-fn peer(membership: &Membership, remote: &Remote, stats: &[PeerStats]) -> PeerStatus {
+fn peer(
+    membership: &Membership,
+    configuration: &Configuration,
+    remote: &Remote,
+    stats: &[PeerStats],
+    facts: &Facts,
+) -> PeerStatus {
     let stats = stats.iter().find(|stats| stats.public_key.as_bytes() == &remote.public_key.0);
     let endpoint = stats.and_then(|stats| stats.endpoint);
     let known = |address| remote.endpoints.iter().find(|e| e.address == address).map(|e| e.scope);
     let scope: Option<Scope> = endpoint.and_then(|address| known(address).or_else(|| scope_of(address.ip())));
+    let local = Membership::local(configuration, facts);
+    let route = endpoint.and_then(|endpoint| paths::route(local, remote, endpoint));
+    let transport = stats.map(|stats| transport(stats.transport));
+    let policy = configuration.settings().encryption_policy;
     PeerStatus {
         network: membership.record.network.clone(),
         host: remote.host.clone(),
@@ -55,6 +69,8 @@ fn peer(membership: &Membership, remote: &Remote, stats: &[PeerStats]) -> PeerSt
         received_bytes: stats.map_or(0, |stats| stats.rx_bytes),
         state: remote.desired_state,
         plain: remote.plain,
+        encryption: transport.map(|told| encryption(policy, route, Some(told)).to_owned()).unwrap_or_default(),
+        transport: transport.map(|transport| transport.to_string()),
     }
 }
 
@@ -63,10 +79,19 @@ pub(super) fn paths(membership: &Membership, stats: &[PeerStats], facts: &Facts)
     let Some(configuration) = &membership.configuration else { return Vec::new() };
     let local = Membership::local(configuration, facts);
     let path = |remote: &Remote| {
-        let peer = peer(membership, remote, stats);
+        let peer = peer(membership, configuration, remote, stats, facts);
         let seen = Measurements { in_use: peer.endpoint, ..Measurements::default() };
         let detail = paths::explain(local, remote, &seen);
         PathStatus { peer, rtt_us: None, candidates: remote.endpoints.clone(), detail }
     };
     configuration.remotes().values().map(path).collect()
+}
+
+fn transport(told: cladnet_tunnel::Transport) -> Transport {
+    match told {
+        cladnet_tunnel::Transport::Clear => Transport::Clear,
+        cladnet_tunnel::Transport::Sealed(Obstacle::Untrusted) => Transport::Untrusted,
+        cladnet_tunnel::Transport::Sealed(Obstacle::Unproved) => Transport::Unproved,
+        cladnet_tunnel::Transport::Sealed(Obstacle::Unaccepted) => Transport::Unaccepted,
+    }
 }

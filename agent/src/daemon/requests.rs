@@ -1,6 +1,7 @@
 //! Answering the control socket.
 
 use std::{
+    collections::BTreeMap,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -58,7 +59,8 @@ impl Agent {
             membership.unsaved = true;
         }
         self.reconcile(membership).await;
-        let status = report::network(membership);
+        let stats = self.device.peer_stats(&membership.record.interface).await;
+        let status = report::network(membership, &stats);
         self.publish(&core);
         self.save(&mut core);
         self.unsaved.notify_one();
@@ -68,6 +70,11 @@ impl Agent {
     async fn status(&self) -> Status {
         let facts = self.facts.borrow().clone();
         let core = self.core.lock().await;
+        let mut networks = Vec::new();
+        for membership in core.memberships.values() {
+            let stats = self.device.peer_stats(&membership.record.interface).await;
+            networks.push(report::network(membership, &stats));
+        }
         let problems = core.blocked.iter().chain(&facts.problems).chain(core.problems.values()).cloned().collect();
         Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -76,18 +83,25 @@ impl Agent {
             service: core.link.clone(),
             endpoints: facts.host.endpoints.clone(),
             location: facts.host.location.clone(),
-            networks: core.memberships.values().map(report::network).collect(),
+            networks,
             offloads: self.device.offloads(),
+            discards: self.discards(),
             problems,
         }
     }
 
+    fn discards(&self) -> BTreeMap<String, u64> {
+        let occurred = self.device.discards().into_iter().filter(|(_, count)| *count > 0);
+        occurred.map(|(reason, count)| (reason.label().to_owned(), count)).collect()
+    }
+
     pub(super) async fn peers(&self, network: Option<NetworkId>) -> Result<Vec<PeerStatus>, Failure> {
+        let facts = self.facts.borrow().clone();
         let core = self.core.lock().await;
         let mut peers = Vec::new();
         for membership in selected(&core, network.as_ref())? {
             let stats = self.device.peer_stats(&membership.record.interface).await;
-            peers.extend(report::peers(membership, &stats));
+            peers.extend(report::peers(membership, &stats, &facts));
         }
         Ok(peers)
     }

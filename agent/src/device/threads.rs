@@ -22,7 +22,7 @@ use crate::udp::Inbox;
 
 /// What the control side asks of the timer thread.
 pub(super) enum Command {
-    /// Start handshakes with these peers.
+    /// Start handshakes with these peers, and tell all what a change of configuration means to them.
     Greet(InterfaceId, Vec<PublicKey>),
     /// Ask a peer at these endpoints by datagrams of this size.
     Probe(InterfaceId, PublicKey, Vec<SocketAddr>, usize),
@@ -114,7 +114,9 @@ fn keep_time(shared: &Shared, commands: &Receiver<Command>) {
         wire.flush();
         match commands.recv_timeout(due.saturating_duration_since(Instant::now())) {
             Ok(Command::Greet(id, peers)) => {
-                shared.tunnel.initiate(Instant::now(), id, &peers, &mut buffer, &mut wire);
+                let now = Instant::now();
+                shared.tunnel.initiate(now, id, &peers, &mut buffer, &mut wire);
+                shared.tunnel.probe_due(now, &mut buffer, &mut wire);
             }
             Ok(Command::Probe(id, peer, endpoints, size)) => {
                 let request = ProbeRequest { endpoints: &endpoints, size };

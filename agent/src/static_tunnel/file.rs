@@ -77,6 +77,9 @@ struct Peer {
     /// The other end is a cladnet agent too, which answers probes.
     #[serde(default)]
     probes: bool,
+    /// Its endpoints to which packets travel in clear, if its file says the same of ours; it must answer probes for it.
+    #[serde(default)]
+    trusted_endpoints: Vec<SocketAddr>,
 }
 
 impl File {
@@ -105,7 +108,7 @@ impl Peer {
             endpoint: self.endpoint,
             persistent_keepalive: Some(keepalive).filter(|interval| !interval.is_zero()),
             probes: self.probes,
-            trusted_endpoints: vec![],
+            trusted_endpoints: self.trusted_endpoints,
         })
     }
 }

@@ -1,7 +1,7 @@
 //! The sentences about paths.
 
 use super::{Candidate, CandidateState, Criterion, Measurements, Ranked, Route, decide};
-use crate::{EncryptionPolicy, RuleType};
+use crate::RuleType;
 
 /// Why a candidate stands in its place among all that fit, which are in order.
 pub(super) fn of_place(rule: RuleType, all: &[Candidate], candidate: &Candidate, seen: &Measurements) -> String {
@@ -70,17 +70,6 @@ pub fn summary(ranked: &[Ranked]) -> String {
                 ranked.iter().map(|ranked| format!("{} is a {}", address(ranked), ranked.reason)).collect();
             format!("no path: {}", reasons.join("; "))
         }
-    }
-}
-
-/// How packets on a route travel, and why.
-pub fn encryption(policy: EncryptionPolicy, route: Option<Route>) -> &'static str {
-    match (policy, route) {
-        (EncryptionPolicy::Always, _) => "encrypted: the network's policy is always",
-        (EncryptionPolicy::Public, Some(Route::Vpc)) => {
-            "encrypted: the network's policy allows clear frames inside a VPC, but this release encrypts everything"
-        }
-        (EncryptionPolicy::Public, _) => "encrypted: outside a VPC everything is",
     }
 }
 

@@ -3,7 +3,7 @@
 use proptest::{collection::vec, prelude::*};
 
 use super::*;
-use crate::{EncryptionPolicy, EndpointSource, Located, LocationSource};
+use crate::{EndpointSource, Located, LocationSource};
 
 fn located(value: &str) -> Option<Located> {
     let known = Located { value: value.to_owned(), source: LocationSource::Metadata };
@@ -206,13 +206,6 @@ fn where_there_is_no_path_it_is_told_why() {
     let found = pair("", SENDER, "", &["public 203.0.113.2:8055"]);
     let ranked = rank(RuleType::CostPrioritized, found, &seen(&[("203.0.113.2:8055", None)]));
     assert_eq!(summary(&ranked), "no path: 203.0.113.2:8055 ranks first, and does not answer");
-}
-
-#[test]
-fn encryption_is_explained_and_never_missing() {
-    assert_eq!(encryption(EncryptionPolicy::Always, Some(Route::Vpc)), "encrypted: the network's policy is always");
-    assert!(encryption(EncryptionPolicy::Public, Some(Route::Vpc)).contains("this release encrypts everything"));
-    assert!(encryption(EncryptionPolicy::Public, Some(Route::Internet)).starts_with("encrypted"));
 }
 
 fn any_endpoint() -> impl Strategy<Value = Endpoint> {

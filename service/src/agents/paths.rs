@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
 
 use cladnet_model::{
     CloudLocation, Endpoint, HostId, Network, NetworkId,
-    path::{CandidateState, Health, HostView, Measurements, Ranked, candidates, encryption, rank, summary},
+    path::{CandidateState, Health, HostView, Measurements, Ranked, Transport, candidates, encryption, rank, summary},
 };
 use cladnet_proto::cladnet::v1::{
     ExplainPathResponse, ListPathsResponse, Path, PathCandidate, PathReport, PathsCommand, agent_command::Command,
@@ -85,6 +85,7 @@ impl Agents {
         let ranked = rank(settings.rule_type, candidates(ours.view(), theirs.view()), &seen);
         let route = ranked.iter().find(|ranked| ranked.state == CandidateState::InUse).or(ranked.first());
         let route = route.and_then(|ranked| ranked.candidate.route.clone().ok());
+        let told = report.as_ref().and_then(transport);
         let doubt = match (&report, error) {
             (Some(_), _) => String::new(),
             (None, Some(error)) => format!(" (as the service sees it: {error})"),
@@ -94,7 +95,7 @@ impl Agents {
             source: source.to_string(),
             destination: destination.to_string(),
             rule_type: settings.rule_type.to_string(),
-            encryption: encryption(settings.encryption_policy, route).to_owned(),
+            encryption: encryption(settings.encryption_policy, route, told).to_owned(),
             summary: summary(&ranked) + &doubt,
             candidates: ranked.into_iter().map(|ranked| candidate(ranked, &seen)).collect(),
         })
@@ -174,6 +175,11 @@ impl End {
 
 fn known_endpoints(report: &PathReport) -> Vec<Endpoint> {
     report.candidates.iter().filter_map(|wire| Endpoint::try_from(wire.clone()).ok()).collect()
+}
+
+/// An agent that says nothing of it is of a release that seals everything.
+fn transport(report: &PathReport) -> Option<Transport> {
+    if report.transport.is_empty() { Some(Transport::Untrusted) } else { report.transport.parse().ok() }
 }
 
 fn measurements(report: &PathReport) -> Measurements {

@@ -102,8 +102,8 @@ impl Cbnet {
         let message = match policy {
             EncryptionPolicy::Always => format!("network {network}: every packet is encrypted (policy always)"),
             EncryptionPolicy::Public => format!(
-                "network {network}: policy public is stored; public paths are always encrypted, and until clear frames \
-                 inside a VPC are built, so is everything else"
+                "network {network}: policy public is stored; between VMs of one VPC packets travel in clear as soon as both \
+                 agents know, and encrypted everywhere else; whoever can forge addresses inside that VPC can inject packets"
             ),
         };
         Ok(ControlResponse { is_succeeded: true, message })

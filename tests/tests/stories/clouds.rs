@@ -30,6 +30,31 @@ vms:
     )
 }
 
+/// Three VMs in one subnet of a VPC, and one in another cloud.
+pub(crate) fn neighbours() -> Topology {
+    parse(
+        "vpcs:
+  - name: aws
+    provider: aws
+    region: ap-northeast-2
+    account: \"111122223333\"
+    cidrs: [10.0.0.0/16]
+    subnets: [{ name: aws-a, cidr: 10.0.1.0/24, zone: ap-northeast-2a }]
+  - name: gcp
+    provider: gcp
+    region: asia-northeast3
+    account: stories
+    cidrs: [10.8.0.0/16]
+    subnets: [{ name: gcp, cidr: 10.8.1.0/24, zone: asia-northeast3-a }]
+vms:
+  - { name: aws-1, vpc: aws, subnet: aws-a }
+  - { name: aws-2, vpc: aws, subnet: aws-a }
+  - { name: aws-3, vpc: aws, subnet: aws-a }
+  - { name: gcp-1, vpc: gcp, subnet: gcp }
+",
+    )
+}
+
 /// A VM with a public address, and two behind port-restricted NAT in VPCs of their own.
 pub(crate) fn behind_nat() -> Topology {
     parse(

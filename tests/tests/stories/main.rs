@@ -6,6 +6,7 @@ mod browser;
 mod clouds;
 mod deployment;
 mod diagnosis;
+mod encryption;
 mod membership;
 mod plain;
 mod reachability;
