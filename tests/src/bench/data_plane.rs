@@ -19,7 +19,7 @@ pub(super) fn measure(effort: Effort) -> Result<Report> {
         Effort::Long => (15, 20),
     };
     let mut report = Report::new("data-plane");
-    let contenders = [Contender::Cladnet, Contender::CladnetNoOffload, Contender::WireguardGo];
+    let contenders = [Contender::Cladnet, Contender::CladnetNoOffload, Contender::WireguardGo, Contender::CladnetClear];
     let lab = Lab::raise(&contenders)?;
     let mut samples = contenders.map(|_| Vec::new());
     for _ in 0..rounds {
@@ -37,9 +37,10 @@ pub(super) fn measure(effort: Effort) -> Result<Report> {
         let cpu = median(samples, |sample| sample.cpu_seconds_per_gigabyte);
         report.add(format!("cpu_per_gb_{name}"), cpu, "s/GB", Better::Lower, target);
     }
-    let [ours, one_by_one, reference] =
-        [0, 1, 2].map(|index| median(&samples[index], |sample| sample.gigabits_per_second));
+    let [ours, one_by_one, reference, clear] =
+        [0, 1, 2, 3].map(|index| median(&samples[index], |sample| sample.gigabits_per_second));
     report.add("tcp_1_stream_to_no_offload", ours / one_by_one, "×", Better::Higher, None);
     report.add("tcp_1_stream_to_wireguard_go", ours / reference, "×", Better::Higher, None);
+    report.add("tcp_1_stream_clear_to_sealed", clear / ours, "×", Better::Higher, None);
     Ok(report)
 }

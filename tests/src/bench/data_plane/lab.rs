@@ -24,6 +24,8 @@ const TICKS_PER_SECOND: f64 = 100.0;
 pub(super) enum Contender {
     Cladnet,
     CladnetNoOffload,
+    /// Both ends trust the cable.
+    CladnetClear,
     WireguardGo,
 }
 
@@ -32,6 +34,7 @@ impl Contender {
         match self {
             Self::Cladnet => "cladnet",
             Self::CladnetNoOffload => "cladnet_no_offload",
+            Self::CladnetClear => "cladnet_clear",
             Self::WireguardGo => "wireguard_go",
         }
     }
@@ -150,6 +153,11 @@ impl Lab {
     pub(super) fn measure(&self, contender: Contender, seconds: u32) -> Result<Sample> {
         let ends = self.tunnels.iter().find(|(other, _)| *other == contender).map(|(_, ends)| ends);
         let ends = ends.context("this tunnel was not raised")?;
+        if contender == Contender::CladnetClear {
+            // Clear frames begin a second or two after traffic does, and end when it pauses.
+            let (inside, to) = (namespace(self.id, Side::A), contender.overlay(Side::B));
+            run("ip", &["netns", "exec", &inside, "ping", "-c", "40", "-i", "0.1", &to])?;
+        }
         let before = cpu_seconds(ends)?;
         let (seconds, to) = (seconds.to_string(), contender.overlay(Side::B));
         // Of the congestion controls there are, the one that every kernel has.
@@ -166,7 +174,7 @@ impl Lab {
     fn raise_tunnel(&self, contender: Contender) -> Result<[Process; 2]> {
         let [a, b] = [keys()?, keys()?];
         let ends = [(Side::A, &a, &b), (Side::B, &b, &a)].map(|(side, own, peer)| match contender {
-            Contender::Cladnet => self.start_cladnet(contender, side, own, peer, &[]),
+            Contender::Cladnet | Contender::CladnetClear => self.start_cladnet(contender, side, own, peer, &[]),
             Contender::CladnetNoOffload => self.start_cladnet(contender, side, own, peer, &["--no-offload"]),
             Contender::WireguardGo => self.start_wireguard_go(contender, side, own, peer),
         });
@@ -184,14 +192,18 @@ impl Lab {
     ) -> Result<Process> {
         let name = format!("{}-{side:?}", contender.name());
         fs::write(self.directory.path().join(format!("{name}.key")), &own.private)?;
+        let endpoint = format!("{}:{}", side.other().underlay(), contender.port());
+        let trust = match contender {
+            Contender::CladnetClear => format!("probes = true\ntrusted_endpoints = ['{endpoint}']\n"),
+            _ => String::new(),
+        };
         let text = format!(
             "interface = 'cbnet{}'\nprivate_key_file = '{name}.key'\naddress = '{}/24'\nlisten_port = {port}\nmtu = {MTU}\n\
-             [[peers]]\npublic_key = '{}'\nallowed_ips = ['{}/32']\nendpoint = '{}:{port}'\n{}",
+             [[peers]]\npublic_key = '{}'\nallowed_ips = ['{}/32']\nendpoint = '{endpoint}'\n{trust}{}",
             contender.number(),
             contender.overlay(side),
             peer.public,
             contender.overlay(side.other()),
-            side.other().underlay(),
             access(),
             port = contender.port(),
         );
