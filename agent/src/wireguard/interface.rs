@@ -51,11 +51,15 @@ pub(super) struct Interface {
 #[derive(Debug, Clone, Copy, Default)]
 struct Past {
     endpoint: Option<SocketAddr>,
-    /// Since 1970.
+    /// Since 1970, as it was told last.
     last_handshake: Duration,
     tx_bytes: u64,
     rx_bytes: u64,
 }
+
+/// A handshake that is less later than the one before is told as the same. When it was comes out a little different every
+/// time: its age is measured by one clock and told by another.
+const HANDSHAKES_APART: Duration = Duration::from_secs(1);
 
 impl Interface {
     /// One that is down, as the kernel makes it.
@@ -102,8 +106,11 @@ impl Interface {
         self.mtu
     }
 
-    pub(super) fn describe(&self) -> io::Result<Zeroizing<String>> {
+    pub(super) fn describe(&mut self) -> io::Result<Zeroizing<String>> {
         let now = self.now();
+        for (key, peer) in &now {
+            self.past.entry(*key).or_default().last_handshake = peer.last_handshake;
+        }
         let peers = self.settings.peers().iter().map(|(key, peer)| {
             let Past { endpoint, last_handshake, tx_bytes, rx_bytes } = now.get(key).copied().unwrap_or_default();
             PeerState {
@@ -160,7 +167,9 @@ impl Interface {
         for PeerStats { public_key, endpoint, last_handshake, tx_bytes, rx_bytes, .. } in self.device.peer_stats() {
             let peer = all.entry(public_key).or_default();
             peer.endpoint = endpoint;
-            peer.last_handshake = last_handshake.map_or(peer.last_handshake, |ago| now.saturating_sub(ago));
+            let found = last_handshake.map(|ago| now.saturating_sub(ago));
+            let newer = found.filter(|found| found.abs_diff(peer.last_handshake) >= HANDSHAKES_APART);
+            peer.last_handshake = newer.unwrap_or(peer.last_handshake);
             peer.tx_bytes += tx_bytes;
             peer.rx_bytes += rx_bytes;
         }

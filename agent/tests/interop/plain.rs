@@ -499,14 +499,22 @@ fn wg_quick_raises_and_lowers_it() {
     let pings = |address: &str| lab.run(Side::A, "ping", &["-c", "1", "-W", "2", address]).status.success();
     let background = Background::of(&name);
     run("up");
-    assert!(pings("10.77.0.2") && pings("fd77::2"), "from the first packet on");
+    eventually("IPv4 passes", SOON, || pings("10.77.0.2"));
+    assert!(pings("fd77::2"));
     let route = lab.run(Side::A, "ip", &["route", "get", "203.0.113.9"]).stdout;
     assert!(String::from_utf8_lossy(&route).contains(&name));
     run("down");
     assert!(!lab.run(Side::A, "ip", &["link", "show", &name]).status.success());
     eventually("the socket is gone", SOON, || background.is_over());
+    // All there is goes through the tunnel but the tunnel itself, which the mark keeps out.
+    let everything =
+        fs::read_to_string(file).unwrap().replace("10.77.0.0/24, fd77::/64, 203.0.113.0/24", "0.0.0.0/0, ::/0");
+    fs::write(file, everything).unwrap();
     run("up");
     eventually("it is back", SOON, || pings("10.77.0.2"));
+    assert!(pings("fd77::2"));
+    let route = lab.run(Side::A, "ip", &["route", "get", "198.51.100.1"]).stdout;
+    assert!(String::from_utf8_lossy(&route).contains(&name));
     run("down");
 }
 
