@@ -11,6 +11,8 @@ use std::path::PathBuf;
 use anyhow::Result;
 use clap::{Parser, ValueEnum};
 
+use data_plane::Contender;
+
 /// Measures one thing and writes its figures.
 #[derive(Debug, Parser)]
 #[command(name = "scripts/bench")]
@@ -26,6 +28,9 @@ pub struct Options {
     /// More rounds: takes what it takes
     #[arg(long)]
     long: bool,
+    /// Of data-plane: beside whom; all by default
+    #[arg(long, value_enum, value_delimiter = ',', value_name = "NAMES")]
+    peers: Option<Vec<Contender>>,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -38,7 +43,7 @@ enum Name {
     Footprint,
     /// What the admin web's page of peers costs a browser
     Web,
-    /// One TCP stream through a tunnel, beside wireguard-go
+    /// Rates, latency, CPU and memory of tunnels, beside other people's
     DataPlane,
 }
 
@@ -62,7 +67,7 @@ pub fn run(options: &Options) -> Result<()> {
         Name::Deploy => deploy::measure(effort)?,
         Name::Footprint => footprint::measure(effort)?,
         Name::Web => web::measure(effort)?,
-        Name::DataPlane => data_plane::measure(effort)?,
+        Name::DataPlane => data_plane::measure(effort, options.peers.as_deref())?,
     };
     report.print();
     if let Some(file) = &options.json {

@@ -45,6 +45,24 @@ pub struct Figure {
     pass: Option<bool>,
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<String>,
+    #[serde(flatten, skip_serializing_if = "Option::is_none")]
+    comparison: Option<Comparison>,
+}
+
+/// What a figure is of, and how it stands to others of the same run.
+#[derive(Debug, Clone, Serialize)]
+pub struct Comparison {
+    /// Whose it is.
+    pub peer: &'static str,
+    pub link: &'static str,
+    pub scenario: String,
+    /// Where the median lies with 95 % confidence.
+    pub interval: [f64; 2],
+    pub samples: usize,
+    /// Ours through theirs.
+    pub ratio_to_ours: Option<f64>,
+    /// What is left of the same without encryption.
+    pub percent_of_null: Option<f64>,
 }
 
 impl Report {
@@ -67,13 +85,39 @@ impl Report {
             Better::Higher => value >= target,
             Better::Lower => value <= target,
         });
-        self.results.push(Figure { name: name.into(), value: Some(value), unit, better, target, pass, reason: None });
+        let (name, value) = (name.into(), Some(value));
+        self.results.push(Figure { name, value, unit, better, target, pass, reason: None, comparison: None });
+    }
+
+    /// Adds the median of several samples, as one of a comparison.
+    pub fn compare(
+        &mut self,
+        name: impl Into<String>,
+        value: f64,
+        unit: &'static str,
+        better: Better,
+        comparison: Comparison,
+    ) {
+        self.add(name, value, unit, better, None);
+        if let Some(figure) = self.results.last_mut() {
+            figure.comparison = Some(comparison);
+        }
     }
 
     /// Adds a figure that could not be measured.
     pub fn miss(&mut self, name: impl Into<String>, unit: &'static str, better: Better, reason: impl Into<String>) {
         let reason = Some(reason.into());
-        self.results.push(Figure { name: name.into(), value: None, unit, better, target: None, pass: None, reason });
+        let name = name.into();
+        self.results.push(Figure {
+            name,
+            value: None,
+            unit,
+            better,
+            target: None,
+            pass: None,
+            reason,
+            comparison: None,
+        });
     }
 
     /// A line per figure, for people.
@@ -84,6 +128,10 @@ impl Report {
                 (Some(target), Some(true)) => format!("  (target {target}: met)"),
                 (Some(target), Some(false)) => format!("  (target {target}: MISSED)"),
                 _ => figure.reason.as_deref().map(|reason| format!("  ({reason})")).unwrap_or_default(),
+            };
+            let judged = match figure.comparison.as_ref().map(|comparison| comparison.interval) {
+                Some([low, high]) => format!("{judged}  [{low:.3} to {high:.3}]"),
+                None => judged,
             };
             println!("{:<42} {value:>12} {}{judged}", figure.name, figure.unit);
         }

@@ -1,46 +1,306 @@
-//! Data plane: one TCP stream through two static tunnels in two namespaces over a veth pair, and through Debian's
-//! `wireguard-go` beside them, by turns. All that carries it shares this machine's cores, so the ratios tell more than the rates.
+//! Data plane: traffic through one tunnel in two namespaces, beside other people's programs, by turns. All that carries
+//! it shares this machine's cores, so the ratios tell more than the rates.
 
+mod contender;
 mod lab;
+mod quiet;
+mod statistics;
+mod swarm;
+mod traffic;
+
+use std::{collections::BTreeMap, fmt};
 
 use anyhow::Result;
+use clap::ValueEnum as _;
+
+pub(crate) use contender::Contender;
 
 use super::Effort;
-use crate::report::{Better, Report, percentile};
-use lab::{Contender, Lab, Sample};
+use crate::report::{Better, Comparison, Report, percentile};
+use lab::{Lab, Link, Raised, Side};
+use quiet::Noise;
+use statistics::{interval, median};
+use traffic::Direction;
 
-/// CPU of both ends with an AEAD that is not vectorised over packets, in seconds.
+/// Seconds of CPU of both ends for a gigabyte, with an AEAD that is not vectorised over packets.
 const CPU_TARGET: f64 = 2.4;
+/// Resident megabytes of an end with a thousand live sessions.
+const MEMORY_TARGET: f64 = 20.0;
+const MANY_PEERS: u16 = 1000;
+/// How many echoes a percentile is of.
+const ECHOES: usize = 200;
 
-pub(super) fn measure(effort: Effort) -> Result<Report> {
-    let (rounds, seconds) = match effort {
-        Effort::Quick => (3, 4),
-        Effort::Normal => (7, 10),
-        Effort::Long => (15, 20),
-    };
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Scenario {
+    Tcp { streams: u32, reverse: bool },
+    Udp { payload: usize },
+    Ping { loaded: bool },
+    Memory { peers: u16 },
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Metric {
+    Rate,
+    SenderCpu,
+    ReceiverCpu,
+    PacketRate,
+    HalfOfRoundTrips,
+    NearlyAllRoundTrips,
+    Memory,
+}
+
+/// How often a scenario is played, and for how many seconds.
+struct Step {
+    link: Link,
+    scenario: Scenario,
+    rounds: usize,
+    seconds: u32,
+}
+
+/// Every sample, by what it is of.
+#[derive(Default)]
+struct Samples(BTreeMap<(&'static str, Scenario, Metric), BTreeMap<Contender, Vec<f64>>>);
+
+const ONE_STREAM: Scenario = Scenario::Tcp { streams: 1, reverse: false };
+const SMALL_PACKETS: Scenario = Scenario::Udp { payload: 64 };
+const PING_UNDER_LOAD: Scenario = Scenario::Ping { loaded: true };
+const MANY_SESSIONS: Scenario = Scenario::Memory { peers: MANY_PEERS };
+
+pub(super) fn measure(effort: Effort, peers: Option<&[Contender]>) -> Result<Report> {
     let mut report = Report::new("data-plane");
-    let contenders = [Contender::Cladnet, Contender::CladnetNoOffload, Contender::WireguardGo, Contender::CladnetClear];
-    let lab = Lab::raise(&contenders)?;
-    let mut samples = contenders.map(|_| Vec::new());
-    for _ in 0..rounds {
-        for (contender, samples) in contenders.into_iter().zip(&mut samples) {
-            samples.push(lab.measure(contender, seconds)?);
+    let lab = Lab::new()?;
+    let mut raised = Vec::new();
+    for contender in wanted(peers) {
+        match contender.program().and_then(|_| lab.raise(contender)) {
+            Ok(ends) => raised.push(ends),
+            Err(reason) => {
+                report.miss(format!("tunnel of {}", contender.name()), "", Better::Higher, format!("{reason:#}"))
+            }
         }
     }
-    let median =
-        |samples: &[Sample], of: fn(&Sample) -> f64| percentile(&samples.iter().map(of).collect::<Vec<_>>(), 50.0);
-    for (contender, samples) in contenders.into_iter().zip(&samples) {
-        let name = contender.name();
-        let rate = median(samples, |sample| sample.gigabits_per_second);
-        report.add(format!("tcp_1_stream_{name}"), rate, "Gbit/s", Better::Higher, None);
-        let target = (contender == Contender::Cladnet).then_some(CPU_TARGET);
-        let cpu = median(samples, |sample| sample.cpu_seconds_per_gigabyte);
-        report.add(format!("cpu_per_gb_{name}"), cpu, "s/GB", Better::Lower, target);
+    let (mut samples, mut noise) = (Samples::default(), Noise::default());
+    for step in plan(effort) {
+        lab.be(step.link)?;
+        for _ in 0..step.rounds {
+            for ends in &raised {
+                let played = noise.measured(|| play(&lab, ends, &step))?;
+                samples.take(step.link, step.scenario, ends.contender, played);
+            }
+        }
     }
-    let [ours, one_by_one, reference, clear] =
-        [0, 1, 2, 3].map(|index| median(&samples[index], |sample| sample.gigabits_per_second));
-    report.add("tcp_1_stream_to_no_offload", ours / one_by_one, "×", Better::Higher, None);
-    report.add("tcp_1_stream_to_wireguard_go", ours / reference, "×", Better::Higher, None);
-    report.add("tcp_1_stream_clear_to_sealed", clear / ours, "×", Better::Higher, None);
+    for ends in &raised {
+        let remember = |scenario, megabytes| {
+            samples.take(Link::Veth, scenario, ends.contender, vec![(Metric::Memory, megabytes)]);
+        };
+        memory(&lab, ends, &mut report, remember);
+    }
+    samples.tell(&mut report);
+    judge(&samples, &mut report);
+    report.add("runs that began on a busy machine", noise.busy_starts as f64, "", Better::Lower, Some(0.0));
+    report.add("runs repeated because CPU time was stolen", noise.repeated as f64, "", Better::Lower, None);
+    report.add("largest share of CPU time stolen in a run", noise.worst_steal, "", Better::Lower, None);
     Ok(report)
+}
+
+/// Ours always: the others are told as ratios to it.
+fn wanted(peers: Option<&[Contender]>) -> Vec<Contender> {
+    let is_wanted =
+        |contender: &Contender| *contender == Contender::Cladnet || peers.is_none_or(|peers| peers.contains(contender));
+    Contender::value_variants().iter().copied().filter(is_wanted).collect()
+}
+
+fn plan(effort: Effort) -> Vec<Step> {
+    let step = |link, scenario, rounds, seconds| Step { link, scenario, rounds, seconds };
+    let tcp = |streams, reverse| Scenario::Tcp { streams, reverse };
+    let udp = |payload| Scenario::Udp { payload };
+    let ping = |loaded| Scenario::Ping { loaded };
+    match effort {
+        Effort::Quick => vec![step(Link::Veth, ONE_STREAM, 2, 3), step(Link::Wire, ONE_STREAM, 1, 3)],
+        Effort::Normal => vec![
+            step(Link::Veth, ONE_STREAM, 5, 3),
+            step(Link::Veth, tcp(1, true), 1, 3),
+            step(Link::Veth, tcp(4, false), 1, 3),
+            step(Link::Veth, tcp(4, true), 1, 3),
+            step(Link::Veth, SMALL_PACKETS, 1, 1),
+            step(Link::Veth, udp(1372), 1, 1),
+            step(Link::Veth, ping(false), 1, 0),
+            step(Link::Veth, PING_UNDER_LOAD, 2, 0),
+            step(Link::Wire, ONE_STREAM, 3, 3),
+        ],
+        Effort::Long => Link::ALL
+            .into_iter()
+            .flat_map(|link| {
+                let streams = [tcp(1, false), tcp(1, true), tcp(4, false), tcp(4, true)];
+                let datagrams = [64, 512, 1372].map(udp);
+                let pings = [false, true].map(ping);
+                let transfers = streams.map(|scenario| step(link, scenario, 9, 6));
+                transfers
+                    .into_iter()
+                    .chain(datagrams.map(|scenario| step(link, scenario, 3, 2)))
+                    .chain(pings.map(|scenario| step(link, scenario, 5, 0)))
+            })
+            .collect(),
+    }
+}
+
+fn play(lab: &Lab, ends: &Raised, step: &Step) -> Result<Vec<(Metric, f64)>> {
+    Ok(match step.scenario {
+        Scenario::Tcp { streams, reverse } => {
+            let direction = if reverse { Direction::BToA } else { Direction::AToB };
+            let transfer = traffic::tcp(lab, ends, streams, direction, step.seconds)?;
+            vec![
+                (Metric::Rate, transfer.gigabits_per_second),
+                (Metric::SenderCpu, transfer.sender_seconds_per_gigabyte),
+                (Metric::ReceiverCpu, transfer.receiver_seconds_per_gigabyte),
+            ]
+        }
+        Scenario::Udp { payload } => vec![(Metric::PacketRate, traffic::udp_rate(lab, ends, payload, step.seconds)?)],
+        Scenario::Ping { loaded } => {
+            let ping = if loaded { traffic::ping_under_load } else { traffic::ping };
+            let times = ping(lab, ends, ECHOES)?;
+            vec![
+                (Metric::HalfOfRoundTrips, percentile(&times, 50.0)),
+                (Metric::NearlyAllRoundTrips, percentile(&times, 99.0)),
+            ]
+        }
+        Scenario::Memory { .. } => Vec::new(),
+    })
+}
+
+/// With the peer there is, and with a thousand; last, as sessions of a thousand peers are traffic too.
+fn memory(lab: &Lab, ends: &Raised, report: &mut Report, mut remember: impl FnMut(Scenario, f64)) {
+    let contender = ends.contender;
+    let measured = [
+        (Scenario::Memory { peers: 1 }, ends.resident_megabytes(Side::B)),
+        (MANY_SESSIONS, lab.memory_with(contender, MANY_PEERS)),
+    ];
+    for (scenario, megabytes) in measured {
+        match megabytes {
+            Ok(megabytes) => remember(scenario, megabytes),
+            Err(reason) => {
+                let name = format!("{scenario} {}", contender.name());
+                report.miss(name, Metric::Memory.unit(), Better::Lower, format!("{reason:#}"));
+            }
+        }
+    }
+}
+
+impl Samples {
+    fn take(&mut self, link: Link, scenario: Scenario, contender: Contender, played: Vec<(Metric, f64)>) {
+        for (metric, value) in played {
+            let of = self.0.entry((link.name(), scenario, metric)).or_default();
+            of.entry(contender).or_default().push(value);
+        }
+    }
+
+    fn median(&self, link: Link, scenario: Scenario, metric: Metric, contender: Contender) -> Option<f64> {
+        self.0.get(&(link.name(), scenario, metric))?.get(&contender).map(|samples| median(samples))
+    }
+
+    fn tell(&self, report: &mut Report) {
+        for ((link, scenario, metric), by_contender) in &self.0 {
+            let of = |contender| by_contender.get(&contender).map(|samples| median(samples));
+            let (ours, null) = (of(Contender::Cladnet), of(Contender::Null));
+            for (contender, samples) in by_contender {
+                let value = median(samples);
+                let comparison = Comparison {
+                    peer: contender.name(),
+                    link,
+                    scenario: scenario.to_string(),
+                    interval: interval(samples),
+                    samples: samples.len(),
+                    ratio_to_ours: ours.map(|ours| ours / value),
+                    percent_of_null: null.map(|null| 100.0 * value / null),
+                };
+                let name = format!("{link} {scenario} {metric} {}", contender.name());
+                report.compare(name, value, metric.unit(), metric.better(), comparison);
+            }
+        }
+    }
+}
+
+/// What must be reached, as far as it was measured.
+fn judge(samples: &Samples, report: &mut Report) {
+    let of = |link, scenario, metric, contender| samples.median(link, scenario, metric, contender);
+    let ours = |link, scenario, metric| of(link, scenario, metric, Contender::Cladnet);
+    let mut ratio = |name: String, ours: Option<f64>, theirs: Option<f64>, better, target| match (ours, theirs) {
+        (Some(ours), Some(theirs)) => report.add(name, ours / theirs, "×", better, Some(target)),
+        _ => report.miss(name, "×", better, "one of the two was not measured"),
+    };
+    for (peer, target) in [
+        (Contender::Boringtun, 8.0),
+        (Contender::Gotatun, 5.0),
+        (Contender::TailscaleWireguardGo, 1.2),
+        (Contender::Null, 0.45),
+    ] {
+        let name = format!("one TCP stream through {}'s", peer.name());
+        let rate = |contender| of(Link::Veth, ONE_STREAM, Metric::Rate, contender);
+        ratio(name, rate(Contender::Cladnet), rate(peer), Better::Higher, target);
+    }
+    let others = || Contender::value_variants().iter().copied().filter(|contender| contender.is_of_others());
+    let rates = others().filter_map(|peer| of(Link::Wire, ONE_STREAM, Metric::Rate, peer));
+    let best = rates.max_by(f64::total_cmp);
+    let rate = ours(Link::Wire, ONE_STREAM, Metric::Rate);
+    ratio("one TCP stream on the wire through the best other's".into(), rate, best, Better::Higher, 1.0);
+    let packets = |contender| of(Link::Veth, SMALL_PACKETS, Metric::PacketRate, contender);
+    let name = "UDP packets of 64 bytes through boringtun's";
+    ratio(name.into(), packets(Contender::Cladnet), packets(Contender::Boringtun), Better::Higher, 1.5);
+    let latencies = others().filter_map(|peer| of(Link::Veth, PING_UNDER_LOAD, Metric::NearlyAllRoundTrips, peer));
+    let best = latencies.min_by(f64::total_cmp);
+    let latency = ours(Link::Veth, PING_UNDER_LOAD, Metric::NearlyAllRoundTrips);
+    ratio("99th percentile of ping under load through the best other's".into(), latency, best, Better::Lower, 1.0);
+
+    let cpu = |metric| ours(Link::Veth, ONE_STREAM, metric);
+    if let (Some(sender), Some(receiver)) = (cpu(Metric::SenderCpu), cpu(Metric::ReceiverCpu)) {
+        report.add("CPU of both ends", sender + receiver, "s/GB", Better::Lower, Some(CPU_TARGET));
+    }
+    if let Some(megabytes) = ours(Link::Veth, MANY_SESSIONS, Metric::Memory) {
+        report.add("memory with 1,000 live sessions", megabytes, "MB", Better::Lower, Some(MEMORY_TARGET));
+    }
+}
+
+impl Metric {
+    fn unit(self) -> &'static str {
+        match self {
+            Self::Rate => "Gbit/s",
+            Self::SenderCpu | Self::ReceiverCpu => "s/GB",
+            Self::PacketRate => "packets/s",
+            Self::HalfOfRoundTrips | Self::NearlyAllRoundTrips => "ms",
+            Self::Memory => "MB",
+        }
+    }
+
+    fn better(self) -> Better {
+        match self {
+            Self::Rate | Self::PacketRate => Better::Higher,
+            Self::SenderCpu | Self::ReceiverCpu | Self::HalfOfRoundTrips | Self::NearlyAllRoundTrips | Self::Memory => {
+                Better::Lower
+            }
+        }
+    }
+}
+
+impl fmt::Display for Metric {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Rate => "rate",
+            Self::SenderCpu => "sender-cpu",
+            Self::ReceiverCpu => "receiver-cpu",
+            Self::PacketRate => "rate",
+            Self::HalfOfRoundTrips => "p50",
+            Self::NearlyAllRoundTrips => "p99",
+            Self::Memory => "resident",
+        })
+    }
+}
+
+impl fmt::Display for Scenario {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp { streams, reverse } => write!(f, "tcp-{streams}{}", if *reverse { "-reverse" } else { "" }),
+            Self::Udp { payload } => write!(f, "udp-{payload}"),
+            Self::Ping { loaded } => f.write_str(if *loaded { "ping-loaded" } else { "ping-idle" }),
+            Self::Memory { peers } => write!(f, "memory-{peers}"),
+        }
+    }
 }

@@ -8,10 +8,15 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
+use cladnet_tunnel::PrivateKey;
 use tempfile::TempDir;
 
-use crate::{wait::eventually, world::binary};
+use super::{
+    contender::{Contender, Kind},
+    swarm,
+};
+use crate::wait::eventually;
 
 const STARTUP: Duration = Duration::from_secs(10);
 /// Inside Ethernet's 1500, for all alike.
@@ -21,39 +26,7 @@ const SIDES: [Side; 2] = [Side::A, Side::B];
 const TICKS_PER_SECOND: f64 = 100.0;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Contender {
-    Cladnet,
-    CladnetNoOffload,
-    /// Both ends trust the cable.
-    CladnetClear,
-    WireguardGo,
-}
-
-impl Contender {
-    pub(super) fn name(self) -> &'static str {
-        match self {
-            Self::Cladnet => "cladnet",
-            Self::CladnetNoOffload => "cladnet_no_offload",
-            Self::CladnetClear => "cladnet_clear",
-            Self::WireguardGo => "wireguard_go",
-        }
-    }
-
-    fn number(self) -> u8 {
-        self as u8
-    }
-
-    fn port(self) -> u16 {
-        8060 + u16::from(self.number())
-    }
-
-    fn overlay(self, side: Side) -> String {
-        format!("10.77.{}.{}", self.number(), side.number())
-    }
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Side {
+pub(super) enum Side {
     A,
     B,
 }
@@ -78,23 +51,50 @@ impl Side {
     }
 }
 
-/// One transfer from A to B.
-#[derive(Debug)]
-pub(super) struct Sample {
-    pub(super) gigabits_per_second: f64,
-    /// Of both ends of the tunnel; what the kernel does for others is not in it.
-    pub(super) cpu_seconds_per_gigabyte: f64,
+/// What the cable is like.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Link {
+    /// As the kernel makes it: super-packets pass whole, as between two VMs of one machine.
+    Veth,
+    /// As a network card's: every datagram is a packet by itself, and the receiver puts packets together.
+    Wire,
+}
+
+impl Link {
+    pub(super) const ALL: [Self; 2] = [Self::Veth, Self::Wire];
+
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Veth => "veth",
+            Self::Wire => "wire",
+        }
+    }
 }
 
 pub(super) struct Lab {
     id: u32,
     directory: TempDir,
-    tunnels: Vec<(Contender, [Process; 2])>,
     _sink: Process,
+    _namespaces: Namespaces,
 }
 
-/// A program that ends with the lab.
-struct Process(Child);
+/// Both ends of one contender's tunnel.
+pub(super) struct Raised {
+    pub(super) contender: Contender,
+    ends: [Process; 2],
+}
+
+/// A program that ends with its owner.
+pub(super) struct Process(Child);
+
+impl Process {
+    /// Waits for its own end.
+    pub(super) fn finish(mut self) -> Result<()> {
+        let status = self.0.wait()?;
+        ensure!(status.success(), "it ended with {status}");
+        Ok(())
+    }
+}
 
 impl Drop for Process {
     fn drop(&mut self) {
@@ -109,6 +109,23 @@ struct Keys {
     public: String,
 }
 
+impl Raised {
+    pub(super) fn overlay(&self, side: Side) -> String {
+        overlay(self.contender, side)
+    }
+
+    /// User and system time of each end so far (proc(5), fields 14 and 15 of `stat`).
+    pub(super) fn cpu_seconds(&self) -> Result<[f64; 2]> {
+        let [a, b] = &self.ends;
+        Ok([cpu_seconds(a)?, cpu_seconds(b)?])
+    }
+
+    /// Resident memory of one end, in MB.
+    pub(super) fn resident_megabytes(&self, side: Side) -> Result<f64> {
+        resident_megabytes(&self.ends[usize::from(side.number()) - 1])
+    }
+}
+
 /// A hundred rules, of which the last is the one that lets everything through.
 fn access() -> String {
     let deny = |number: u32| {
@@ -121,7 +138,7 @@ fn access() -> String {
 }
 
 impl Lab {
-    pub(super) fn raise(contenders: &[Contender]) -> Result<Self> {
+    pub(super) fn new() -> Result<Self> {
         let id = std::process::id();
         let directory = tempfile::tempdir()?;
         let [a, b] = SIDES.map(|side| namespace(id, side));
@@ -139,50 +156,103 @@ impl Lab {
             }
         }
         let sink = start(id, Side::B, Path::new("iperf3"), &["-s"])?;
-        std::mem::forget(namespaces);
-        let mut lab = Self { id, directory, tunnels: Vec::new(), _sink: sink };
-        for contender in contenders {
-            let ends = lab.raise_tunnel(*contender)?;
-            lab.tunnels.push((*contender, ends));
-            lab.wait_for(*contender)?;
-        }
-        Ok(lab)
+        Ok(Self { id, directory, _sink: sink, _namespaces: namespaces })
     }
 
-    /// Sends for so many seconds.
-    pub(super) fn measure(&self, contender: Contender, seconds: u32) -> Result<Sample> {
-        let ends = self.tunnels.iter().find(|(other, _)| *other == contender).map(|(_, ends)| ends);
-        let ends = ends.context("this tunnel was not raised")?;
-        if contender == Contender::CladnetClear {
-            // Clear frames begin a second or two after traffic does, and end when it pauses.
-            let (inside, to) = (namespace(self.id, Side::A), contender.overlay(Side::B));
-            run("ip", &["netns", "exec", &inside, "ping", "-c", "40", "-i", "0.1", &to])?;
+    /// Makes the cable like this, in both directions.
+    pub(super) fn be(&self, link: Link) -> Result<()> {
+        let (whole, put_together) = if link == Link::Veth { ("on", "off") } else { ("off", "on") };
+        for side in SIDES {
+            let sender = ["-K", "wire", "tso", whole, "gso", whole, "tx-udp-segmentation", whole];
+            self.run(side, "ethtool", &[&sender[..], &["gro", put_together]].concat())?;
         }
-        let before = cpu_seconds(ends)?;
-        let (seconds, to) = (seconds.to_string(), contender.overlay(Side::B));
-        // Of the congestion controls there are, the one that every kernel has.
-        let arguments =
-            ["netns", "exec", &namespace(self.id, Side::A), "iperf3", "-c", &to, "-t", &seconds, "-C", "cubic", "-J"];
-        let report: serde_json::Value = serde_json::from_str(&run("ip", &arguments)?)?;
-        let received = &report["end"]["sum_received"];
-        let bytes = received["bytes"].as_f64().context("iperf3 told no bytes")?;
-        let rate = received["bits_per_second"].as_f64().context("iperf3 told no rate")?;
-        let cpu_seconds_per_gigabyte = (cpu_seconds(ends)? - before) / (bytes / 1e9);
-        Ok(Sample { gigabits_per_second: rate / 1e9, cpu_seconds_per_gigabyte })
+        Ok(())
     }
 
-    fn raise_tunnel(&self, contender: Contender) -> Result<[Process; 2]> {
+    /// Brings up both ends of a tunnel, and waits for the first echo through it.
+    pub(super) fn raise(&self, contender: Contender) -> Result<Raised> {
+        let ends = match contender.kind() {
+            Kind::Static(flags) => {
+                self.with_keys(|side, own, peer| self.start_static(contender, side, own, peer, flags))
+            }
+            Kind::Userspace => self.with_keys(|side, own, peer| self.start_userspace(contender, side, own, peer)),
+            Kind::Nebula => self.start_nebula(contender),
+        }?;
+        let to = overlay(contender, Side::B);
+        eventually(&format!("an echo through {}", contender.name()), STARTUP, || {
+            self.run(Side::A, "ping", &["-c", "1", "-W", "1", &to])
+        })?;
+        Ok(Raised { contender, ends })
+    }
+
+    /// Brings up one end that has this many peers, opens their sessions, and tells its resident memory in MB.
+    pub(super) fn memory_with(&self, contender: Contender, peers: u16) -> Result<f64> {
+        let own = keys()?;
+        let private: Vec<PrivateKey> = (0..peers).map(|_| PrivateKey::generate(&mut rand::rng())).collect();
+        let peer_of = |(key, number): (&PrivateKey, u16)| (key.public_key().to_string(), swarm::overlay(number));
+        let public: Vec<(String, String)> = private.iter().zip(0..).map(peer_of).collect();
+        // The swarm speaks from addresses of its own, as peers do.
+        self.run(Side::A, "ip", &["route", "replace", "local", "198.18.0.0/15", "dev", "lo"])?;
+        let gateway = Side::A.underlay();
+        self.run(Side::B, "ip", &["route", "replace", "198.18.0.0/15", "via", &gateway])?;
+        let port = contender.port() + 100;
+        let device = match contender.kind() {
+            Kind::Static(flags) => {
+                let key = self.write("swarm.key", &own.private)?;
+                let listed: String = public
+                    .iter()
+                    .map(|(key, address)| format!("[[peers]]\npublic_key = '{key}'\nallowed_ips = ['{address}/32']\n"))
+                    .collect();
+                let text = format!(
+                    "interface = 'swarm'\nprivate_key_file = '{key}'\naddress = '10.99.255.1/16'\nlisten_port = {port}\n{listed}"
+                );
+                let file = self.write("swarm.toml", &text)?;
+                self.start(Side::B, &contender.program()?, &[flags, &["static", &file]].concat())?
+            }
+            Kind::Userspace => {
+                let interface = format!("sw{}{}", self.id, contender.number());
+                let process =
+                    self.start(Side::B, &contender.program()?, &[contender.flags(), &["-f", &interface]].concat())?;
+                let listed: String = public
+                    .iter()
+                    .map(|(key, address)| format!("[Peer]\nPublicKey = {key}\nAllowedIPs = {address}/32\n"))
+                    .collect();
+                let text = format!("[Interface]\nPrivateKey = {}\nListenPort = {port}\n{listed}", own.private);
+                let file = self.write("swarm.conf", &text)?;
+                let listens = || self.run(Side::B, "wg", &["show", &interface]);
+                eventually(&format!("{} to listen", contender.name()), STARTUP, listens)?;
+                self.run(Side::B, "wg", &["setconf", &interface, &file])?;
+                self.run(Side::B, "ip", &["link", "set", &interface, "mtu", MTU, "up"])?;
+                process
+            }
+            Kind::Nebula => bail!("its peers are no WireGuard peers"),
+        };
+        let at = format!("{}:{port}", Side::B.underlay()).parse()?;
+        let bound = || {
+            let sockets = self.run(Side::B, "ss", &["-Hlun", &format!("sport = :{port}")])?;
+            ensure!(!sockets.is_empty(), "no socket");
+            Ok(())
+        };
+        eventually(&format!("{} to be bound", contender.name()), STARTUP, bound)?;
+        swarm::open_sessions(&namespace(self.id, Side::A), private, own.public.parse()?, at)?;
+        resident_megabytes(&device)
+    }
+
+    /// Runs a program in a namespace to its end.
+    pub(super) fn run(&self, side: Side, program: &str, arguments: &[&str]) -> Result<String> {
+        run("ip", &[&["netns", "exec", &namespace(self.id, side), program], arguments].concat())
+    }
+
+    pub(super) fn start(&self, side: Side, program: &Path, arguments: &[&str]) -> Result<Process> {
+        start(self.id, side, program, arguments)
+    }
+
+    fn with_keys(&self, start: impl Fn(Side, &Keys, &Keys) -> Result<Process>) -> Result<[Process; 2]> {
         let [a, b] = [keys()?, keys()?];
-        let ends = [(Side::A, &a, &b), (Side::B, &b, &a)].map(|(side, own, peer)| match contender {
-            Contender::Cladnet | Contender::CladnetClear => self.start_cladnet(contender, side, own, peer, &[]),
-            Contender::CladnetNoOffload => self.start_cladnet(contender, side, own, peer, &["--no-offload"]),
-            Contender::WireguardGo => self.start_wireguard_go(contender, side, own, peer),
-        });
-        let [a, b] = ends;
-        Ok([a?, b?])
+        Ok([start(Side::A, &a, &b)?, start(Side::B, &b, &a)?])
     }
 
-    fn start_cladnet(
+    fn start_static(
         &self,
         contender: Contender,
         side: Side,
@@ -191,64 +261,84 @@ impl Lab {
         flags: &[&str],
     ) -> Result<Process> {
         let name = format!("{}-{side:?}", contender.name());
-        fs::write(self.directory.path().join(format!("{name}.key")), &own.private)?;
-        let endpoint = format!("{}:{}", side.other().underlay(), contender.port());
+        self.write(&format!("{name}.key"), &own.private)?;
+        let port = contender.port();
+        let endpoint = format!("{}:{port}", side.other().underlay());
         let trust = match contender {
-            Contender::CladnetClear => format!("probes = true\ntrusted_endpoints = ['{endpoint}']\n"),
+            Contender::Clear => format!("trusted_endpoints = ['{endpoint}']\n"),
             _ => String::new(),
         };
         let text = format!(
             "interface = 'cbnet{}'\nprivate_key_file = '{name}.key'\naddress = '{}/24'\nlisten_port = {port}\nmtu = {MTU}\n\
-             [[peers]]\npublic_key = '{}'\nallowed_ips = ['{}/32']\nendpoint = '{endpoint}'\n{trust}{}",
+             [[peers]]\npublic_key = '{}'\nallowed_ips = ['{}/32']\nendpoint = '{endpoint}'\nprobes = true\n{trust}{}",
             contender.number(),
-            contender.overlay(side),
+            overlay(contender, side),
             peer.public,
-            contender.overlay(side.other()),
+            overlay(contender, side.other()),
             access(),
-            port = contender.port(),
         );
-        let file = self.directory.path().join(format!("{name}.toml"));
-        fs::write(&file, text)?;
-        let file = file.to_str().context("the temporary directory has an unprintable name")?;
-        start(self.id, side, &binary("cladnet-agent")?, &[flags, &["static", file]].concat())
+        let file = self.write(&format!("{name}.toml"), &text)?;
+        self.start(side, &contender.program()?, &[flags, &["static", &file]].concat())
     }
 
-    fn start_wireguard_go(&self, contender: Contender, side: Side, own: &Keys, peer: &Keys) -> Result<Process> {
+    fn start_userspace(&self, contender: Contender, side: Side, own: &Keys, peer: &Keys) -> Result<Process> {
         // Its control socket lies in a directory that all namespaces share.
-        let interface = format!("wg{}{side:?}", self.id).to_lowercase();
-        let process = start(self.id, side, Path::new("wireguard-go"), &["-f", &interface])?;
-        let key = self.directory.path().join(&interface);
-        fs::write(&key, &own.private)?;
-        let inside = namespace(self.id, side);
-        let within = |arguments: &[&str]| run("ip", &[&["netns", "exec", &inside], arguments].concat());
-        eventually("wireguard-go to listen", STARTUP, || within(&["wg", "show", &interface]))?;
-        let key = key.to_str().context("the temporary directory has an unprintable name")?;
-        let (port, overlay) = (contender.port().to_string(), format!("{}/32", contender.overlay(side.other())));
+        let interface = format!("wg{}{}{side:?}", self.id, contender.number()).to_lowercase();
+        let process = self.start(side, &contender.program()?, &[contender.flags(), &["-f", &interface]].concat())?;
+        let within = |program: &str, arguments: &[&str]| self.run(side, program, arguments);
+        eventually(&format!("{} to listen", contender.name()), STARTUP, || within("wg", &["show", &interface]))?;
+        let key = self.write(&interface, &own.private)?;
+        let (port, allowed) = (contender.port().to_string(), format!("{}/32", overlay(contender, side.other())));
         let endpoint = format!("{}:{port}", side.other().underlay());
-        within(&["wg", "set", &interface, "listen-port", &port, "private-key", key])?;
-        within(&["wg", "set", &interface, "peer", &peer.public, "allowed-ips", &overlay, "endpoint", &endpoint])?;
-        within(&["ip", "address", "add", &format!("{}/24", contender.overlay(side)), "dev", &interface])?;
-        within(&["ip", "link", "set", &interface, "mtu", MTU, "up"])?;
+        within("wg", &["set", &interface, "listen-port", &port, "private-key", &key])?;
+        within("wg", &["set", &interface, "peer", &peer.public, "allowed-ips", &allowed, "endpoint", &endpoint])?;
+        within("ip", &["address", "add", &format!("{}/24", overlay(contender, side)), "dev", &interface])?;
+        within("ip", &["link", "set", &interface, "mtu", MTU, "up"])?;
         Ok(process)
     }
 
-    fn wait_for(&self, contender: Contender) -> Result<()> {
-        let (inside, to) = (namespace(self.id, Side::A), contender.overlay(Side::B));
-        eventually(&format!("an echo through {}", contender.name()), STARTUP, || {
-            run("ip", &["netns", "exec", &inside, "ping", "-c", "1", "-W", "1", &to])
-        })?;
-        Ok(())
+    /// With its own cipher, AES-256-GCM, and nothing else that is not by default but what makes it comparable: the MTU.
+    fn start_nebula(&self, contender: Contender) -> Result<[Process; 2]> {
+        let path = |name: &str| self.path(name);
+        let ca = [path("ca.crt")?, path("ca.key")?];
+        run("nebula-cert", &["ca", "-name", "bench", "-out-crt", &ca[0], "-out-key", &ca[1]])?;
+        let start = |side: Side| {
+            let [certificate, key] = ["crt", "key"].map(|kind| path(&format!("{side:?}.{kind}")));
+            let (certificate, key) = (certificate?, key?);
+            let address = format!("{}/24", overlay(contender, side));
+            let name = format!("{side:?}");
+            let sign = ["sign", "-ca-crt", &ca[0], "-ca-key", &ca[1], "-name", &name, "-ip", &address];
+            run("nebula-cert", &[&sign[..], &["-out-crt", &certificate, "-out-key", &key]].concat())?;
+            let config = serde_json::json!({
+                "pki": { "ca": ca[0], "cert": certificate, "key": key },
+                "static_host_map": {
+                    overlay(contender, side.other()): [format!("{}:{}", side.other().underlay(), contender.port())],
+                },
+                "listen": { "host": side.underlay(), "port": contender.port() },
+                "tun": { "dev": "nebula", "mtu": MTU.parse::<u16>()? },
+                "firewall": {
+                    "outbound": [{ "port": "any", "proto": "any", "host": "any" }],
+                    "inbound": [{ "port": "any", "proto": "any", "host": "any" }],
+                },
+            });
+            // YAML holds JSON.
+            let file = self.write(&format!("nebula-{side:?}.yaml"), &config.to_string())?;
+            self.start(side, &contender.program()?, &["-config", &file])
+        };
+        Ok([start(Side::A)?, start(Side::B)?])
+    }
+
+    fn path(&self, name: &str) -> Result<String> {
+        let path = self.directory.path().join(name);
+        Ok(path.to_str().context("the temporary directory has an unprintable name")?.to_owned())
+    }
+
+    fn write(&self, name: &str, text: &str) -> Result<String> {
+        let path = self.path(name)?;
+        fs::write(&path, text)?;
+        Ok(path)
     }
 }
-
-impl Drop for Lab {
-    fn drop(&mut self) {
-        self.tunnels.clear();
-        drop(Namespaces(self.id));
-    }
-}
-
-struct Namespaces(u32);
 
 impl Drop for Namespaces {
     fn drop(&mut self) {
@@ -256,6 +346,12 @@ impl Drop for Namespaces {
             let _ = run("ip", &["netns", "del", &namespace(self.0, side)]);
         }
     }
+}
+
+struct Namespaces(u32);
+
+fn overlay(contender: Contender, side: Side) -> String {
+    format!("10.77.{}.{}", contender.number(), side.number())
 }
 
 fn namespace(id: u32, side: Side) -> String {
@@ -295,15 +391,16 @@ fn run(program: &str, arguments: &[&str]) -> Result<String> {
     Ok(text)
 }
 
-/// User and system time of both ends so far (proc(5), fields 14 and 15 of `stat`).
-fn cpu_seconds(ends: &[Process; 2]) -> Result<f64> {
-    let mut ticks = 0.0;
-    for Process(child) in ends {
-        let stat = fs::read_to_string(format!("/proc/{}/stat", child.id()))?;
-        let (_, fields) = stat.rsplit_once(") ").context("this stat has no name")?;
-        for field in fields.split(' ').skip(11).take(2) {
-            ticks += field.parse::<f64>()?;
-        }
-    }
+fn cpu_seconds(Process(child): &Process) -> Result<f64> {
+    let stat = fs::read_to_string(format!("/proc/{}/stat", child.id()))?;
+    let (_, fields) = stat.rsplit_once(") ").context("this stat has no name")?;
+    let ticks: f64 = fields.split(' ').skip(11).take(2).map(str::parse::<f64>).sum::<Result<f64, _>>()?;
     Ok(ticks / TICKS_PER_SECOND)
+}
+
+fn resident_megabytes(Process(child): &Process) -> Result<f64> {
+    let status = fs::read_to_string(format!("/proc/{}/status", child.id()))?;
+    let line = status.lines().find(|line| line.starts_with("VmRSS:")).context("no VmRSS")?;
+    let kib: f64 = line.split_whitespace().nth(1).context("an empty VmRSS")?.parse()?;
+    Ok(kib * 1024.0 / 1e6)
 }
