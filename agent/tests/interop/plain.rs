@@ -167,7 +167,7 @@ impl Drop for Background {
 fn answer(stream: &mut UnixStream, request: &str) -> String {
     stream.write_all(request.as_bytes()).unwrap();
     let (mut text, mut byte) = (Vec::new(), [0]);
-    while !text.ends_with(b"\n\n") && stream.read(&mut byte).unwrap() == 1 {
+    while !text.ends_with(b"\n\n") && stream.read_exact(&mut byte).is_ok() {
         text.push(byte[0]);
     }
     String::from_utf8(text).unwrap()
@@ -563,6 +563,19 @@ fn a_thousand_peers_are_set_and_shown() {
     println!("1,000 peers set in {first:?}, again in {again:?}, shown in {:?}", start.elapsed());
     assert_eq!(rows.len(), 1001);
     assert!(rows[1..].iter().all(|row| row[3].split(',').count() == 2));
+}
+
+/// More callers than are heard at once, of whom none says a word.
+#[test]
+fn a_crowd_that_says_nothing_is_sent_away() {
+    let Some(lab) = Lab::new() else { return };
+    let a = Interface::start(&lab, Side::A, Program::Ours);
+    let mut crowd: Vec<UnixStream> = (0..40).map(|_| a.connect()).collect();
+    let mut heard = a.connect();
+    // They have ten seconds each, and those who found no place at first have theirs after that.
+    heard.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+    assert!(answer(&mut heard, "get=1\n\n").ends_with("errno=0\n\n"));
+    assert!(crowd.iter_mut().any(|caller| caller.read_to_end(&mut Vec::new()).is_ok()));
 }
 
 #[test]
