@@ -1,177 +1,22 @@
 //! Our plain interface where `wireguard-go` could stand: the same `wg`, the same words.
 
 use std::fs;
-use std::io::{Read as _, Write as _};
+use std::io::Read as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use cladnet_tunnel::{PresharedKey, PrivateKey};
 
-use crate::lab::{Lab, Process, Side, eventually};
+use crate::lab::{Lab, Side, eventually};
 
-const STARTUP: Duration = Duration::from_secs(10);
+mod interface;
+
+use interface::{Background, Interface, PORT, Program, answer};
+
 /// Less than WireGuard's own retry takes.
 const SOON: Duration = Duration::from_secs(4);
-const PORT: u16 = 51_820;
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Program {
-    Ours,
-    WireguardGo,
-}
-
-/// An interface that runs in the foreground.
-struct Interface<'a> {
-    lab: &'a Lab,
-    side: Side,
-    name: String,
-    key: PrivateKey,
-    process: Process,
-}
-
-impl<'a> Interface<'a> {
-    /// Made, with nothing set.
-    fn start(lab: &'a Lab, side: Side, program: Program) -> Self {
-        let name = format!("p{}{side:?}", lab.id).to_lowercase();
-        let process = match program {
-            Program::Ours => {
-                lab.start(side, env!("CARGO_BIN_EXE_cladnet-agent"), &["wireguard", "--foreground", &name])
-            }
-            Program::WireguardGo => lab.start(side, "wireguard-go", &["-f", &name]),
-        };
-        let interface = Self { lab, side, name, key: PrivateKey::generate(&mut rand::rng()), process };
-        // Not with `wg`, which takes away the socket of a `wireguard-go` that does not listen yet.
-        eventually("the control socket answers", STARTUP, || UnixStream::connect(interface.socket()).is_ok());
-        interface
-    }
-
-    /// Both ends under `wg setconf`, up, with addresses of both families.
-    fn pair(lab: &'a Lab, programs: [Program; 2]) -> [Self; 2] {
-        let [a, b] =
-            [(Side::A, programs[0]), (Side::B, programs[1])].map(|(side, program)| Self::start(lab, side, program));
-        for (it, other) in [(&a, &b), (&b, &a)] {
-            it.set_file("setconf", &it.file(&[it.peer_section(other)]));
-            it.raise();
-        }
-        [a, b]
-    }
-
-    fn raise(&self) {
-        let n = self.side.number();
-        self.ip(&["address", "add", &format!("10.77.0.{n}/24"), "dev", &self.name]);
-        self.ip(&["address", "add", &format!("fd77::{n}/64"), "dev", &self.name]);
-        self.ip(&["link", "set", &self.name, "up"]);
-    }
-
-    fn file(&self, peers: &[String]) -> String {
-        format!("[Interface]\nPrivateKey = {}\nListenPort = {PORT}\n{}", *self.key.reveal(), peers.concat())
-    }
-
-    fn peer_section(&self, other: &Self) -> String {
-        let n = other.side.number();
-        format!(
-            "[Peer]\nPublicKey = {}\nAllowedIPs = 10.77.0.{n}/32, fd77::{n}/128\nEndpoint = 192.0.2.{n}:{PORT}\n",
-            other.public_key()
-        )
-    }
-
-    fn public_key(&self) -> String {
-        self.key.public_key().to_string()
-    }
-
-    fn set_file(&self, command: &str, text: &str) {
-        let path = self.lab.path(&format!("{}.conf", self.name));
-        fs::write(&path, text).unwrap();
-        self.wg(&[command, &self.name, path.to_str().unwrap()]);
-    }
-
-    fn wg(&self, arguments: &[&str]) -> String {
-        let output = self.lab.run(self.side, "wg", arguments);
-        assert!(output.status.success(), "wg {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
-        String::from_utf8(output.stdout).unwrap()
-    }
-
-    fn set(&self, arguments: &[&str]) {
-        self.wg(&[&["set", &self.name], arguments].concat());
-    }
-
-    fn ip(&self, arguments: &[&str]) {
-        let output = self.lab.run(self.side, "ip", arguments);
-        assert!(output.status.success(), "ip {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
-    }
-
-    /// The columns of the only peer in `wg show dump`: key, preshared key, endpoint, allowed IPs, handshake, received,
-    /// sent, keepalive.
-    fn peer(&self) -> Vec<String> {
-        self.rows().swap_remove(1)
-    }
-
-    fn rows(&self) -> Vec<Vec<String>> {
-        let dump = self.wg(&["show", &self.name, "dump"]);
-        dump.lines().map(|line| line.split('\t').map(str::to_owned).collect()).collect()
-    }
-
-    fn socket(&self) -> PathBuf {
-        PathBuf::from(format!("/run/wireguard/{}.sock", self.name))
-    }
-
-    fn connect(&self) -> UnixStream {
-        let stream = UnixStream::connect(self.socket()).unwrap();
-        stream.set_read_timeout(Some(STARTUP)).unwrap();
-        stream
-    }
-
-    /// What one request is answered with.
-    fn ask(&self, request: &str) -> String {
-        answer(&mut self.connect(), request)
-    }
-
-    fn pings(&self, address: &str) -> bool {
-        self.lab.run(self.side, "ping", &["-c", "1", "-W", "2", address]).status.success()
-    }
-
-    fn exists(&self) -> bool {
-        self.lab.run(self.side, "ip", &["link", "show", &self.name]).status.success()
-    }
-}
-
-impl Drop for Interface<'_> {
-    fn drop(&mut self) {
-        // Killed, it leaves its socket behind.
-        let _ = fs::remove_file(self.socket());
-    }
-}
-
-/// The socket of an interface in the background, which ends with it.
-struct Background(PathBuf);
-
-impl Background {
-    fn of(name: &str) -> Self {
-        Self(PathBuf::from(format!("/run/wireguard/{name}.sock")))
-    }
-
-    fn is_over(&self) -> bool {
-        !self.0.exists()
-    }
-}
-
-impl Drop for Background {
-    fn drop(&mut self) {
-        let _ = fs::remove_file(&self.0);
-    }
-}
-
-fn answer(stream: &mut UnixStream, request: &str) -> String {
-    stream.write_all(request.as_bytes()).unwrap();
-    let (mut text, mut byte) = (Vec::new(), [0]);
-    while !text.ends_with(b"\n\n") && stream.read_exact(&mut byte).is_ok() {
-        text.push(byte[0]);
-    }
-    String::from_utf8(text).unwrap()
-}
 
 fn number(text: &str) -> u64 {
     text.parse().unwrap()
