@@ -23,6 +23,7 @@ use crate::tun::{Tun, TunError};
 use crate::udp::{self, UdpError, UdpSocket};
 
 mod keeper;
+mod mtu;
 mod plain;
 mod probe;
 mod shared;
@@ -32,6 +33,7 @@ mod tun_reader;
 mod wire;
 
 use keeper::{Keeper, Lost};
+use mtu::Mtus;
 pub(crate) use plain::{PlainDevice, segments_of};
 use shared::Shared;
 pub use stun::StunReply;
@@ -89,12 +91,15 @@ pub struct Device {
     /// Where TUN readers report that their device was deleted.
     lost: mpsc::Sender<Lost>,
     keeper: JoinHandle<()>,
+    mtus: JoinHandle<()>,
 }
 
 /// An interface that is up.
 struct Running {
     id: InterfaceId,
     config: InterfaceConfig,
+    /// What the kernel was told of paths.
+    mtus: Mtus,
 }
 
 impl Device {
@@ -115,7 +120,8 @@ impl Device {
             lost: lost.clone(),
         };
         let keeper = tokio::spawn(keeper.run(reports, Monitor::open()?));
-        Ok(Self { shared, netlink, interfaces, commands, lost, keeper })
+        let mtus = tokio::spawn(mtu::follow(shared.clone(), netlink.clone(), interfaces.clone()));
+        Ok(Self { shared, netlink, interfaces, commands, lost, keeper, mtus })
     }
 
     /// The port the socket is bound to.
@@ -148,6 +154,7 @@ impl Device {
             return Ok(());
         }
         if (running.config.address, running.config.mtu) != (config.address, config.mtu) {
+            running.mtus.withdraw(&self.netlink, &running.config).await;
             set_up(&self.netlink, &config).await?;
         }
         let refused = |source| DeviceError::Config { name: config.name.clone(), source };
@@ -246,7 +253,7 @@ impl Device {
         }
         info!(interface = config.name, address = %config.address, mtu = config.mtu, "interface up");
         self.greet(id, &config.name, applied);
-        Ok(Running { id, config })
+        Ok(Running { id, config, mtus: Mtus::default() })
     }
 
     /// Deleting the link is what ends its reader.
@@ -270,7 +277,8 @@ impl Device {
 }
 
 /// Gives an interface what it should have, and super-packets of no more packets than one train carries: then none is
-/// cut in two. By count alone, as no packet is longer than the MTU.
+/// cut in two. By count alone, as no packet is longer than the MTU: where a path carries longer ones, fewer make a
+/// super-packet of the most bytes.
 async fn set_up(netlink: &Netlink, config: &InterfaceConfig) -> Result<(), NetlinkError> {
     netlink.configure(&config.name, config.address, config.mtu).await?;
     netlink.limit_segments(&config.name, segments_of(config.mtu)).await
@@ -279,6 +287,7 @@ async fn set_up(netlink: &Netlink, config: &InterfaceConfig) -> Result<(), Netli
 impl Drop for Device {
     fn drop(&mut self) {
         self.keeper.abort();
+        self.mtus.abort();
         self.shared.stop();
         let _ = self.commands.send(Command::Stop);
     }

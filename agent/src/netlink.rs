@@ -11,6 +11,7 @@ mod address;
 mod default_interface;
 mod interface;
 mod monitor;
+mod mtu;
 mod route;
 
 pub use address::InterfaceAddress;

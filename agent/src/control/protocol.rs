@@ -171,6 +171,9 @@ pub(crate) struct PeerStatus {
     pub handshake_age_s: Option<u64>,
     pub sent_bytes: u64,
     pub received_bytes: u64,
+    /// The longest packet that goes to it over the path as it is; none while the interface is down.
+    #[serde(default)]
+    pub mtu: Option<u16>,
     pub state: DesiredState,
     pub plain: bool,
     /// Whether packets to it travel encrypted or in clear, and why.

@@ -67,6 +67,7 @@ fn peer(
         handshake_age_s: stats.and_then(|stats| stats.last_handshake).map(|age| age.as_secs()),
         sent_bytes: stats.map_or(0, |stats| stats.tx_bytes),
         received_bytes: stats.map_or(0, |stats| stats.rx_bytes),
+        mtu: stats.map(|stats| stats.mtu),
         state: remote.desired_state,
         plain: remote.plain,
         encryption: transport.map(|told| encryption(policy, route, Some(told)).to_owned()).unwrap_or_default(),

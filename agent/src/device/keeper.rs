@@ -11,8 +11,9 @@ use tokio::sync::{Mutex, mpsc};
 use tokio::time::sleep;
 use tracing::{error, info, warn};
 
+use super::mtu::Mtus;
 use super::shared::Shared;
-use super::{DeviceError, Running, set_up, threads};
+use super::{DeviceError, InterfaceConfig, Running, set_up, threads};
 use crate::netlink::{Monitor, Netlink, NetlinkError};
 use crate::tun::Tun;
 
@@ -49,21 +50,40 @@ impl Keeper {
 
     /// Gives interfaces back what they should have. One that is gone is its reader's to report.
     async fn repair(&self) {
-        let interfaces = self.interfaces.lock().await;
-        for Running { config, .. } in interfaces.values() {
-            let (name, address, mtu) = (&config.name, config.address, config.mtu);
+        let mut interfaces = self.interfaces.lock().await;
+        for Running { config, mtus, .. } in interfaces.values_mut() {
+            let (name, address, mtu) = (&config.name, config.address, mtus.link(config));
             match self.netlink.is_configured(name, address, mtu).await {
-                Ok(true) => continue,
+                Ok(true) => {
+                    self.check_routes(config, mtus).await;
+                    continue;
+                }
                 Ok(false) => info!(interface = name, "interface was changed, setting it up again"),
                 Err(error) => {
                     warn!(interface = name, error = &error as &dyn Error, "cannot look at an interface");
                     continue;
                 }
             }
-            match self.netlink.configure(name, address, mtu).await {
+            mtus.forget();
+            match self.netlink.configure(name, address, config.mtu).await {
                 Ok(()) | Err(NetlinkError::NoInterface(_)) => {}
                 Err(error) => warn!(interface = name, error = &error as &dyn Error, "cannot set up an interface again"),
             }
+        }
+    }
+
+    /// An interface that went down and up again has lost its routes.
+    async fn check_routes(&self, config: &InterfaceConfig, mtus: &mut Mtus) {
+        if !mtus.is_told() {
+            return;
+        }
+        match self.netlink.routes().await {
+            Ok(routes) if mtus.are_in(config, &routes) => {}
+            Ok(_) => {
+                info!(interface = config.name, "routes were changed, setting them up again");
+                mtus.withdraw(&self.netlink, config).await;
+            }
+            Err(error) => warn!(interface = config.name, error = &error as &dyn Error, "cannot look at routes"),
         }
     }
 
@@ -76,12 +96,14 @@ impl Keeper {
 
     /// Does nothing if the interface was taken down on purpose.
     async fn restore(&self, report: &Lost) -> Result<(), DeviceError> {
-        let interfaces = self.interfaces.lock().await;
-        let wanted = interfaces.values().find(|running| running.id == report.id);
-        let Some(Running { config, .. }) = wanted.filter(|_| self.shared.is_attached(report.id, &report.tun)) else {
+        let mut interfaces = self.interfaces.lock().await;
+        let wanted = interfaces.values_mut().find(|running| running.id == report.id);
+        let Some(Running { config, mtus, .. }) = wanted.filter(|_| self.shared.is_attached(report.id, &report.tun))
+        else {
             return Ok(());
         };
         warn!(interface = config.name, "interface was deleted, putting it back");
+        mtus.forget();
         let tun = Arc::new(Tun::open(&config.name, self.shared.offload_policy)?);
         set_up(&self.netlink, config).await?;
         threads::read_tun(&self.shared, report.id, &config.name, tun, self.lost.clone()).map_err(DeviceError::Thread)

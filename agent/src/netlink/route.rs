@@ -6,7 +6,7 @@ use futures_util::TryStreamExt;
 use ipnet::IpNet;
 use rtnetlink::RouteMessageBuilder;
 use rtnetlink::packet_route::AddressFamily;
-use rtnetlink::packet_route::route::{RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteType};
+use rtnetlink::packet_route::route::{RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteMetric, RouteType};
 
 use super::{Netlink, NetlinkError, errno, failed};
 
@@ -18,6 +18,8 @@ pub struct Route {
     /// The name of the interface it leaves through.
     pub interface: String,
     pub metric: u32,
+    /// Its own, if it has one.
+    pub mtu: Option<u32>,
 }
 
 impl Route {
@@ -71,6 +73,7 @@ fn route_of(message: &RouteMessage, name_of: impl Fn(u32) -> Option<String>) -> 
     let mut gateway = None;
     let mut interface = None;
     let mut metric = 0;
+    let mut mtu = None;
     for attribute in &message.attributes {
         match attribute {
             RouteAttribute::Table(id) => table = *id,
@@ -78,6 +81,7 @@ fn route_of(message: &RouteMessage, name_of: impl Fn(u32) -> Option<String>) -> 
             RouteAttribute::Gateway(via) => gateway = ip(via),
             RouteAttribute::Oif(index) => interface = Some(*index),
             RouteAttribute::Priority(priority) => metric = *priority,
+            RouteAttribute::Metrics(metrics) => mtu = metrics.iter().find_map(mtu_of),
             RouteAttribute::MultiPath(hops) => interface = interface.or(hops.first().map(|hop| hop.interface_index)),
             _ => {}
         }
@@ -91,7 +95,15 @@ fn route_of(message: &RouteMessage, name_of: impl Fn(u32) -> Option<String>) -> 
         gateway,
         interface: name_of(interface?)?,
         metric,
+        mtu,
     })
+}
+
+fn mtu_of(metric: &RouteMetric) -> Option<u32> {
+    match metric {
+        RouteMetric::Mtu(mtu) => Some(*mtu),
+        _ => None,
+    }
 }
 
 fn ip(address: &RouteAddress) -> Option<IpAddr> {
@@ -116,7 +128,8 @@ mod tests {
     use super::*;
 
     fn route(destination: &str, interface: &str) -> Route {
-        Route { destination: destination.parse().unwrap(), gateway: None, interface: interface.into(), metric: 0 }
+        let destination = destination.parse().unwrap();
+        Route { destination, gateway: None, interface: interface.into(), metric: 0, mtu: None }
     }
 
     fn conflict(routes: &[Route], space: &str) -> Option<String> {

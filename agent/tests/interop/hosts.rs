@@ -17,6 +17,10 @@ pub(crate) struct Peer {
     /// None waits to be called.
     pub(crate) endpoint: Option<String>,
     pub(crate) preshared_key: Option<String>,
+    /// It is one of ours that answers probes.
+    pub(crate) probes: bool,
+    /// What can be reached through it beside itself.
+    pub(crate) behind: Option<String>,
 }
 
 /// The keys of both ends, and what each knows unless a test says otherwise.
@@ -44,6 +48,8 @@ impl Pair {
             public_key: self.private_key(side).public_key(),
             endpoint: Some(format!("192.0.2.{}:8055", side.number())),
             preshared_key: None,
+            probes: false,
+            behind: None,
         }
     }
 
@@ -63,10 +69,12 @@ impl Pair {
         fs::write(lab.path(&format!("{name}.key")), &*self.private_key(side).reveal()).unwrap();
         let mut text = format!(
             "private_key_file = '{name}.key'\naddress = '{}/24'\n\
-             [[peers]]\npublic_key = '{}'\nallowed_ips = ['{}/32']\n",
+             [[peers]]\npublic_key = '{}'\nallowed_ips = ['{}/32'{}]\nprobes = {}\n",
             side.overlay(),
             peer.public_key,
-            side.other().overlay()
+            side.other().overlay(),
+            peer.behind.iter().map(|prefix| format!(", '{prefix}'")).collect::<String>(),
+            peer.probes,
         );
         if let Some(endpoint) = &peer.endpoint {
             text += &format!("endpoint = '{endpoint}'\n");

@@ -27,6 +27,28 @@ const NAT: &str = "
     add rule ip filter forward ct state established accept
 ";
 
+/// Says nothing when it drops what is too long.
+const SILENT: &str = "
+    add table ip filter
+    add chain ip filter out { type filter hook output priority 0 ; }
+    add rule ip filter out icmp type destination-unreachable drop
+";
+/// As many firewalls do; before anything could put them together.
+const NO_FRAGMENTS: &str = "
+    add table netdev filter
+    add chain netdev filter in { type filter hook ingress device wire priority 0 ; }
+    add rule netdev filter in ip frag-off & 0x3fff != 0 drop
+";
+
+/// What a router does with datagrams that are too long for its next link.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum TooLong {
+    /// What may be cut is, and senders of the rest are told.
+    AsItShould,
+    /// Nothing of it arrives, and nobody is told.
+    BlackHole,
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Side {
     A,
@@ -101,6 +123,42 @@ impl Lab {
         Some(lab)
     }
 
+    /// Each side in a subnet of its own, 10.1.0.2 and 10.2.0.2, with a router between them whose link to B is narrow.
+    pub(crate) fn behind_router(mtu: u16, too_long: TooLong) -> Option<Self> {
+        let mut lab = Self::empty()?;
+        let router = lab.add_namespace("router");
+        for (side, name) in [(Side::A, "a"), (Side::B, "b")] {
+            let (inside, subnet) = (lab.add_namespace(name), format!("10.{}.0", side.number()));
+            let name = format!("to-{name}");
+            ip(&["link", "add", "wire", "netns", &inside, "type", "veth", "peer", "name", &name, "netns", &router]);
+            lab.add_address(side, &format!("{subnet}.2/24"));
+            ip(&["-n", &inside, "link", "set", "wire", "up"]);
+            ip(&["-n", &router, "address", "add", &format!("{subnet}.1/24"), "dev", &name]);
+            ip(&["-n", &router, "link", "set", "dev", &name, "up"]);
+            ip(&["-n", &inside, "route", "add", "default", "via", &format!("{subnet}.1")]);
+        }
+        ip(&["-n", &router, "link", "set", "to-b", "mtu", &mtu.to_string()]);
+        run("ip", &["netns", "exec", &router, "sysctl", "-q", "net.ipv4.ip_forward=1"]);
+        if too_long == TooLong::BlackHole {
+            run("ip", &["netns", "exec", &router, "nft", SILENT]);
+            run("ip", &["netns", "exec", &lab.namespace(Side::B), "nft", NO_FRAGMENTS]);
+        }
+        Some(lab)
+    }
+
+    /// A host that reaches the rest of the world through A, as 10.3.0.2. The result is its namespace.
+    pub(crate) fn add_host_behind_a(&mut self) -> String {
+        let (a, host) = (self.namespace(Side::A), self.add_namespace("behind"));
+        ip(&["link", "add", "wire", "netns", &host, "type", "veth", "peer", "name", "lan", "netns", &a]);
+        ip(&["-n", &host, "address", "add", "10.3.0.2/24", "dev", "wire"]);
+        ip(&["-n", &host, "link", "set", "wire", "up"]);
+        ip(&["-n", &a, "address", "add", "10.3.0.1/24", "dev", "lan"]);
+        ip(&["-n", &a, "link", "set", "lan", "up"]);
+        ip(&["-n", &host, "route", "add", "default", "via", "10.3.0.1"]);
+        run("ip", &["netns", "exec", &a, "sysctl", "-q", "net.ipv4.ip_forward=1"]);
+        host
+    }
+
     fn empty() -> Option<Self> {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         if !nix::unistd::geteuid().is_root() {
@@ -122,6 +180,11 @@ impl Lab {
 
     pub(crate) fn namespace(&self, side: Side) -> String {
         format!("cladnet-{}-{side:?}", self.id).to_lowercase()
+    }
+
+    /// Of [`Lab::behind_router`].
+    pub(crate) fn router(&self) -> String {
+        format!("cladnet-{}-router", self.id)
     }
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {
@@ -235,7 +298,7 @@ pub(crate) fn eventually(what: &str, within: Duration, mut holds: impl FnMut() -
     start.elapsed()
 }
 
-fn ip(arguments: &[&str]) {
+pub(crate) fn ip(arguments: &[&str]) {
     run("ip", arguments);
 }
 

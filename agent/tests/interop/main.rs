@@ -6,6 +6,7 @@
 mod errors;
 mod hosts;
 mod lab;
+mod mtu;
 mod plain;
 mod reach;
 mod rekey;
