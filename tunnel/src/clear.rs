@@ -165,16 +165,21 @@ impl Clear {
             frames.for_each(|_| taken(Err(reason)));
             return 0;
         };
-        let mut bytes = 0;
+        let (mut bytes, mut is_ours) = (0, false);
         let mut window = incoming.exchange.received.lock().unwrap_or_else(PoisonError::into_inner);
         for (position, datagram) in frames {
             let result = frame::read(datagram, &incoming.exchange.token).and_then(|(counter, packet)| {
+                is_ours = true;
                 check(packet)?;
                 window.accept(counter)?;
                 Ok(Opened { at: position * run.stride + frame::HEADER_LEN, packet })
             });
             bytes += if result.is_ok() { datagram.len() } else { 0 };
             taken(result);
+        }
+        drop(window);
+        if is_ours {
+            self.note_traffic();
         }
         bytes
     }
@@ -214,7 +219,8 @@ impl Clear {
 
     /// What a reply tells an endpoint of the peer.
     pub(crate) fn terms(&self, now: Instant, to: SocketAddr) -> Terms {
-        Terms { accepts: self.accepts(now, to), receiver: self.number, epoch: self.epoch }
+        let next = self.counter.load(Ordering::Relaxed);
+        Terms { accepts: self.accepts(now, to), receiver: self.number, epoch: self.epoch, next }
     }
 
     /// The peer has asked us, and said whether it accepts frames from us.
@@ -240,6 +246,12 @@ impl Clear {
         let token = frame::token(&self.epoch, &terms.epoch);
         let known = state.exchange.take().filter(|exchange| exchange.token == token);
         let exchange = known.unwrap_or_else(|| Arc::new(Exchange { token, received: Mutex::new(Window::new()) }));
+        // Who forged a frame may have spent counters that the peer has yet to use.
+        let mut window = exchange.received.lock().unwrap_or_else(PoisonError::into_inner);
+        if !window.reaches(terms.next) {
+            *window = Window::starting_at(terms.next);
+        }
+        drop(window);
         state.exchange = Some(exchange.clone());
         self.incoming.store(Some(Arc::new(Incoming { from: endpoint, until: now + PROVED_FOR, exchange })));
         // Counted from before the peer said it, so that leave ends here before it ends there.

@@ -106,7 +106,7 @@ mod tests {
 
     #[test]
     fn a_wrong_length_or_a_reserved_bit_is_malformed() {
-        for (message_type, len) in [(1, 148), (2, 92), (3, 64), (4, 32), (0xc1, 116), (0xc2, 32)] {
+        for (message_type, len) in [(1, 148), (2, 92), (3, 64), (4, 32), (0xc1, 124), (0xc2, 32)] {
             let mut datagram = vec![0; len];
             datagram[0] = message_type;
             assert!(Message::parse(&datagram).is_ok());

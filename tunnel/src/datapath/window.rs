@@ -19,6 +19,19 @@ impl<const WORDS: usize> Window<WORDS> {
         Self { next: 0, words: [0; WORDS] }
     }
 
+    /// A window that takes this counter and greater ones.
+    pub(crate) fn starting_at(counter: u64) -> Self {
+        let mut window = Self { next: counter, words: [u64::MAX; WORDS] };
+        let (word, bit) = Self::place(counter);
+        window.words[word] = (1 << bit) - 1;
+        window
+    }
+
+    /// Whether no counter from this one on was passed by so far that it would be refused.
+    pub(crate) fn reaches(&self, counter: u64) -> bool {
+        self.oldest() <= counter
+    }
+
     /// The lowest counter that may still come.
     pub(crate) fn oldest(&self) -> u64 {
         self.next.saturating_sub(Self::SIZE)
@@ -87,6 +100,22 @@ mod tests {
                 let counter = greatest.saturating_add_signed(step);
                 prop_assert_eq!(window.accept(counter).is_ok(), memory.accept(counter), "{}", counter);
                 greatest = greatest.max(counter);
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn one_that_starts_later_takes_what_is_not_before(
+            start in 0u64..40_000,
+            steps in prop::collection::vec(step(), 1..100),
+        ) {
+            let (mut window, mut memory, mut greatest) = (Window::<PACKETS>::starting_at(start), Memory::default(), start);
+            for step in steps {
+                let counter = greatest.saturating_add_signed(step);
+                let expected = counter >= start && memory.accept(counter);
+                prop_assert_eq!(window.accept(counter).is_ok(), expected, "{}", counter);
+                greatest = if expected { greatest.max(counter) } else { greatest };
             }
         }
     }

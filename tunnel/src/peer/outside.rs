@@ -64,7 +64,6 @@ impl Peer {
         let bytes = self.clear.take_run(now, from, run, check, taken);
         if bytes > 0 {
             self.rx_bytes.fetch_add(bytes as u64, Ordering::Relaxed);
-            self.clear.note_traffic();
             self.mtu.note_received(run.stride);
         }
     }

@@ -22,7 +22,7 @@ const HEAD_LEN: usize = 4 + TAG_LEN;
 /// Where the sealed part begins.
 const BODY: usize = HEAD_LEN + NONCE_LEN;
 /// Without padding.
-const BODY_LEN: usize = 64;
+const BODY_LEN: usize = 72;
 const AUTHENTICATOR_LEN: usize = 16;
 
 const REQUEST: u8 = 1;
@@ -61,6 +61,8 @@ pub(crate) struct Terms {
     pub(crate) receiver: u32,
     /// Random, another one after every start.
     pub(crate) epoch: Token,
+    /// The counter of the next frame that it would send itself.
+    pub(crate) next: u64,
 }
 
 /// Writes a probe that fills `datagram`.
@@ -117,6 +119,7 @@ impl Body {
                 plain[24..40].copy_from_slice(&ip.octets());
                 plain[40..42].copy_from_slice(&seen_from.port().to_le_bytes());
                 plain[42..58].copy_from_slice(&terms.epoch);
+                plain[58..66].copy_from_slice(&terms.next.to_le_bytes());
             }
         }
     }
@@ -134,7 +137,8 @@ impl Body {
                 let port = u16::from_le_bytes(*plain.get(40..)?.first_chunk()?);
                 let seen_from = SocketAddr::new(Ipv6Addr::from(ip).to_canonical(), port);
                 let receiver = u32::from_le_bytes(*plain.get(4..)?.first_chunk()?);
-                let terms = Terms { accepts, receiver, epoch: *plain.get(42..)?.first_chunk()? };
+                let next = u64::from_le_bytes(*plain.get(58..)?.first_chunk()?);
+                let terms = Terms { accepts, receiver, epoch: *plain.get(42..)?.first_chunk()?, next };
                 Some(Self::Reply { challenge, seen_from, terms })
             }
             _ => None,

@@ -208,6 +208,20 @@ fn a_counter_is_taken_once_and_not_when_it_is_stale() {
 }
 
 #[test]
+fn counters_that_somebody_spends_ahead_come_back_with_the_next_probe() {
+    let (mut a, mut b) = clear();
+    let mut forged = frame(&a);
+    forged[8..16].copy_from_slice(&(1u64 << 50).to_le_bytes());
+    assert_eq!(b.open(a.endpoint(), &forged).unwrap().packets.len(), 1);
+    let refused = frame(&a);
+    assert_eq!(b.open(a.endpoint(), &refused).unwrap_err(), Discard::Replay);
+    pass(&mut a, &mut b, 4 * SECOND);
+    assert!(is_clear(&send(&a, &b)));
+    assert_eq!(b.open(a.endpoint(), &refused).unwrap_err(), Discard::Replay);
+    assert!(is_clear(&send(&a, &b)));
+}
+
+#[test]
 fn frames_and_sealed_packets_of_before_pass_side_by_side() {
     let (mut a, mut b) = neighbours();
     let sealed = a.seal(&between(1, 2, b"sealed before")).unwrap();
