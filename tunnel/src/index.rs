@@ -1,11 +1,25 @@
-//! Session indices: the 32-bit numbers by which others address a session of ours, and whose they are.
+//! Session indices: the 32-bit numbers by which others address a session of ours, and whose they are; and lanes, by which
+//! data of different peers can be kept apart before it is read.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use rand::Rng;
 
-/// Every index in use on the host. Random, so that an observer cannot tell which sessions belong together.
+/// How many lanes there are: the data of a peer is always in one, and peers are spread over them evenly.
+pub const LANES: usize = 8;
+/// A lane as bits of a peer's number, and of an index eight bits further up: there it is with either engine.
+const LANE_BITS: u32 = LANES as u32 - 1;
+
+/// The lane of a data message; none of a message of another kind. Two bytes say it, so that even a filter in the kernel
+/// can tell: the type, and the second byte of the index.
+pub fn lane(datagram: &[u8]) -> Option<usize> {
+    let [4, 0, 0, 0, _, lane, ..] = datagram else { return None };
+    Some(usize::from(*lane) % LANES)
+}
+
+/// Every index in use on the host. Random but for the lane, so that an observer cannot tell which sessions belong
+/// together.
 #[derive(Default)]
 pub(crate) struct SessionIndices(RwLock<HashMap<u32, u32>>);
 
@@ -20,7 +34,7 @@ impl SessionIndices {
     pub(crate) fn assign(self: &Arc<Self>, peer: u32, rng: &mut (impl Rng + ?Sized)) -> SessionIndex {
         let mut owners = self.write();
         loop {
-            let value = rng.next_u32();
+            let value = rng.next_u32() & !(LANE_BITS << 8) | (peer & LANE_BITS) << 8;
             if let std::collections::hash_map::Entry::Vacant(free) = owners.entry(value) {
                 free.insert(peer);
                 return SessionIndex { value, indices: self.clone() };
@@ -55,9 +69,59 @@ impl Drop for SessionIndex {
     }
 }
 
+/// The numbers of a host's peers, which have 24 bits.
+pub(crate) struct PeerNumbers {
+    taken: HashSet<u32>,
+    in_lane: [usize; LANES],
+}
+
+impl PeerNumbers {
+    pub(crate) fn of(taken: impl IntoIterator<Item = u32>) -> Self {
+        let mut numbers = Self { taken: HashSet::new(), in_lane: [0; LANES] };
+        for number in taken {
+            numbers.insert(number);
+        }
+        numbers
+    }
+
+    /// One that is not taken, in the emptiest lane.
+    pub(crate) fn fresh(&mut self, mut random: impl FnMut() -> u32) -> u32 {
+        let emptiest = (0..).zip(self.in_lane).min_by_key(|(_, peers)| *peers).map_or(0, |(lane, _)| lane);
+        loop {
+            let number = random() >> 8 & !LANE_BITS | emptiest;
+            if self.insert(number) {
+                return number;
+            }
+        }
+    }
+
+    fn insert(&mut self, number: u32) -> bool {
+        let is_new = self.taken.insert(number);
+        self.in_lane[(number & LANE_BITS) as usize] += usize::from(is_new);
+        is_new
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn peers_are_spread_over_lanes_and_all_sessions_of_one_are_in_its_lane() {
+        let (indices, mut rng) = (Arc::new(SessionIndices::default()), rand::rng());
+        let mut numbers = PeerNumbers::of([0x10, 0x20, 0x11]);
+        let fresh: Vec<_> = (0..4 * LANES - 3).map(|_| numbers.fresh(|| rng.next_u32())).collect();
+        assert_eq!(numbers.in_lane, [4; LANES]);
+        for number in fresh {
+            assert_eq!(number >> 24, 0);
+            for index in [indices.assign(number, &mut rng).value(), number << 8 | 0x5a] {
+                let mut datagram = [4, 0, 0, 0, 0, 0, 0, 0, 9, 9];
+                datagram[4..8].copy_from_slice(&index.to_le_bytes());
+                assert_eq!(lane(&datagram), Some(number as usize % LANES));
+            }
+        }
+        assert_eq!((lane(&[1, 0, 0, 0, 0, 0]), lane(&[4, 0, 0, 0, 0]), lane(&[])), (None, None, None));
+    }
 
     #[test]
     fn an_index_is_its_peers_until_it_is_dropped() {

@@ -4,7 +4,6 @@
 //! Readers see an immutable snapshot; a change of configuration publishes a new one. Nothing is written out while a
 //! peer's lock is held.
 
-use std::collections::HashSet;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -20,6 +19,7 @@ use crate::engine::own::OwnEngine;
 use crate::engine::{Direction, Engine, Implementation, Run};
 use crate::filter::Access;
 use crate::host::{Epoch, Host};
+use crate::index::PeerNumbers;
 use crate::interface::{Applied, Interface, InterfaceId};
 use crate::key::PublicKey;
 use crate::message::{Form, MAX_DATAGRAM, Message};
@@ -405,13 +405,9 @@ impl Tunnel {
 
     /// Puts `interface` with these peers in force. `changing` is held.
     fn publish(&self, now: Instant, snapshot: &Snapshot, interface: &Interface, peers: &[PeerConfig]) -> Applied {
-        let mut taken: HashSet<u32> = snapshot.numbers().collect();
-        let fresh = || loop {
-            let number = u32::from_le_bytes(self.host.random()) >> 8;
-            if taken.insert(number) {
-                break Fresh { number, epoch: self.host.random() };
-            }
-        };
+        let mut numbers = PeerNumbers::of(snapshot.numbers());
+        let fresh =
+            || Fresh { number: numbers.fresh(|| u32::from_le_bytes(self.host.random())), epoch: self.host.random() };
         let (interface, applied) = interface.with_peers(now, peers, fresh);
         self.snapshot.store(Arc::new(snapshot.with(interface)));
         applied
