@@ -1,7 +1,8 @@
 //! The running data plane: TUN devices, the UDP socket and the threads that carry packets between them through
 //! `cladnet_tunnel`. The control side holds a [`Device`] and says what should be; it never sees a packet.
 //!
-//! Threads: one reader per TUN, one reader of the socket, one for timers and greetings. None of them belongs to tokio.
+//! Threads: up to four readers per TUN and up to four of the socket, which share out their queues; one for timers and
+//! greetings. None of them belongs to tokio.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -235,7 +236,7 @@ impl Device {
     }
 
     async fn bring_up(&self, config: InterfaceConfig) -> Result<Running, DeviceError> {
-        let tun = Arc::new(Tun::open(&config.name, self.shared.offload_policy)?);
+        let tun = Arc::new(open_tun(&self.netlink, &config.name, self.shared.offload_policy).await?);
         set_up(&self.netlink, &config).await?;
         let identity = cladnet_tunnel::InterfaceConfig {
             private_key: config.private_key.clone(),
@@ -247,8 +248,9 @@ impl Device {
         let (id, applied) = self.shared.tunnel.add_interface(Instant::now(), &identity).map_err(refused)?;
         // Nothing is delivered before the device is attached.
         self.shared.tunnel.set_access(Instant::now(), id, config.access.as_ref()).map_err(refused)?;
-        if let Err(error) = threads::read_tun(&self.shared, id, &config.name, tun, self.lost.clone()) {
-            self.shared.tunnel.remove_interface(id);
+        if let Err(error) = threads::read_tun(&self.shared, id, &config.name, &tun, &self.lost) {
+            // Ends those of its readers that could be started.
+            self.take_down(&config.name, id).await?;
             return Err(DeviceError::Thread(error));
         }
         info!(interface = config.name, address = %config.address, mtu = config.mtu, "interface up");
@@ -274,6 +276,15 @@ impl Device {
         // The thread lives as long as this handle: there is nobody to tell that it does not.
         let _ = self.commands.send(command);
     }
+}
+
+async fn open_tun(netlink: &Netlink, name: &str, policy: OffloadPolicy) -> Result<Tun, DeviceError> {
+    let tun = Tun::open(name, policy)?;
+    // One that was there before is its owner's.
+    if tun.queue_count() > 1 {
+        netlink.forgo_queueing(name).await?;
+    }
+    Ok(tun)
 }
 
 /// Gives an interface what it should have, and super-packets of no more packets than one train carries: then none is

@@ -12,6 +12,7 @@ mod default_interface;
 mod interface;
 mod monitor;
 mod mtu;
+mod queueing;
 mod route;
 
 pub use address::InterfaceAddress;

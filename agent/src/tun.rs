@@ -1,15 +1,28 @@
-//! The TUN device: how inner packets enter and leave the kernel, many at once where it can. Addresses and routes are
-//! `netlink`'s business.
+//! The TUN device: how inner packets enter and leave the kernel, many at once where it can, through queues that fill and
+//! overflow each for itself. Addresses and routes are `netlink`'s business.
 
 use std::array;
 use std::io::{self, IoSlice, IoSliceMut};
+use std::iter;
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, IntoRawFd, OwnedFd};
+use std::time::Instant;
 
 use cladnet_tunnel::offload::{MAX_SEGMENTS, Mergeable, SuperPacket, VirtioNetHeader};
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::uio::{readv, writev};
 
 use crate::offload::{OffloadPolicy, TunOffloads};
+use crate::readiness::Readiness;
+
+mod queue;
+mod steering;
+
+use steering::Steering;
+
+/// How many queues a device has. The kernel puts a flow into one of them by its hash, and what one does not hold is lost:
+/// so a flood harms one flow in this many. More would make it fewer, for a descriptor each; a host in sixteen networks
+/// stays below the usual 1024. Each holds `txqueuelen` packets, of which the kernel's 500 are 2 ms at 3 Gbit/s, as a
+/// thread may have to wait for a core: 0.7 MB, or 32 MB where a flood is of super-packets.
+const QUEUES: usize = 16;
 
 /// Why a TUN device cannot be had, and what to do about it.
 #[derive(Debug, thiserror::Error)]
@@ -28,25 +41,32 @@ pub enum TunError {
 /// with an error that [`is_gone`] knows.
 #[derive(Debug)]
 pub struct Tun {
-    device: OwnedFd,
+    /// At least one.
+    queues: Vec<OwnedFd>,
     /// None: packets go without a virtio header.
     offloads: Option<TunOffloads>,
+    steering: Steering,
 }
 
 impl Tun {
+    /// An interface that is there already, made by others to be kept, is taken as it is: with one queue.
     pub fn open(name: &str, policy: OffloadPolicy) -> Result<Self, TunError> {
         let with_header = policy == OffloadPolicy::WherePossible;
-        let mut config = tun::Configuration::default();
-        config.tun_name(name);
-        // Leaves every setting of the interface to netlink.
-        config.platform_config(|platform| {
-            platform.ensure_root_privileges(false).vnet_hdr(with_header);
-        });
-        let device = tun::create(&config).map_err(|error| refused(name, error.into()))?;
-        device.set_nonblock().map_err(|error| refused(name, error))?;
-        let device = owned(device);
-        let offloads = with_header.then(|| offload(&device));
-        Ok(Self { device, offloads })
+        let opened = match queue::create(name, with_header) {
+            Ok(first) => iter::once(Ok(first))
+                .chain((1..QUEUES).map(|_| queue::attach(name, with_header)))
+                .collect::<io::Result<Vec<_>>>(),
+            Err(error) if queue::is_taken(&error) => existing(name, with_header).map(|device| vec![device]),
+            Err(error) => Err(error),
+        };
+        let queues = opened.map_err(|error| refused(name, error))?;
+        let offloads = with_header.then(|| offload(&queues));
+        let steering = Steering::new(Instant::now(), queues.len());
+        Ok(Self { queues, offloads, steering })
+    }
+
+    pub fn queue_count(&self) -> usize {
+        self.queues.len()
     }
 
     pub fn offloads(&self) -> TunOffloads {
@@ -59,24 +79,35 @@ impl Tun {
         Mergeable { tcp_v4: tso4, tcp_v6: tso6, udp: uso }
     }
 
-    /// Waits until there is a packet to receive, or the device is gone.
-    pub fn wait(&self) -> io::Result<()> {
-        let mut readable = [PollFd::new(self.device.as_fd(), PollFlags::POLLIN)];
-        Ok(poll(&mut readable, PollTimeout::NONE).map(drop)?)
+    /// For waiting until there is a packet to receive in one of these queues, or the device is gone.
+    pub(crate) fn readiness(&self, queues: &[usize]) -> Readiness<'_> {
+        Readiness::of(queues.iter().map(|queue| self.queues[*queue].as_fd()))
     }
 
-    /// A packet that the kernel routes into the interface, or `WouldBlock`.
-    pub fn receive(&self, header: &mut [u8; VirtioNetHeader::LEN], packet: &mut [u8]) -> io::Result<usize> {
+    /// A packet that the kernel routes into the interface, by this queue, or `WouldBlock`.
+    pub fn receive(
+        &self,
+        queue: usize,
+        header: &mut [u8; VirtioNetHeader::LEN],
+        packet: &mut [u8],
+    ) -> io::Result<usize> {
+        let queue = &self.queues[queue];
         if self.offloads.is_none() {
             *header = Default::default();
-            return Ok(readv(&self.device, &mut [IoSliceMut::new(packet)])?);
+            return Ok(readv(queue, &mut [IoSliceMut::new(packet)])?);
         }
-        let len = readv(&self.device, &mut [IoSliceMut::new(header), IoSliceMut::new(packet)])?;
+        let len = readv(queue, &mut [IoSliceMut::new(header), IoSliceMut::new(packet)])?;
         Ok(len.saturating_sub(VirtioNetHeader::LEN))
+    }
+
+    /// Notes that a queue holds more than one turn takes.
+    pub(crate) fn note_flooded(&self, queue: usize) {
+        self.steering.note_flooded(Instant::now(), queue);
     }
 
     /// Hands a packet to the kernel as if it had arrived on the interface.
     pub fn send(&self, packet: &mut SuperPacket<'_>) -> io::Result<()> {
+        let queue = &self.queues[self.steering.queue(Instant::now(), packet.first())];
         let skipped = if self.offloads.is_some() { 0 } else { VirtioNetHeader::LEN };
         let (headers, mut payloads) = packet.parts();
         let count = 1 + payloads.len();
@@ -84,13 +115,25 @@ impl Tun {
             0 => IoSlice::new(&headers[skipped..]),
             _ => IoSlice::new(payloads.next().unwrap_or_default()),
         });
-        Ok(writev(&self.device, &slices[..count]).map(drop)?)
+        Ok(writev(queue, &slices[..count]).map(drop)?)
     }
 }
 
 /// Whether the device behind a descriptor was deleted.
 pub fn is_gone(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::EBADFD | libc::EFAULT | libc::ENODEV))
+}
+
+fn existing(name: &str, with_header: bool) -> io::Result<OwnedFd> {
+    let mut config = tun::Configuration::default();
+    config.tun_name(name);
+    // Leaves every setting of the interface to netlink.
+    config.platform_config(|platform| {
+        platform.ensure_root_privileges(false).vnet_hdr(with_header);
+    });
+    let device = tun::create(&config)?;
+    device.set_nonblock()?;
+    Ok(owned(device))
 }
 
 /// The library's device knows nothing of headers apart; all that is needed of it is the descriptor.
@@ -100,16 +143,19 @@ fn owned(device: tun::Device) -> OwnedFd {
     unsafe { OwnedFd::from_raw_fd(device.into_raw_fd()) }
 }
 
-/// Agrees with the kernel on as much as it has.
-fn offload(device: &OwnedFd) -> TunOffloads {
+/// Agrees with the kernel on as much as it has; what is agreed on through one queue holds for the device.
+fn offload(queues: &[OwnedFd]) -> TunOffloads {
     let checksum = TunOffloads { checksum: true, ..TunOffloads::default() };
     let tcp = TunOffloads { tso4: true, tso6: true, ..checksum };
     let udp = TunOffloads { uso: true, ..tcp };
-    [udp, tcp, checksum].into_iter().find(|wanted| set_offload(device, *wanted)).unwrap_or_default()
+    [udp, tcp, checksum]
+        .into_iter()
+        .find(|wanted| queues.iter().all(|queue| set_offload(queue, *wanted)))
+        .unwrap_or_default()
 }
 
 #[expect(unsafe_code, reason = "no safe wrapper knows TUNSETOFFLOAD")]
-fn set_offload(device: &OwnedFd, wanted: TunOffloads) -> bool {
+fn set_offload(queue: &OwnedFd, wanted: TunOffloads) -> bool {
     nix::ioctl_write_int!(tunsetoffload, b'T', 208);
     let flags = [
         (wanted.checksum, libc::TUN_F_CSUM),
@@ -119,7 +165,7 @@ fn set_offload(device: &OwnedFd, wanted: TunOffloads) -> bool {
     ];
     let flags = flags.into_iter().filter(|(wanted, _)| *wanted).fold(0, |flags, (_, flag)| flags | flag);
     // SAFETY: the descriptor is open, and the argument is flags by value.
-    unsafe { tunsetoffload(device.as_raw_fd(), flags.into()) }.is_ok()
+    unsafe { tunsetoffload(queue.as_raw_fd(), flags.into()) }.is_ok()
 }
 
 fn refused(name: &str, source: io::Error) -> TunError {

@@ -1,20 +1,23 @@
-//! The host's one UDP socket: IPv4 and IPv6 where the host has both, shared by the data threads. Many datagrams go
-//! through one system call, and where the kernel can, through its stack as one.
+//! The host's one UDP port: IPv4 and IPv6 where the host has both, shared by the data threads. Many datagrams go through
+//! one system call, and where the kernel can, through its stack as one.
 
 use std::io;
 use std::iter;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr};
-use std::os::fd::AsRawFd;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::os::fd::{AsFd, AsRawFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use cladnet_tunnel::ReceivedTrain;
+use nix::sys::eventfd::{EfdFlags, EventFd};
 use nix::sys::socket::sockopt::{Mark, RcvBufForce, SndBufForce, UdpGroSegment, UdpGsoSegment};
 use nix::sys::socket::{getsockopt, setsockopt};
-use socket2::{Domain, Protocol, SockRef, Socket, Type};
+use socket2::{Domain, SockRef, Socket};
 
 use crate::offload::{OffloadPolicy, UdpOffloads};
+use crate::readiness::Readiness;
 
 mod holder;
+mod lanes;
 mod messages;
 mod trains;
 
@@ -22,9 +25,13 @@ use messages::{BATCH, MESSAGE_LEN, Received};
 use trains::Train;
 pub(crate) use trains::{Trains, train_len};
 
-/// Holds what arrives while the reader waits for a core: 10 ms at 5 Gbit/s, and as much again for the kernel's
-/// overhead.
-const BUFFER_BYTES: usize = 8 << 20;
+/// Holds what arrives while the reader waits for a core: 10 ms at 10 Gbit/s; the kernel adds as much again for its own
+/// overhead. Of each socket: only those that are flooded ever hold that much, and all together no more than the system
+/// has for UDP (`net.ipv4.udp_mem`).
+const RECEIVE_BUFFER: usize = 12_500_000;
+/// Holds what waits for the network interface: 1 ms at 10 Gbit/s. More would only make packets wait longer there, behind
+/// those of others; while it is full, packets wait in the queues of the TUN, which are fair.
+const SEND_BUFFER: usize = 1_250_000;
 
 /// Why the socket cannot be had.
 #[derive(Debug, thiserror::Error)]
@@ -39,15 +46,26 @@ fn by(holder: Option<&str>) -> String {
     holder.map(|holder| format!(" by {holder}")).unwrap_or_default()
 }
 
-/// An unconnected socket. Addresses are given and taken in their own family, also where IPv4 travels through the IPv6
-/// socket.
+/// Unconnected sockets on one port: data waits in one of its lane, all else in the first. Addresses are given and taken in
+/// their own family, also where IPv4 travels through IPv6 sockets.
 #[derive(Debug)]
 pub struct UdpSocket {
-    socket: std::net::UdpSocket,
+    /// As many as [`UdpSocket::queue_count`].
+    sockets: Vec<Socket>,
     dual_stack: bool,
     /// Switched off when the kernel turns out to be unable.
     segment: AtomicBool,
     gro: bool,
+    /// One for each socket; who waits also waits for that of its first.
+    wakers: Vec<EventFd>,
+}
+
+/// A thread's wait for datagrams in its share of the queues.
+#[derive(Debug)]
+pub(crate) struct Waiting<'a> {
+    socket: &'a UdpSocket,
+    queues: &'a [usize],
+    readiness: Readiness<'a>,
 }
 
 /// Where a thread receives datagrams; nothing is allocated after it was made.
@@ -61,17 +79,25 @@ pub(crate) struct Inbox {
 impl UdpSocket {
     /// Port 0 takes any free one.
     pub fn bind(port: u16, policy: OffloadPolicy) -> Result<Self, UdpError> {
-        let (socket, dual_stack) = match open(Domain::IPV6, port) {
-            Ok(socket) => (socket, true),
+        let (sockets, dual_stack) = match open(Domain::IPV6, port) {
+            Ok(sockets) => (sockets, true),
             Err(error) if is_family_missing(&error) => {
                 (open(Domain::IPV4, port).map_err(|error| refused(port, error))?, false)
             }
             Err(error) => return Err(refused(port, error)),
         };
         let wanted = policy == OffloadPolicy::WherePossible;
-        let segment = wanted && getsockopt(&socket, UdpGsoSegment).is_ok();
-        let gro = wanted && setsockopt(&socket, UdpGroSegment, &true).is_ok();
-        Ok(Self { socket: socket.into(), dual_stack, segment: segment.into(), gro })
+        let segment = wanted && getsockopt(&sockets[0], UdpGsoSegment).is_ok();
+        let gro = wanted && sockets.iter().all(|socket| setsockopt(socket, UdpGroSegment, &true).is_ok());
+        let waker = |_| EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK);
+        let wakers = sockets.iter().map(waker).collect::<nix::Result<_>>();
+        let wakers = wakers.map_err(|error| UdpError::Open { port, source: error.into() })?;
+        Ok(Self { sockets, dual_stack, segment: segment.into(), gro, wakers })
+    }
+
+    /// How many receive queues the port has.
+    pub(crate) fn queue_count(&self) -> usize {
+        self.sockets.len()
     }
 
     pub fn offloads(&self) -> UdpOffloads {
@@ -79,10 +105,11 @@ impl UdpSocket {
     }
 
     pub fn local_port(&self) -> io::Result<u16> {
-        self.socket.local_addr().map(|address| address.port())
+        let address = self.sockets[0].local_addr()?;
+        Ok(address.as_socket().map_or(0, |address| address.port()))
     }
 
-    /// Moves to another port beneath all who use the socket; 0 takes any free one. What waits on the old port to be
+    /// Moves to another port beneath all who use the sockets; 0 takes any free one. What waits on the old port to be
     /// received is lost. On an error nothing has changed.
     pub fn rebind(&self, port: u16) -> Result<(), UdpError> {
         let domain = if self.dual_stack { Domain::IPV6 } else { Domain::IPV4 };
@@ -92,37 +119,38 @@ impl UdpSocket {
 
     /// What the kernel's rules know our datagrams by; 0 is none.
     pub fn set_mark(&self, mark: u32) -> io::Result<()> {
-        Ok(setsockopt(&self.socket, Mark, &mark)?)
+        Ok(self.sockets.iter().try_for_each(|socket| setsockopt(socket, Mark, &mark))?)
     }
 
-    /// Puts `fresh` behind our descriptor, with the settings of what was there.
-    fn take_place(&self, fresh: &Socket) -> io::Result<()> {
-        if self.gro {
-            setsockopt(fresh, UdpGroSegment, &true)?;
+    /// Puts `fresh` behind our descriptors, with the settings of what was there.
+    fn take_place(&self, fresh: &[Socket]) -> io::Result<()> {
+        let mark = getsockopt(&self.sockets[0], Mark)?;
+        for socket in fresh {
+            if self.gro {
+                setsockopt(socket, UdpGroSegment, &true)?;
+            }
+            setsockopt(socket, Mark, &mark)?;
         }
-        setsockopt(fresh, Mark, &getsockopt(&self.socket, Mark)?)?;
-        let old = self.socket.try_clone()?;
-        replace(&self.socket, fresh)?;
-        // Says that it is not connected, and ends every wait for a datagram all the same.
-        let _ = SockRef::from(&old).shutdown(Shutdown::Read);
-        Ok(())
+        self.sockets.iter().zip(fresh).try_for_each(|(place, fresh)| replace(place, fresh))?;
+        // Whoever waits does so for what was there before.
+        self.wake()
     }
 
     pub fn send(&self, to: SocketAddr, datagram: &[u8]) -> io::Result<()> {
-        self.socket.send_to(datagram, self.outward(to)).map(drop)
+        self.sockets[0].send_to(datagram, &self.outward(to).into()).map(drop)
     }
 
-    /// Sends a datagram that no link on the way may cut; false if our own would have to. What other threads send in the
-    /// meantime may not be cut either: so this is for the few datagrams that find out what a path carries.
+    /// Sends a datagram that no link on the way may cut; false if our own would have to. By a socket that nothing else is
+    /// sent by, so that the packets of peers may go on being cut.
     pub(crate) fn send_whole(&self, to: SocketAddr, datagram: &[u8]) -> io::Result<bool> {
-        let is_v4 = to.ip().to_canonical().is_ipv4();
+        let (socket, is_v4) = (&self.sockets[1], to.ip().to_canonical().is_ipv4());
         // Sets the flag, whatever the kernel has heard of the path.
-        discover_mtu(&self.socket, is_v4, Discovery::Probe);
-        let sent = self.send(to, datagram);
-        discover_mtu(&self.socket, is_v4, Discovery::Off);
+        discover_mtu(socket, is_v4, Discovery::Probe);
+        let sent = socket.send_to(datagram, &self.outward(to).into());
+        discover_mtu(socket, is_v4, Discovery::Off);
         match sent {
             Err(error) if error.raw_os_error() == Some(libc::EMSGSIZE) => Ok(false),
-            sent => sent.map(|()| true),
+            sent => sent.map(|_| true),
         }
     }
 
@@ -143,52 +171,53 @@ impl UdpSocket {
         self.send_each(iter::once(Train { to, bytes: datagrams, segment }), &mut refused);
     }
 
-    /// Waits for datagrams.
-    pub(crate) fn receive(&self, inbox: &mut Inbox) -> io::Result<()> {
+    /// For a thread that has this share of the queues; no other has any of them.
+    pub(crate) fn waiting<'a>(&'a self, queues: &'a [usize]) -> Waiting<'a> {
+        let sockets = queues.iter().map(|queue| self.sockets[*queue].as_fd());
+        let waker = queues.first().map(|first| self.wakers[*first].as_fd());
+        Waiting { socket: self, queues, readiness: Readiness::of(sockets.chain(waker)) }
+    }
+
+    /// Takes datagrams from a queue, none if none are there.
+    pub(crate) fn receive(&self, queue: usize, inbox: &mut Inbox) -> io::Result<()> {
         inbox.count = 0;
-        inbox.count = messages::receive(&self.socket, &mut inbox.bytes, &mut inbox.received)?;
+        match messages::receive(&self.sockets[queue], &mut inbox.bytes, &mut inbox.received) {
+            Ok(count) => inbox.count = count,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(error) => return Err(error),
+        }
         Ok(())
     }
 
     fn send_each<'a>(&self, trains: impl Iterator<Item = Train<'a>>, refused: &mut impl FnMut(SocketAddr, &io::Error)) {
-        let outward = trains.map(|train| Train { to: self.outward(train.to), ..train });
-        if self.segment.load(Ordering::Relaxed) {
-            self.send_all(outward, &mut |train, error| self.send_apart(train, error, refused));
-        } else {
-            self.send_all(outward.flat_map(Train::datagrams), &mut |train, error| refused(inward(train.to), error));
-        }
+        self.send_each_by(&|trains| messages::send(&self.sockets[0], trains), trains, refused);
     }
 
-    fn send_all<'a>(
+    /// `send` takes as many trains as it says, from the first on, or fails for the first.
+    fn send_each_by<'a>(
         &self,
-        mut trains: impl Iterator<Item = Train<'a>>,
-        refused: &mut impl FnMut(Train<'a>, &io::Error),
+        send: &impl Fn(&[Train<'_>]) -> io::Result<usize>,
+        trains: impl Iterator<Item = Train<'a>>,
+        refused: &mut impl FnMut(SocketAddr, &io::Error),
     ) {
-        while let Some(first) = trains.next() {
-            let mut batch = [first; BATCH];
-            let mut count = 1;
-            for (place, train) in batch[1..].iter_mut().zip(&mut trains) {
-                *place = train;
-                count += 1;
-            }
-            let mut rest = &batch[..count];
-            while let Some(first) = rest.first() {
-                match messages::send(&self.socket, rest) {
-                    Ok(sent) => rest = &rest[sent..],
-                    Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                    Err(error) => {
-                        refused(*first, &error);
-                        rest = &rest[1..];
-                    }
-                }
-            }
+        let outward = trains.map(|train| Train { to: self.outward(train.to), ..train });
+        if self.segment.load(Ordering::Relaxed) {
+            send_all(send, outward, &mut |train, error| self.send_apart(send, train, error, refused));
+        } else {
+            send_all(send, outward.flat_map(Train::datagrams), &mut |train, error| refused(inward(train.to), error));
         }
     }
 
     /// A train that the kernel does not cut goes datagram by datagram. EINVAL and EMSGSIZE are about this path, whose
     /// MTU is less than the datagrams' length: then they are to be fragmented, which is not done to trains. EIO is
     /// about what carries it, which cannot compute checksums (kernels before 6.11), and will be the same next time.
-    fn send_apart(&self, train: Train<'_>, error: &io::Error, refused: &mut impl FnMut(SocketAddr, &io::Error)) {
+    fn send_apart(
+        &self,
+        send: &impl Fn(&[Train<'_>]) -> io::Result<usize>,
+        train: Train<'_>,
+        error: &io::Error,
+        refused: &mut impl FnMut(SocketAddr, &io::Error),
+    ) {
         let is_for_trains = matches!(error.raw_os_error(), Some(libc::EIO | libc::EINVAL | libc::EMSGSIZE));
         if train.is_single() || !is_for_trains {
             return train.datagrams().for_each(|datagram| refused(inward(datagram.to), error));
@@ -196,12 +225,12 @@ impl UdpSocket {
         if error.raw_os_error() == Some(libc::EIO) {
             self.segment.store(false, Ordering::Relaxed);
         }
-        self.send_all(train.datagrams(), &mut |datagram, error| refused(inward(datagram.to), error));
+        send_all(send, train.datagrams(), &mut |datagram, error| refused(inward(datagram.to), error));
     }
 
-    /// Makes one pending [`UdpSocket::receive`] return: an empty datagram to ourselves.
+    /// Ends the waits of all threads, or their next ones.
     pub fn wake(&self) -> io::Result<()> {
-        self.send(SocketAddr::from((Ipv4Addr::LOCALHOST, self.local_port()?)), &[])
+        Ok(self.wakers.iter().try_for_each(|waker| waker.write(1).map(drop))?)
     }
 
     fn outward(&self, to: SocketAddr) -> SocketAddr {
@@ -209,6 +238,22 @@ impl UdpSocket {
             IpAddr::V4(address) if self.dual_stack => SocketAddr::from((address.to_ipv6_mapped(), to.port())),
             _ => to,
         }
+    }
+}
+
+impl Waiting<'_> {
+    /// The queues that hold datagrams, in order; none if it was woken.
+    pub(crate) fn wait(&mut self) -> io::Result<impl Iterator<Item = usize>> {
+        let Self { socket, queues, readiness } = self;
+        let ready = readiness.wait()?;
+        Ok(ready.filter_map(|position| {
+            let queue = queues.get(position);
+            if queue.is_none() {
+                // Fails if it was read already.
+                let _ = socket.wakers[queues[0]].read();
+            }
+            queue.copied()
+        }))
     }
 }
 
@@ -232,6 +277,32 @@ impl Inbox {
     }
 }
 
+fn send_all<'a>(
+    send: &impl Fn(&[Train<'_>]) -> io::Result<usize>,
+    mut trains: impl Iterator<Item = Train<'a>>,
+    refused: &mut impl FnMut(Train<'a>, &io::Error),
+) {
+    while let Some(first) = trains.next() {
+        let mut batch = [first; BATCH];
+        let mut count = 1;
+        for (place, train) in batch[1..].iter_mut().zip(&mut trains) {
+            *place = train;
+            count += 1;
+        }
+        let mut rest = &batch[..count];
+        while let Some(first) = rest.first() {
+            match send(rest) {
+                Ok(sent) => rest = &rest[sent..],
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => {
+                    refused(*first, &error);
+                    rest = &rest[1..];
+                }
+            }
+        }
+    }
+}
+
 /// Keeps the scope of a link-local address.
 fn inward(from: SocketAddr) -> SocketAddr {
     match from.ip().to_canonical() {
@@ -240,27 +311,23 @@ fn inward(from: SocketAddr) -> SocketAddr {
     }
 }
 
-fn open(domain: Domain, port: u16) -> io::Result<Socket> {
-    let socket = Socket::new(domain, Type::DGRAM, Some(Protocol::UDP))?;
-    let any: IpAddr = if domain == Domain::IPV6 {
-        socket.set_only_v6(false)?;
-        Ipv6Addr::UNSPECIFIED.into()
-    } else {
-        Ipv4Addr::UNSPECIFIED.into()
-    };
-    socket.bind(&SocketAddr::new(any, port).into())?;
-    enlarge_buffers(&socket);
-    allow_fragmentation(&socket, domain);
-    Ok(socket)
+fn open(domain: Domain, port: u16) -> io::Result<Vec<Socket>> {
+    let any: IpAddr = if domain == Domain::IPV6 { Ipv6Addr::UNSPECIFIED.into() } else { Ipv4Addr::UNSPECIFIED.into() };
+    let sockets = lanes::bind(domain, any, port)?;
+    for socket in &sockets {
+        enlarge_buffers(socket);
+        allow_fragmentation(socket, domain);
+    }
+    Ok(sockets)
 }
 
 /// Beyond the system's limit if we may, else up to it.
 fn enlarge_buffers(socket: &Socket) {
-    if setsockopt(socket, RcvBufForce, &BUFFER_BYTES).is_err() {
-        let _ = SockRef::from(socket).set_recv_buffer_size(BUFFER_BYTES);
+    if setsockopt(socket, RcvBufForce, &RECEIVE_BUFFER).is_err() {
+        let _ = SockRef::from(socket).set_recv_buffer_size(RECEIVE_BUFFER);
     }
-    if setsockopt(socket, SndBufForce, &BUFFER_BYTES).is_err() {
-        let _ = SockRef::from(socket).set_send_buffer_size(BUFFER_BYTES);
+    if setsockopt(socket, SndBufForce, &SEND_BUFFER).is_err() {
+        let _ = SockRef::from(socket).set_send_buffer_size(SEND_BUFFER);
     }
 }
 
@@ -274,7 +341,7 @@ fn allow_fragmentation(socket: &Socket, domain: Domain) {
 
 /// The descriptor of `place` becomes one of `socket`, in one step for all threads.
 #[expect(unsafe_code, reason = "the safe wrapper wants a descriptor that nobody else uses")]
-fn replace(place: &std::net::UdpSocket, socket: &Socket) -> io::Result<()> {
+fn replace(place: &Socket, socket: &Socket) -> io::Result<()> {
     // SAFETY: both descriptors are open, and that of `place` stays one of a UDP socket, its owner's to close.
     let replaced = unsafe { libc::dup3(socket.as_raw_fd(), place.as_raw_fd(), libc::O_CLOEXEC) };
     if replaced < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }

@@ -6,17 +6,24 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use rand::Rng;
 
+use crate::clear::frame;
+
 /// How many lanes there are: the data of a peer is always in one, and peers are spread over them evenly.
 pub const LANES: usize = 8;
 /// A lane as bits of a peer's number, and of an index eight bits further up: there it is with either engine.
 const LANE_BITS: u32 = LANES as u32 - 1;
 
-/// The lane of a data message; none of a message of another kind. Two bytes say it, so that even a filter in the kernel
-/// can tell: the type, and the second byte of the index.
+/// The lane of a data message or a clear frame; none of a message of another kind. So few bytes say it that even a
+/// filter in the kernel can tell: the type and one byte behind it, see [`LANE_AT`].
 pub fn lane(datagram: &[u8]) -> Option<usize> {
-    let [4, 0, 0, 0, _, lane, ..] = datagram else { return None };
-    Some(usize::from(*lane) % LANES)
+    let [message_type, 0, 0, 0, ..] = datagram else { return None };
+    let at = LANE_AT.into_iter().find_map(|(known, at)| (known == *message_type).then_some(at))?;
+    datagram.get(at).map(|byte| usize::from(*byte) % LANES)
 }
+
+/// The message types that have lanes, and where their lane is: in the second byte of an index, or the first of a
+/// number.
+pub const LANE_AT: [(u8, usize); 2] = [(4, 5), (frame::MESSAGE_TYPE, 4)];
 
 /// Every index in use on the host. Random but for the lane, so that an observer cannot tell which sessions belong
 /// together.
@@ -120,6 +127,7 @@ mod tests {
                 assert_eq!(lane(&datagram), Some(number as usize % LANES));
             }
         }
+        assert_eq!(lane(&[0xc2, 0, 0, 0, 0x1b, 0xff]), Some(3), "of a clear frame, by the peer's number");
         assert_eq!((lane(&[1, 0, 0, 0, 0, 0]), lane(&[4, 0, 0, 0, 0]), lane(&[])), (None, None, None));
     }
 

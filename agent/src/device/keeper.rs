@@ -13,14 +13,14 @@ use tracing::{error, info, warn};
 
 use super::mtu::Mtus;
 use super::shared::Shared;
-use super::{DeviceError, InterfaceConfig, Running, set_up, threads};
+use super::{DeviceError, InterfaceConfig, Running, open_tun, set_up, threads};
 use crate::netlink::{Monitor, Netlink, NetlinkError};
 use crate::tun::Tun;
 
 /// Between attempts: whoever deleted the interface may be about to take its name.
 const RETRY_INTERVAL: Duration = Duration::from_secs(1);
 
-/// A reader's last word: this device is gone.
+/// A reader's last word: this device is gone. Each of its readers says it.
 pub(super) struct Lost {
     pub(super) id: InterfaceId,
     pub(super) tun: Arc<Tun>,
@@ -104,8 +104,8 @@ impl Keeper {
         };
         warn!(interface = config.name, "interface was deleted, putting it back");
         mtus.forget();
-        let tun = Arc::new(Tun::open(&config.name, self.shared.offload_policy)?);
+        let tun = Arc::new(open_tun(&self.netlink, &config.name, self.shared.offload_policy).await?);
         set_up(&self.netlink, config).await?;
-        threads::read_tun(&self.shared, report.id, &config.name, tun, self.lost.clone()).map_err(DeviceError::Thread)
+        threads::read_tun(&self.shared, report.id, &config.name, &tun, &self.lost).map_err(DeviceError::Thread)
     }
 }

@@ -54,7 +54,7 @@ impl PlainDevice {
         let id = add_interface(&shared, name, nobody(), mtu)?;
         let device = Self { shared, commands, name: name.to_owned(), id };
         let (lost, deletion) = mpsc::channel(1);
-        threads::read_tun(&device.shared, id, name, tun, lost).map_err(DeviceError::Thread)?;
+        threads::read_tun(&device.shared, id, name, &tun, &lost).map_err(DeviceError::Thread)?;
         Ok((device, Deletion(deletion)))
     }
 

@@ -70,7 +70,7 @@ impl Shared {
 
     pub(super) fn stop(&self) {
         self.stopped.store(true, Ordering::Relaxed);
-        // If it cannot be woken, the next datagram ends the reader.
+        // If they cannot be woken, the next datagrams end the readers.
         let _ = self.socket.wake();
     }
 

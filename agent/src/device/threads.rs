@@ -1,7 +1,9 @@
-//! The data threads. Each owns its buffers, waits in one system call and carries what it got to the end.
+//! The data threads. Each owns its buffers and its share of the queues, waits in one system call, serves by turns the
+//! queues that hold something, and carries what it got to the end.
 
 use std::io;
 use std::net::SocketAddr;
+use std::num::NonZero;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread;
@@ -20,6 +22,10 @@ use super::wire::Wire;
 use crate::tun::Tun;
 use crate::udp::Inbox;
 
+/// How many threads at most share the queues of the socket, or of one TUN. Each costs a few hundred kilobytes, and not
+/// all of a machine's cores are ours.
+const MAX_THREADS: usize = 4;
+
 /// What the control side asks of the timer thread.
 pub(super) enum Command {
     /// Start handshakes with these peers, and tell all what a change of configuration means to them.
@@ -34,27 +40,39 @@ pub(super) enum Command {
 /// Starts the threads that every device has. They end when `shared` is stopped and the sender is gone.
 pub(super) fn start(shared: &Arc<Shared>) -> io::Result<Sender<Command>> {
     let (commands, queue) = channel();
-    spawn("cladnet-udp", shared, |shared| read_udp(&shared))?;
+    for queues in shares(shared.socket.queue_count()) {
+        spawn("cladnet-udp", shared, move |shared| read_udp(&shared, &queues))?;
+    }
     spawn("cladnet-timer", shared, move |shared| keep_time(&shared, &queue))?;
     Ok(commands)
 }
 
-/// Makes `tun` the device of an interface and starts its reader, which ends when the device is deleted.
+/// Makes `tun` the device of an interface and starts its readers, which end when the device is deleted.
 pub(super) fn read_tun(
     shared: &Arc<Shared>,
     id: InterfaceId,
     name: &str,
-    tun: Arc<Tun>,
-    lost: mpsc::Sender<Lost>,
+    tun: &Arc<Tun>,
+    lost: &mpsc::Sender<Lost>,
 ) -> io::Result<()> {
     shared.attach(id, tun.clone());
-    // A thread's name is cut at 15 bytes, as an interface's is.
-    spawn(name, shared, move |shared| {
-        TunReader::new(&shared, id, &tun).run();
-        // Nobody listens any more when the whole device is being closed.
-        let _ = lost.blocking_send(Lost { id, tun });
+    shares(tun.queue_count()).try_for_each(|queues| {
+        let (tun, lost) = (tun.clone(), lost.clone());
+        // A thread's name is cut at 15 bytes, as an interface's is.
+        spawn(name, shared, move |shared| {
+            TunReader::new(&shared, id, &tun, &queues).run();
+            // Nobody listens any more when the whole device is being closed.
+            let _ = lost.blocking_send(Lost { id, tun });
+        })
+        .inspect_err(|_| shared.detach(id))
     })
-    .inspect_err(|_| shared.detach(id))
+}
+
+/// Queues are dealt out to as many threads as can run at once.
+fn shares(queues: usize) -> impl Iterator<Item = Vec<usize>> {
+    let cores = thread::available_parallelism().map_or(1, NonZero::get);
+    let threads = cores.min(MAX_THREADS).min(queues);
+    (0..threads).map(move |first| (first..queues).step_by(threads).collect())
 }
 
 fn spawn(name: &str, shared: &Arc<Shared>, body: impl FnOnce(Arc<Shared>) + Send + 'static) -> io::Result<()> {
@@ -62,19 +80,41 @@ fn spawn(name: &str, shared: &Arc<Shared>, body: impl FnOnce(Arc<Shared>) + Send
     thread::Builder::new().name(name.to_owned()).spawn(move || body(shared)).map(drop)
 }
 
-fn read_udp(shared: &Shared) {
-    let (mut inbox, mut buffer, mut wire) = (Inbox::new(), vec![0; BUFFER_SIZE], Wire::new(shared));
-    let (mut opened, mut deliveries) = (Vec::new(), Vec::new());
+fn read_udp(shared: &Shared, queues: &[usize]) {
+    let mut waiting = shared.socket.waiting(queues);
+    let mut reader = UdpReader::new(shared);
     loop {
-        let received = shared.socket.receive(&mut inbox);
+        let read = waiting.wait().and_then(|mut ready| ready.try_for_each(|queue| reader.read(queue)));
         if shared.is_stopped() {
             return;
         }
-        if let Err(error) = received {
+        if let Err(error) = read {
             warn!(%error, "cannot read the tunnel's socket");
             thread::sleep(PAUSE_AFTER_ERROR);
-            continue;
         }
+    }
+}
+
+/// What a thread of the socket works with; nothing is allocated after its first trains.
+struct UdpReader<'a> {
+    shared: &'a Shared,
+    inbox: Inbox,
+    buffer: Vec<u8>,
+    opened: Vec<Delivery>,
+    deliveries: Vec<Delivery>,
+    wire: Wire<'a>,
+}
+
+impl<'a> UdpReader<'a> {
+    fn new(shared: &'a Shared) -> Self {
+        let (inbox, buffer, wire) = (Inbox::new(), vec![0; BUFFER_SIZE], Wire::new(shared));
+        Self { shared, inbox, buffer, opened: Vec::new(), deliveries: Vec::new(), wire }
+    }
+
+    /// One turn of a queue.
+    fn read(&mut self, queue: usize) -> io::Result<()> {
+        let Self { shared, inbox, buffer, opened, deliveries, wire } = self;
+        shared.socket.receive(queue, inbox)?;
         let now = Instant::now();
         for (at, train) in inbox.trains() {
             if train.datagrams.is_empty() {
@@ -82,16 +122,17 @@ fn read_udp(shared: &Shared) {
             } else if is_stun(first(&train)) {
                 answer_stun(shared, &train);
             } else {
-                shared.tunnel.open_train(now, train, &mut opened, &mut buffer, &mut wire);
+                shared.tunnel.open_train(now, train, opened, buffer, wire);
                 deliveries.extend(opened.drain(..).map(|Delivery { interface, packet }| {
                     let packet = at + packet.start..at + packet.end;
                     Delivery { interface, packet }
                 }));
             }
         }
-        wire.deliver_all(inbox.bytes(), &deliveries);
+        wire.deliver_all(inbox.bytes(), deliveries);
         deliveries.clear();
         wire.flush();
+        Ok(())
     }
 }
 

@@ -1,5 +1,5 @@
-//! The thread of one TUN device: reads what the kernel routes into it, cuts super-packets, and seals packets for one
-//! address together.
+//! A thread of one TUN device: reads what the kernel routes into its queues, by turns, cuts super-packets, and seals
+//! packets for one address together.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -13,10 +13,11 @@ use tracing::{trace, warn};
 use super::PAUSE_AFTER_ERROR;
 use super::shared::Shared;
 use super::wire::Wire;
+use crate::readiness::Readiness;
 use crate::tun::{self, Tun};
 
-/// Packets that are read before what was gathered of them goes out.
-const PACKETS_A_WAKE: usize = 64;
+/// Packets of one turn of a queue: a full train of short ones, so that fairness costs floods no speed.
+const PACKETS_A_TURN: usize = 64;
 /// What a super-packet counts for: eight of them are half a megabyte.
 const SUPER_PACKET: usize = 8;
 
@@ -24,6 +25,9 @@ pub(super) struct TunReader<'a> {
     shared: &'a Shared,
     id: InterfaceId,
     tun: &'a Tun,
+    /// Its share of the device's.
+    queues: &'a [usize],
+    readiness: Readiness<'a>,
     buffers: Buffers,
     wire: Wire<'a>,
 }
@@ -38,17 +42,16 @@ struct Buffers {
 }
 
 impl<'a> TunReader<'a> {
-    pub(super) fn new(shared: &'a Shared, id: InterfaceId, tun: &'a Tun) -> Self {
+    pub(super) fn new(shared: &'a Shared, id: InterfaceId, tun: &'a Tun, queues: &'a [usize]) -> Self {
         let [packet, train, tunnel] = [(); 3].map(|()| vec![0; BUFFER_SIZE]);
-        Self { shared, id, tun, buffers: Buffers { packet, train, tunnel }, wire: Wire::new(shared) }
+        let buffers = Buffers { packet, train, tunnel };
+        Self { shared, id, tun, queues, readiness: tun.readiness(queues), buffers, wire: Wire::new(shared) }
     }
 
     /// Returns when the device is gone.
     pub(super) fn run(mut self) {
         loop {
-            let drained = self.tun.wait().and_then(|()| self.drain());
-            self.wire.flush();
-            match drained {
+            match self.take_turns() {
                 Ok(()) => {}
                 Err(error) if tun::is_gone(&error) => return,
                 Err(error) => {
@@ -59,9 +62,30 @@ impl<'a> TunReader<'a> {
         }
     }
 
-    /// Seals what the device holds, up to what one wake may take.
-    fn drain(&mut self) -> io::Result<()> {
-        let Self { shared: Shared { tunnel, .. }, id, tun, buffers, wire } = self;
+    fn take_turns(&mut self) -> io::Result<()> {
+        let Self { shared, id, tun, queues, readiness, buffers, wire } = self;
+        for position in readiness.wait()? {
+            let turn = Turn { shared, id: *id, tun, queue: queues[position] };
+            let drained = turn.drain(buffers, wire);
+            wire.flush();
+            drained?;
+        }
+        Ok(())
+    }
+}
+
+/// A queue's.
+struct Turn<'a> {
+    shared: &'a Shared,
+    id: InterfaceId,
+    tun: &'a Tun,
+    queue: usize,
+}
+
+impl Turn<'_> {
+    /// Seals what the queue holds, up to what one turn may take.
+    fn drain(&self, buffers: &mut Buffers, wire: &mut Wire<'_>) -> io::Result<()> {
+        let Self { shared: Shared { tunnel, .. }, id, .. } = self;
         let now = Instant::now();
         let mut seal = |train: Train<'_>| {
             if !train.is_empty()
@@ -78,13 +102,13 @@ impl<'a> TunReader<'a> {
             Ok(train) => (train, None),
             Err(reason) => {
                 discard(reason);
-                return read(tun, &mut buffers.packet).map(drop);
+                return self.read(&mut buffers.packet).map(drop);
             }
         };
         let mut result = Ok(());
         let mut taken = 0;
-        while taken < PACKETS_A_WAKE {
-            let mut segments = match read(tun, &mut buffers.packet) {
+        while taken < PACKETS_A_TURN {
+            let mut segments = match self.read(&mut buffers.packet) {
                 Ok(Some(Ok(segments))) => segments,
                 Ok(Some(Err(reason))) => {
                     discard(reason);
@@ -112,19 +136,22 @@ impl<'a> TunReader<'a> {
             }
         }
         seal(train);
+        if taken >= PACKETS_A_TURN {
+            self.tun.note_flooded(self.queue);
+        }
         result
     }
-}
 
-/// The next packet of the device, cut, unless it is malformed; none if there is none now.
-fn read<'p>(tun: &Tun, packet: &'p mut [u8]) -> io::Result<Option<Result<Segments<'p>, Discard>>> {
-    let mut header = [0; VirtioNetHeader::LEN];
-    let len = match tun.receive(&mut header, packet) {
-        Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(None),
-        received => received?,
-    };
-    let header = VirtioNetHeader::parse(&header).ok_or(Discard::MalformedOffload);
-    Ok(Some(header.and_then(|header| Segments::new(&header, &mut packet[..len]))))
+    /// The next packet, cut, unless it is malformed; none if there is none now.
+    fn read<'p>(&self, packet: &'p mut [u8]) -> io::Result<Option<Result<Segments<'p>, Discard>>> {
+        let mut header = [0; VirtioNetHeader::LEN];
+        let len = match self.tun.receive(self.queue, &mut header, packet) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(None),
+            received => received?,
+        };
+        let header = VirtioNetHeader::parse(&header).ok_or(Discard::MalformedOffload);
+        Ok(Some(header.and_then(|header| Segments::new(&header, &mut packet[..len]))))
+    }
 }
 
 /// Packets of which it is the same have the same peer; one that has none travels alone.

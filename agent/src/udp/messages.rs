@@ -61,7 +61,7 @@ pub(super) fn send(socket: &impl AsFd, trains: &[Train<'_>]) -> io::Result<usize
     if sent < 0 { Err(io::Error::last_os_error()) } else { Ok(sent as usize) }
 }
 
-/// Waits for a message, and takes those that are there beside it. `bytes` holds [`BATCH`] of [`MESSAGE_LEN`].
+/// Takes the messages that are there, or fails with `WouldBlock`. `bytes` holds [`BATCH`] of [`MESSAGE_LEN`].
 pub(super) fn receive(socket: &impl AsFd, bytes: &mut [u8], received: &mut [Received; BATCH]) -> io::Result<usize> {
     let mut controls: [Control; BATCH] = zeroed();
     let mut addresses: [SockAddrStorage; BATCH] = std::array::from_fn(|_| SockAddrStorage::zeroed());
@@ -86,7 +86,7 @@ pub(super) fn receive(socket: &impl AsFd, bytes: &mut [u8], received: &mut [Rece
             socket.as_fd().as_raw_fd(),
             messages.as_mut_ptr(),
             count as _,
-            libc::MSG_WAITFORONE,
+            libc::MSG_DONTWAIT,
             std::ptr::null_mut(),
         )
     };

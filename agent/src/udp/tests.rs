@@ -1,5 +1,9 @@
 //! The socket against the kernel's own, over the loopback interface.
 
+use std::cell::RefCell;
+
+use cladnet_tunnel::LANES;
+
 use super::*;
 
 const POLICIES: [OffloadPolicy; 2] = [OffloadPolicy::WherePossible, OffloadPolicy::Never];
@@ -22,14 +26,21 @@ fn send(socket: &UdpSocket, datagrams: &[(SocketAddr, Vec<u8>)]) -> Vec<SocketAd
 }
 
 fn receive(socket: &UdpSocket, count: usize) -> Vec<(SocketAddr, Vec<u8>)> {
-    let mut inbox = Inbox::new();
+    receive_by_queue(socket, count).into_iter().map(|(_, from, datagram)| (from, datagram)).collect()
+}
+
+/// Each with the queue it waited in.
+fn receive_by_queue(socket: &UdpSocket, count: usize) -> Vec<(usize, SocketAddr, Vec<u8>)> {
+    let queues: Vec<_> = (0..socket.queue_count()).collect();
+    let (mut waiting, mut inbox) = (socket.waiting(&queues), Inbox::new());
     let mut datagrams = Vec::new();
     while datagrams.len() < count {
-        socket.receive(&mut inbox).unwrap();
-        for (_, train) in inbox.trains() {
-            datagrams.extend(
-                trains::cut(train.datagrams, train.segment_size).map(|datagram| (train.from, datagram.to_vec())),
-            );
+        for queue in waiting.wait().unwrap() {
+            socket.receive(queue, &mut inbox).unwrap();
+            for (_, train) in inbox.trains() {
+                let cut = trains::cut(train.datagrams, train.segment_size);
+                datagrams.extend(cut.map(|datagram| (queue, train.from, datagram.to_vec())));
+            }
         }
     }
     datagrams
@@ -95,12 +106,75 @@ fn a_destination_that_refuses_stops_no_other() {
 }
 
 #[test]
-fn wake_ends_a_wait() {
-    let (socket, _) = bound(OffloadPolicy::WherePossible);
+fn a_train_that_cannot_be_cut_is_sent_one_by_one_and_nothing_is_lost() {
+    // What cannot be done on this path may be done on another; what cannot be done at all is not tried again.
+    for (code, goes_on) in [(libc::EMSGSIZE, true), (libc::EINVAL, true), (libc::EIO, false)] {
+        let (socket, _) = bound(OffloadPolicy::WherePossible);
+        let sent = RefCell::new(Vec::new());
+        let narrow = |trains: &[Train<'_>]| match trains[0].is_single() {
+            true => {
+                sent.borrow_mut().push((inward(trains[0].to), trains[0].bytes.to_vec()));
+                Ok(1)
+            }
+            false => Err(io::Error::from_raw_os_error(code)),
+        };
+        let to = SocketAddr::from(([192, 0, 2, 1], 8055));
+        let datagrams: Vec<_> = (0..45).map(|byte| vec![byte; if byte == 44 { 100 } else { 1452 }]).collect();
+        let train = Train { to, bytes: &datagrams.concat(), segment: 1452 };
+        socket.send_each_by(&narrow, iter::once(train), &mut |_, error| panic!("{error}"));
+        assert_eq!(sent.take(), datagrams.into_iter().map(|datagram| (to, datagram)).collect::<Vec<_>>());
+        assert_eq!(socket.offloads().segment, goes_on, "{code}");
+    }
+}
+
+#[test]
+fn wake_ends_the_wait_of_every_thread_once() {
+    let (socket, port) = bound(OffloadPolicy::WherePossible);
+    let mut waits = [&[0, 2][..], &[1]].map(|queues| socket.waiting(queues));
     socket.wake().unwrap();
+    for waiting in &mut waits {
+        assert_eq!(waiting.wait().unwrap().count(), 0);
+    }
+    socket.send(SocketAddr::from((Ipv4Addr::LOCALHOST, port)), &[4, 0, 0, 0, 0, 1]).unwrap();
+    socket.send(SocketAddr::from((Ipv4Addr::LOCALHOST, port)), &[4, 0, 0, 0, 0, 0]).unwrap();
+    let woken = waits.each_mut().map(|waiting| waiting.wait().unwrap().collect::<Vec<_>>());
+    assert_eq!(woken, [[2], [1]]);
+}
+
+#[test]
+fn data_waits_by_its_lane_and_apart_from_all_else() {
+    let (socket, port) = bound(OffloadPolicy::WherePossible);
+    let client = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    let mut messages: Vec<Vec<u8>> = (0..=255).map(|index| vec![4, 0, 0, 0, 7, index, 7, 7]).collect();
+    messages.extend((0..=255).map(|number| vec![0xc2, 0, 0, 0, number, 3, 7, 7]));
+    messages.extend(
+        [&[1, 0, 0, 0, 7, 3][..], &[0xc1, 0, 0, 0, 7, 3], &[4, 0, 0, 1, 7, 3], &[4, 0, 0, 0, 7], &[4], b""]
+            .map(<[u8]>::to_vec),
+    );
+    for message in messages {
+        client.send_to(&message, ("127.0.0.1", port)).unwrap();
+        let expected = cladnet_tunnel::lane(&message).map_or(0, |lane| lane + 1);
+        assert_eq!(receive_by_queue(&socket, 1)[0].0, expected, "{message:?}");
+    }
+}
+
+#[test]
+fn what_floods_one_queue_is_lost_there_and_nowhere_else() {
+    let (socket, port) = bound(OffloadPolicy::WherePossible);
+    let client = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    let message = |lane: u8| [[4, 0, 0, 0, 0, lane, 0, 0].as_slice(), &[0; 60_000]].concat();
+    let flood = 2 * RECEIVE_BUFFER.div_ceil(60_000) + 200;
+    for _ in 0..flood {
+        client.send_to(&message(0), ("127.0.0.1", port)).unwrap();
+    }
+    for lane in 1..LANES as u8 {
+        client.send_to(&message(lane), ("127.0.0.1", port)).unwrap();
+    }
     let mut inbox = Inbox::new();
-    socket.receive(&mut inbox).unwrap();
-    assert!(inbox.trains().all(|(_, train)| train.datagrams.is_empty()));
+    for queue in 2..=LANES {
+        socket.receive(queue, &mut inbox).unwrap();
+        assert_eq!(inbox.trains().count(), 1, "queue {queue}");
+    }
 }
 
 #[test]

@@ -4,6 +4,7 @@
 #![expect(clippy::unwrap_used, reason = "helpers of tests may just fail")]
 
 mod errors;
+mod fairness;
 mod hosts;
 mod lab;
 mod mtu;

@@ -77,6 +77,11 @@ impl<'a> SuperPacket<'a> {
         true
     }
 
+    /// The packet that it began with.
+    pub fn first(&self) -> &'a [u8] {
+        self.packets[0]
+    }
+
     /// How many packets it holds.
     pub fn count(&self) -> usize {
         self.count
