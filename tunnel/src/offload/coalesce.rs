@@ -1,7 +1,9 @@
 //! Merging: consecutive packets of one flow as one super-packet, which the receiving stack walks through once.
 //!
-//! Only what cutting would bring back to the byte is merged, so nobody behind it can tell: neither an application nor
-//! the next host on the way. Packets are never held back or reordered.
+//! Only what cutting would bring back is merged, so nobody behind it can tell: neither an application nor the next host
+//! on the way. To the byte, but for one field that carries no meaning: the identification of packets that are never
+//! fragmented (RFC 6864 §4.1). Where it is the same in all, as of sockets that are not connected, cutting counts it up.
+//! Packets are never held back or reordered.
 
 use super::checksum::Sum;
 use super::virtio::{Gso, VirtioNetHeader};
@@ -12,6 +14,8 @@ use super::{
 const PSH: u8 = 0x08;
 const ACK: u8 = 0x10;
 const ECE: u8 = 0x40;
+/// Of the byte that holds the flags of IPv4.
+const DONT_FRAGMENT: u8 = 0x40;
 
 /// A packet, and those that followed and could be merged with it: headers of their own and the payloads where they lie.
 #[derive(Debug)]
@@ -21,6 +25,8 @@ pub struct SuperPacket<'a> {
     count: usize,
     /// None if nothing can be merged with the first packet.
     flow: Option<Flow>,
+    /// By which the identification rises from packet to packet; known from the second one on.
+    step: Option<u16>,
     /// Nothing may follow: a short packet, or one that ends a burst.
     closed: bool,
     /// Bytes of the packet that cutting would give, headers once.
@@ -49,7 +55,7 @@ struct Flow {
 impl<'a> SuperPacket<'a> {
     /// Begins with a packet; `mergeable` says whether any other may follow.
     pub fn new(packet: &'a [u8], mergeable: Mergeable) -> Self {
-        let flow = Flow::of(packet).filter(|flow| mergeable.includes(flow) && flow.may_begin(packet));
+        let flow = Flow::of(packet).filter(|flow| mergeable.includes(flow.gso()) && flow.may_begin(packet));
         let mut packets: [&[u8]; MAX_SEGMENTS] = [&[]; MAX_SEGMENTS];
         packets[0] = packet;
         Self {
@@ -57,6 +63,7 @@ impl<'a> SuperPacket<'a> {
             count: 1,
             closed: flow.is_some_and(|flow| flow.ends_burst(packet)),
             flow,
+            step: None,
             len: packet.len(),
             headers: [0; VirtioNetHeader::LEN + MAX_HEADERS],
         }
@@ -65,6 +72,10 @@ impl<'a> SuperPacket<'a> {
     /// Takes the packet that follows, if it can be merged; else it is the next one's first.
     pub fn join(&mut self, packet: &'a [u8]) -> bool {
         let Some(flow) = self.flow.filter(|_| !self.closed && self.count < MAX_SEGMENTS) else { return false };
+        let Some(step) = flow.step(self.packets[0], self.count, packet) else { return false };
+        if self.step.is_some_and(|known| known != step) {
+            return false;
+        }
         let Some(next) = flow.follower(self.packets[0], self.count, packet) else { return false };
         let len = self.len + next.payload_len;
         if len > usize::from(u16::MAX) || !next.has_valid_checksum(packet) {
@@ -72,6 +83,7 @@ impl<'a> SuperPacket<'a> {
         }
         self.packets[self.count] = packet;
         self.count += 1;
+        self.step = Some(step);
         self.len = len;
         self.closed = next.payload_len < flow.payload_len || next.ends_burst(packet);
         true
@@ -80,6 +92,16 @@ impl<'a> SuperPacket<'a> {
     /// The packet that it began with.
     pub fn first(&self) -> &'a [u8] {
         self.packets[0]
+    }
+
+    /// The packets that it holds, as they came.
+    pub fn packets(&self) -> impl Iterator<Item = &'a [u8]> {
+        self.packets[..self.count].iter().copied()
+    }
+
+    /// How a device is to cut it; none if it is one packet.
+    pub fn gso(&self) -> Option<Gso> {
+        self.flow.filter(|_| self.count > 1).map(|flow| flow.gso())
     }
 
     /// How many packets it holds.
@@ -130,8 +152,9 @@ impl<'a> SuperPacket<'a> {
 }
 
 impl Mergeable {
-    fn includes(self, flow: &Flow) -> bool {
-        match flow.gso() {
+    /// Whether packets that are cut like this may be merged.
+    fn includes(self, gso: Gso) -> bool {
+        match gso {
             Gso::TcpV4 => self.tcp_v4,
             Gso::TcpV6 => self.tcp_v6,
             Gso::Udp => self.udp,
@@ -211,20 +234,33 @@ impl Flow {
         if packet.len() <= self.headers_len || packet.len() > self.headers_len + self.payload_len {
             return None;
         }
-        (self.follows_by_ip(first, index, packet) && self.follows_by_transport(first, index, packet))
+        (self.follows_by_ip(first, packet) && self.follows_by_transport(first, index, packet))
             .then(|| Self::of(packet))
             .flatten()
     }
 
-    fn follows_by_ip(&self, first: &[u8], index: usize, packet: &[u8]) -> bool {
+    fn follows_by_ip(&self, first: &[u8], packet: &[u8]) -> bool {
         let same = |from: usize, to: usize| first[from..to] == packet[from..to];
         if self.is_v6 {
             // Traffic class and flow label; next header, hop limit, addresses.
             return same(0, 4) && same(6, V6_HEADER);
         }
         // Type of service; fragmentation, TTL, protocol; addresses.
-        let identification = read_u16(first, 4).wrapping_add(index as u16);
-        same(0, 2) && same(6, 10) && same(12, V4_HEADER) && read_u16(packet, 4) == identification
+        same(0, 2) && same(6, 10) && same(12, V4_HEADER)
+    }
+
+    /// By how much the identification rises with every packet, if `packet` is `index` packets behind `first`.
+    fn step(&self, first: &[u8], index: usize, packet: &[u8]) -> Option<u16> {
+        if self.is_v6 {
+            return Some(1);
+        }
+        let risen = packet.get(4..6).map(|field| read_u16(field, 0).wrapping_sub(read_u16(first, 4)))?;
+        let is_never_fragmented = first[6] & DONT_FRAGMENT != 0;
+        match usize::from(risen) {
+            0 if is_never_fragmented => Some(0),
+            risen if risen == index => Some(1),
+            _ => None,
+        }
     }
 
     fn follows_by_transport(&self, first: &[u8], index: usize, packet: &[u8]) -> bool {

@@ -13,6 +13,7 @@ const PSH: u8 = 0x08;
 const ACK: u8 = 0x10;
 const ECE: u8 = 0x40;
 const CWR: u8 = 0x80;
+const DONT_FRAGMENT: u8 = 0x40;
 
 /// What the headers of a packet say beside its length.
 #[derive(Debug, Clone)]
@@ -20,6 +21,9 @@ struct Template {
     is_v6: bool,
     transport: Transport,
     identification: u16,
+    /// By which the next packet's identification is higher.
+    step: u16,
+    may_be_fragmented: bool,
     sequence: u32,
     flags: u8,
     /// Of TCP; a multiple of four.
@@ -34,6 +38,8 @@ impl Template {
             is_v6: false,
             transport: Transport::Tcp,
             identification: 0xfffe,
+            step: 1,
+            may_be_fragmented: false,
             sequence: u32::MAX - 1000,
             flags: ACK,
             options: vec![1, 1, 8, 10, 0, 0, 0, 1, 0, 0, 0, 2],
@@ -83,7 +89,7 @@ impl Template {
         header[1] = self.traffic_class;
         write_u16(&mut header, 2, (self.headers_len() + payload_len) as u16);
         write_u16(&mut header, 4, self.identification);
-        header[6] = 0x40;
+        header[6] = if self.may_be_fragmented { 0 } else { DONT_FRAGMENT };
         header[8] = self.hop_limit;
         header[9] = self.transport.protocol();
         header[12..].copy_from_slice(&[10, 0, 0, 1, 10, 0, 0, 2]);
@@ -118,7 +124,7 @@ impl Template {
     /// The packet that follows this one `payload_len` bytes later.
     fn next(&self, payload_len: usize) -> Self {
         Self {
-            identification: self.identification.wrapping_add(1),
+            identification: self.identification.wrapping_add(self.step),
             sequence: self.sequence.wrapping_add(payload_len as u32),
             ..self.clone()
         }
@@ -199,18 +205,41 @@ fn cut_all(written: Vec<(VirtioNetHeader, Vec<u8>)>) -> Vec<Vec<u8>> {
     written.into_iter().flat_map(|(header, mut packet)| cut(&header, &mut packet).unwrap()).collect()
 }
 
+/// Packets as whoever receives them sees them: of one that may not be fragmented, the identification says nothing
+/// (RFC 6864 §4.1).
+fn as_received(packets: &[Vec<u8>]) -> Vec<Vec<u8>> {
+    let unidentified = |packet: &Vec<u8>| {
+        let mut packet = packet.clone();
+        if packet.len() >= V4_HEADER
+            && packet[0] == 0x45
+            && packet[6] & DONT_FRAGMENT != 0
+            && Sum::default().bytes(&packet[..V4_HEADER]).is_valid()
+        {
+            packet[4..6].fill(0);
+            packet[10..12].fill(0);
+        }
+        packet
+    };
+    packets.iter().map(unidentified).collect()
+}
+
 fn template() -> impl Strategy<Value = Template> {
     let flags = prop::sample::subsequence(vec![FIN, PSH, ECE, CWR], 0..=4);
-    (any::<bool>(), any::<bool>(), any::<u16>(), any::<u32>(), flags, 0usize..=10, any::<u8>(), any::<u8>()).prop_map(
-        |(is_v6, is_tcp, identification, sequence, flags, options, traffic_class, hop_limit)| Template {
-            is_v6,
-            transport: if is_tcp { Transport::Tcp } else { Transport::Udp },
-            identification,
-            sequence,
-            flags: flags.into_iter().fold(ACK, |flags, flag| flags | flag),
-            options: vec![1; options * 4],
-            traffic_class,
-            hop_limit,
+    let is = (any::<bool>(), any::<bool>(), any::<bool>());
+    (is, any::<u16>(), any::<u32>(), flags, 0usize..=10, any::<u8>(), any::<u8>()).prop_map(
+        |((is_v6, is_tcp, may_be_fragmented), identification, sequence, flags, options, traffic_class, hop_limit)| {
+            Template {
+                is_v6,
+                transport: if is_tcp { Transport::Tcp } else { Transport::Udp },
+                identification,
+                step: 1,
+                may_be_fragmented,
+                sequence,
+                flags: flags.into_iter().fold(ACK, |flags, flag| flags | flag),
+                options: vec![1; options * 4],
+                traffic_class,
+                hop_limit,
+            }
         },
     )
 }
@@ -221,7 +250,8 @@ fn payload() -> impl Strategy<Value = (Vec<u8>, usize)> {
 
 /// Trains of a few flows, some packets of which are harmed, lost, doubled or swapped.
 fn traffic() -> impl Strategy<Value = Vec<Vec<u8>>> {
-    let train = (template(), payload()).prop_map(|(template, (payload, size))| template.train(&payload, size));
+    let train = (template(), 0u16..3, payload())
+        .prop_map(|(template, step, (payload, size))| Template { step, ..template }.train(&payload, size));
     let harm = (any::<prop::sample::Index>(), any::<prop::sample::Index>(), 0u8..4, 1u8..=255);
     (prop::collection::vec(train, 1..4), prop::collection::vec(harm, 0..6)).prop_map(|(trains, harms)| {
         let mut packets = trains.concat();
@@ -255,7 +285,8 @@ proptest! {
 
     #[test]
     fn cutting_brings_back_whatever_was_merged(packets in traffic()) {
-        prop_assert_eq!(cut_all(merge(&packets, ALL)), packets);
+        let cut = cut_all(merge(&packets, ALL));
+        prop_assert_eq!(as_received(&cut), as_received(&packets));
     }
 
     #[test]
@@ -307,7 +338,7 @@ proptest! {
             (packet[0], packet[6], packet[9]) = (first, protocol, protocol);
         }
         let packets = [packet.clone(), packet.clone()];
-        prop_assert_eq!(cut_all(merge(&packets, ALL)), packets);
+        prop_assert_eq!(as_received(&cut_all(merge(&packets, ALL))), as_received(&packets));
         if let Some(header) = VirtioNetHeader::parse(&header) {
             let _ = cut(&header, &mut packet);
             let small = VirtioNetHeader { checksum_start: header.checksum_start % 64, ..header };
@@ -385,6 +416,26 @@ fn no_super_packet_outgrows_the_length_field_or_the_train() {
     assert!(merged.iter().all(|(_, packet)| packet.len() <= usize::from(u16::MAX)));
     assert_eq!(merged.len(), 4);
     assert_eq!(merge(&template.train(&[1; 200], 1), ALL).len(), 200usize.div_ceil(MAX_SEGMENTS));
+}
+
+#[test]
+fn packets_that_are_never_fragmented_may_all_have_one_identification() {
+    let merged = |identifications: [u16; 4], may_be_fragmented: bool| {
+        let mut template = Template { transport: Transport::Udp, may_be_fragmented, ..Template::tcp() };
+        let packets = identifications.map(|identification| {
+            template.identification = identification;
+            template.packet(&[1; 100])
+        });
+        merge(&packets, ALL).len()
+    };
+    for (identifications, count) in
+        [([0; 4], 1), ([7; 4], 1), ([7, 8, 9, 10], 1), ([7, 7, 8, 8], 2), ([7, 7, 9, 10], 2), ([7, 8, 8, 8], 2)]
+    {
+        assert_eq!(merged(identifications, false), count, "{identifications:?}");
+    }
+    for (identifications, count) in [([0; 4], 4), ([7, 8, 9, 10], 1), ([9, 7, 5, 3], 4)] {
+        assert_eq!(merged(identifications, true), count, "{identifications:?}");
+    }
 }
 
 #[test]
