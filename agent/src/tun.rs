@@ -13,9 +13,11 @@ use nix::sys::uio::{readv, writev};
 use crate::offload::{OffloadPolicy, TunOffloads};
 use crate::readiness::Readiness;
 
+mod merging;
 mod queue;
 mod steering;
 
+use merging::Merging;
 use steering::Steering;
 
 /// How many queues a device has. The kernel puts a flow into one of them by its hash, and what one does not hold is lost:
@@ -45,6 +47,7 @@ pub struct Tun {
     queues: Vec<OwnedFd>,
     /// None: packets go without a virtio header.
     offloads: Option<TunOffloads>,
+    merging: Merging,
     steering: Steering,
 }
 
@@ -61,8 +64,9 @@ impl Tun {
         };
         let queues = opened.map_err(|error| refused(name, error))?;
         let offloads = with_header.then(|| offload(&queues));
+        let merging = Merging::new(offloads.unwrap_or_default());
         let steering = Steering::new(Instant::now(), queues.len());
-        Ok(Self { queues, offloads, steering })
+        Ok(Self { queues, offloads, merging, steering })
     }
 
     pub fn queue_count(&self) -> usize {
@@ -75,8 +79,7 @@ impl Tun {
 
     /// What packets written to it may be merged into.
     pub fn mergeable(&self) -> Mergeable {
-        let TunOffloads { checksum: _, tso4, tso6, uso } = self.offloads();
-        Mergeable { tcp_v4: tso4, tcp_v6: tso6, udp: uso }
+        self.merging.mergeable()
     }
 
     /// For waiting until there is a packet to receive in one of these queues, or the device is gone.
@@ -105,18 +108,23 @@ impl Tun {
         self.steering.note_flooded(Instant::now(), queue);
     }
 
-    /// Hands a packet to the kernel as if it had arrived on the interface.
-    pub fn send(&self, packet: &mut SuperPacket<'_>) -> io::Result<()> {
+    /// Hands packets to the kernel as if they had arrived on the interface. `refused` hears of every one that it did not
+    /// take.
+    pub fn send(&self, packet: &mut SuperPacket<'_>, refused: impl FnMut(&io::Error)) {
         let queue = &self.queues[self.steering.queue(Instant::now(), packet.first())];
         let skipped = if self.offloads.is_some() { 0 } else { VirtioNetHeader::LEN };
-        let (headers, mut payloads) = packet.parts();
-        let count = 1 + payloads.len();
-        let slices: [IoSlice<'_>; 1 + MAX_SEGMENTS] = array::from_fn(|index| match index {
-            0 => IoSlice::new(&headers[skipped..]),
-            _ => IoSlice::new(payloads.next().unwrap_or_default()),
-        });
-        Ok(writev(queue, &slices[..count]).map(drop)?)
+        self.merging.send(packet, |packet| write(queue, skipped, packet), refused);
     }
+}
+
+fn write(queue: &OwnedFd, skipped: usize, packet: &mut SuperPacket<'_>) -> io::Result<()> {
+    let (headers, mut payloads) = packet.parts();
+    let count = 1 + payloads.len();
+    let slices: [IoSlice<'_>; 1 + MAX_SEGMENTS] = array::from_fn(|index| match index {
+        0 => IoSlice::new(&headers[skipped..]),
+        _ => IoSlice::new(payloads.next().unwrap_or_default()),
+    });
+    Ok(writev(queue, &slices[..count]).map(drop)?)
 }
 
 /// Whether the device behind a descriptor was deleted.

@@ -54,10 +54,10 @@ impl<'a> Wire<'a> {
     }
 
     fn write_one(&self, tun: &Tun, packet: &mut SuperPacket<'_>) {
-        if let Err(error) = tun.send(packet) {
+        tun.send(packet, |error| {
             trace!(%error, "packet not delivered");
-            (0..packet.count()).for_each(|_| self.shared.tunnel.discards().count(Discard::NotDelivered));
-        }
+            self.shared.tunnel.discards().count(Discard::NotDelivered);
+        });
     }
 }
 

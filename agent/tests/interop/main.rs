@@ -8,6 +8,7 @@ mod fairness;
 mod hosts;
 mod lab;
 mod mtu;
+mod narrow;
 mod plain;
 mod reach;
 mod rekey;
