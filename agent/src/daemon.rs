@@ -16,6 +16,7 @@ mod requests;
 mod take;
 #[cfg(test)]
 mod tests;
+mod volumes;
 
 use std::{sync::Arc, time::Duration};
 

@@ -149,7 +149,7 @@ impl Clear {
     }
 
     /// Takes a run of frames. `check` says whether this peer may send a packet, before its counter is taken note of;
-    /// `taken` hears of each in its order. The result is how many bytes were taken.
+    /// `taken` hears of each in its order.
     pub(crate) fn take_run(
         &self,
         now: Instant,
@@ -157,15 +157,14 @@ impl Clear {
         run: &Run<'_>,
         mut check: impl FnMut(&[u8]) -> Result<(), Discard>,
         taken: &mut dyn FnMut(Result<Opened<'_>, Discard>),
-    ) -> usize {
+    ) {
         let incoming = self.incoming.load();
         let frames = run.datagrams.chunks(run.stride).enumerate();
         let Some(incoming) = incoming.as_ref().filter(|incoming| incoming.is_from(now, from)) else {
             let reason = self.refuse(now, from, run);
-            frames.for_each(|_| taken(Err(reason)));
-            return 0;
+            return frames.for_each(|_| taken(Err(reason)));
         };
-        let (mut bytes, mut is_ours) = (0, false);
+        let mut is_ours = false;
         let mut window = incoming.exchange.received.lock().unwrap_or_else(PoisonError::into_inner);
         for (position, datagram) in frames {
             let result = frame::read(datagram, &incoming.exchange.token).and_then(|(counter, packet)| {
@@ -174,14 +173,12 @@ impl Clear {
                 window.accept(counter)?;
                 Ok(Opened { at: position * run.stride + frame::HEADER_LEN, packet })
             });
-            bytes += if result.is_ok() { datagram.len() } else { 0 };
             taken(result);
         }
         drop(window);
         if is_ours {
             self.note_traffic();
         }
-        bytes
     }
 
     /// Notes that the pair has something to say to each other.

@@ -24,6 +24,7 @@ mod probe;
 mod sources;
 mod train;
 mod tunnel;
+mod volume;
 
 pub use allowed_ips::AllowedIps;
 pub use clear::{Obstacle, Transport};
@@ -39,6 +40,7 @@ pub use peer::PeerStats;
 pub use probe::{ProbeRequest, Proof};
 pub use train::{Delivery, MAX_TRAIN, ReceivedTrain, Train};
 pub use tunnel::{BUFFER_SIZE, Outbox, TICK, Tunnel};
+pub use volume::{Scope, Tally, Volume};
 
 /// False in a build that measures what everything but encryption costs.
 pub const ENCRYPTS: bool = !cfg!(feature = "null-aead");

@@ -16,6 +16,7 @@ use crate::message::{DATA_OVERHEAD, Message};
 use crate::mtu::PathMtu;
 use crate::probe::Probes;
 use crate::train::Train;
+use crate::volume::{Carried, Counters, Scope, Volume};
 
 mod outside;
 
@@ -30,6 +31,8 @@ pub struct PeerStats {
     /// Payload of UDP datagrams, as `wg show` counts: handshakes and keepalives included.
     pub tx_bytes: u64,
     pub rx_bytes: u64,
+    /// By the kind of path, in the order of [`Scope::ALL`]; probes included.
+    pub volumes: [Volume; Scope::ALL.len()],
     /// How packets to it travel now.
     pub transport: Transport,
     /// The longest inner packet that goes to it.
@@ -56,6 +59,7 @@ pub(crate) struct Peer {
     whereabouts: Mutex<Whereabouts>,
     tx_bytes: AtomicU64,
     rx_bytes: AtomicU64,
+    counters: Counters,
 }
 
 struct Whereabouts {
@@ -99,6 +103,7 @@ impl Peer {
             whereabouts: Mutex::new(Whereabouts { endpoint: config.endpoint, configured: config.endpoint }),
             tx_bytes: AtomicU64::new(0),
             rx_bytes: AtomicU64::new(0),
+            counters: Counters::default(),
         }
     }
 
@@ -135,12 +140,12 @@ impl Peer {
         self.clear.note_traffic();
         self.mtu.note_sent(train.longest());
         if self.clear.write_train(now, to, train, || self.engine.has_session(now)) {
-            self.count_sent(train.datagrams().len());
+            self.count_sent(to, Carried::train(train));
             return Ok(Some(to));
         }
         match self.engine.seal_train(now, train)? {
             Sealed::Ready => {
-                self.count_sent(train.datagrams().len());
+                self.count_sent(to, Carried::train(train));
                 Ok(Some(to))
             }
             Sealed::Waiting => Ok(None),
@@ -155,11 +160,11 @@ impl Peer {
         run: Run<'_>,
         mut opened: impl FnMut(Result<Opened<'_>, Discard>),
     ) {
-        let (mut authentic, mut longest) = (0, 0);
+        let (mut authentic, mut longest) = (Carried::default(), 0);
         self.engine.open_run(now, run, &mut |result| {
-            if let Ok(opened) = &result {
-                authentic += opened.packet.len() + DATA_OVERHEAD;
-                longest = longest.max(opened.packet.len());
+            if let Ok(Opened { packet, .. }) = &result {
+                authentic = authentic.and_data(packet.len());
+                longest = longest.max(packet.len());
             }
             opened(result);
         });
@@ -167,7 +172,7 @@ impl Peer {
             self.clear.note_traffic();
             self.mtu.note_received(longest);
         }
-        if authentic > 0 {
+        if authentic.datagrams > 0 {
             self.heard(from, authentic);
         }
     }
@@ -180,20 +185,21 @@ impl Peer {
         answer: &mut [u8],
     ) -> Result<Option<Transmit>, Discard> {
         let len = self.engine.respond(received.now, received.bytes, initiation, answer)?;
-        self.heard(received.from, received.bytes.len());
+        self.heard(received.from, Carried::one(received.bytes.len()));
         self.clear.session_began(received.now);
-        Ok(self.transmit(received.from, len))
+        Ok(self.transmit(received.from, len.map(Carried::one)))
     }
 
     /// Takes a handshake response or a cookie reply.
     pub(crate) fn handle_reply(&self, received: &Received<'_>, answer: &mut [u8]) -> Result<Option<Transmit>, Discard> {
         let len = self.engine.handle_reply(received.now, received.bytes, answer)?;
+        let carried = Carried::one(received.bytes.len());
         if matches!(received.kind, Message::CookieReply { .. }) {
-            self.rx_bytes.fetch_add(received.bytes.len() as u64, Ordering::Relaxed);
+            self.count_received(received.from, carried);
         } else {
-            self.heard(received.from, received.bytes.len());
+            self.heard(received.from, carried);
         }
-        Ok(self.transmit(received.from, len))
+        Ok(self.transmit(received.from, len.map(Carried::one)))
     }
 
     /// The next packet that had waited for a session.
@@ -201,7 +207,9 @@ impl Peer {
         if !self.engine.has_queued(now) {
             return None;
         }
-        self.with_endpoint(|engine| engine.seal_queued(now, buffer))
+        let to = self.endpoint()?;
+        let len = self.engine.seal_queued(now, buffer)?;
+        self.transmit(to, Some(Carried::default().and_data(len - DATA_OVERHEAD)))
     }
 
     pub(crate) fn renew(&self, now: Instant, direction: Direction, buffer: &mut [u8]) -> Option<Transmit> {
@@ -230,28 +238,35 @@ impl Peer {
             tx_bytes: self.tx_bytes.load(Ordering::Relaxed),
             rx_bytes: self.rx_bytes.load(Ordering::Relaxed),
             mtu: self.mtu.found().unwrap_or(default_mtu),
+            volumes: self.counters.volumes(),
         }
     }
 
     /// Without an endpoint the engine is not asked: it would believe that something was sent.
     fn with_endpoint(&self, act: impl FnOnce(&dyn PeerEngine) -> Option<usize>) -> Option<Transmit> {
         let to = self.endpoint()?;
-        self.transmit(to, act(self.engine.as_ref()))
+        self.transmit(to, act(self.engine.as_ref()).map(Carried::one))
     }
 
-    fn transmit(&self, to: SocketAddr, len: Option<usize>) -> Option<Transmit> {
-        let len = len?;
-        self.count_sent(len);
-        Some(Transmit { to, len })
+    fn transmit(&self, to: SocketAddr, carried: Option<Carried>) -> Option<Transmit> {
+        let carried = carried?;
+        self.count_sent(to, carried);
+        Some(Transmit { to, len: carried.payload })
     }
 
-    fn count_sent(&self, bytes: usize) {
-        self.tx_bytes.fetch_add(bytes as u64, Ordering::Relaxed);
+    fn count_sent(&self, to: SocketAddr, carried: Carried) {
+        self.tx_bytes.fetch_add(carried.payload as u64, Ordering::Relaxed);
+        self.counters.sent(to, carried);
     }
 
-    /// Authentic bytes came from there.
-    fn heard(&self, from: SocketAddr, bytes: usize) {
-        self.rx_bytes.fetch_add(bytes as u64, Ordering::Relaxed);
+    fn count_received(&self, from: SocketAddr, carried: Carried) {
+        self.rx_bytes.fetch_add(carried.payload as u64, Ordering::Relaxed);
+        self.counters.received(from, carried);
+    }
+
+    /// Something authentic came from there.
+    fn heard(&self, from: SocketAddr, carried: Carried) {
+        self.count_received(from, carried);
         let mut whereabouts = self.whereabouts();
         if whereabouts.endpoint != Some(from) {
             whereabouts.endpoint = Some(from);

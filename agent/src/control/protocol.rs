@@ -157,6 +157,29 @@ pub(crate) struct NetworkStatus {
     pub clear_peers: usize,
     pub epoch: String,
     pub revision: i64,
+    /// Of all its peers.
+    #[serde(default)]
+    pub volumes: Volumes,
+}
+
+/// By the kind of path. Counted since the peer was configured.
+pub(crate) type Volumes = BTreeMap<Scope, Volume>;
+
+/// What went both ways.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Volume {
+    pub sent: Tally,
+    pub received: Tally,
+}
+
+/// What went one way: packets of the overlay, and the datagrams that a cloud bills.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Tally {
+    pub packets: u64,
+    pub bytes: u64,
+    pub datagrams: u64,
+    /// Of datagrams, with the headers of IP and UDP.
+    pub wire_bytes: u64,
 }
 
 /// A remote peer and the path in use.
@@ -174,6 +197,8 @@ pub(crate) struct PeerStatus {
     /// The longest packet that goes to it over the path as it is; none while the interface is down.
     #[serde(default)]
     pub mtu: Option<u16>,
+    #[serde(default)]
+    pub volumes: Volumes,
     pub state: DesiredState,
     pub plain: bool,
     /// Whether packets to it travel encrypted or in clear, and why.

@@ -7,6 +7,7 @@ use cladnet_model::{
 use cladnet_tunnel::{Obstacle, PeerStats};
 
 use super::membership::Membership;
+use super::volumes::volumes;
 use crate::{
     configuration::{Configuration, Remote},
     control::protocol::{NetworkStatus, PathStatus, PeerStatus},
@@ -33,6 +34,7 @@ pub(super) fn network(membership: &Membership, stats: &[PeerStats]) -> NetworkSt
         clear_peers: stats.iter().filter(|peer| peer.transport == cladnet_tunnel::Transport::Clear).count(),
         epoch: configuration.map(|configuration| configuration.epoch().to_owned()).unwrap_or_default(),
         revision: configuration.map_or(0, Configuration::revision),
+        volumes: volumes(stats),
     }
 }
 
@@ -68,6 +70,7 @@ fn peer(
         sent_bytes: stats.map_or(0, |stats| stats.tx_bytes),
         received_bytes: stats.map_or(0, |stats| stats.rx_bytes),
         mtu: stats.map(|stats| stats.mtu),
+        volumes: volumes(stats),
         state: remote.desired_state,
         plain: remote.plain,
         encryption: transport.map(|told| encryption(policy, route, Some(told)).to_owned()).unwrap_or_default(),

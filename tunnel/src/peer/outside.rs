@@ -1,7 +1,6 @@
 //! What a peer exchanges beside its sessions: probes, and clear frames as far as they let it.
 
 use std::net::SocketAddr;
-use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use super::Peer;
@@ -10,11 +9,16 @@ use crate::engine::{Opened, Run};
 use crate::host::Host;
 use crate::mtu::Probing;
 use crate::probe::{Heard, Proof, ReplyLimit};
+use crate::volume::Carried;
 
 impl Peer {
     /// Writes a request for `to` that fills `datagram`; false if this peer is not probed.
     pub(crate) fn ask(&self, now: Instant, to: SocketAddr, host: &Host, datagram: &mut [u8]) -> Result<bool, Discard> {
-        self.probes.ask(now, to, self.clear.accepts(now, to), host, datagram)
+        let is_asked = self.probes.ask(now, to, self.clear.accepts(now, to), host, datagram)?;
+        if is_asked {
+            self.counters.sent(to, Carried::one(datagram.len()));
+        }
+        Ok(is_asked)
     }
 
     /// Where to ask now of its own accord.
@@ -32,11 +36,15 @@ impl Peer {
         limit: &ReplyLimit,
         probe: &mut [u8],
     ) -> Result<Option<usize>, Discard> {
-        match self.probes.open(now, from, probe)? {
+        let heard = self.probes.open(now, from, probe)?;
+        self.counters.received(from, Carried::one(probe.len()));
+        match heard {
             Heard::Request { challenge, accepts } => {
                 limit.admit(now, from)?;
                 self.clear.asked(now, from, accepts);
-                self.probes.reply(from, challenge, self.clear.terms(now, from), host, probe).map(Some)
+                let len = self.probes.reply(from, challenge, self.clear.terms(now, from), host, probe)?;
+                self.counters.sent(from, Carried::one(len));
+                Ok(Some(len))
             }
             Heard::Answer { asked_at, len, terms } => {
                 self.mtu.answered(now, from, len);
@@ -61,9 +69,15 @@ impl Peer {
         check: impl FnMut(&[u8]) -> Result<(), Discard>,
         taken: &mut dyn FnMut(Result<Opened<'_>, Discard>),
     ) {
-        let bytes = self.clear.take_run(now, from, run, check, taken);
-        if bytes > 0 {
-            self.rx_bytes.fetch_add(bytes as u64, Ordering::Relaxed);
+        let mut carried = Carried::default();
+        self.clear.take_run(now, from, run, check, &mut |result| {
+            if let Ok(Opened { packet, .. }) = &result {
+                carried = carried.and_data(packet.len());
+            }
+            taken(result);
+        });
+        if carried.datagrams > 0 {
+            self.count_received(from, carried);
             self.mtu.note_received(run.stride);
         }
     }

@@ -16,6 +16,7 @@ mod probes;
 mod sim;
 mod threads;
 mod timers;
+mod volumes;
 mod wire;
 
 const IMPLEMENTATION: Implementation = Implementation::Own;

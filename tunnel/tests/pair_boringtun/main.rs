@@ -23,5 +23,7 @@ mod probes;
 mod sim;
 #[path = "../pair/threads.rs"]
 mod threads;
+#[path = "../pair/volumes.rs"]
+mod volumes;
 
 const IMPLEMENTATION: Implementation = Implementation::Boringtun;
