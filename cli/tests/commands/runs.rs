@@ -53,5 +53,7 @@ async fn write_run(server: &Server) -> RunId {
         let result = ConnectivityResult::new(pairs, None);
         store.create(&key::connectivity_result(&network, &run.id, host), &result).await.unwrap();
     }
+    // A store that is merely dropped frees its directory when its writer gets to it, and the server wants it now.
+    store.close().await.unwrap();
     run.id
 }

@@ -1,6 +1,7 @@
 //! The data directory: its lock, its file, and what the file's errors mean to a person.
 
 use std::{
+    error::Error,
     fs::{self, DirBuilder, File, OpenOptions, TryLockError},
     io::{self, ErrorKind, Read as _, Seek as _, Write as _},
     os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
@@ -9,6 +10,7 @@ use std::{
 };
 
 use redb::Database;
+use tracing::warn;
 
 use super::{probe, tables};
 use crate::StoreError;
@@ -46,9 +48,13 @@ impl Directory {
         Ok(Self { path: path.to_owned(), lock: Mutex::new(Some(lock)) })
     }
 
-    /// Lets another process have the directory.
+    /// Lets another process have the directory. Closing the file alone would not: a child that is just being started holds
+    /// a copy of it until it runs its own program, and the lock lasts as long as the last copy.
     pub(super) fn unlock(&self) {
-        self.lock.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let Some(lock) = self.lock.lock().unwrap_or_else(PoisonError::into_inner).take() else { return };
+        if let Err(error) = lock.unlock() {
+            warn!(error = &error as &dyn Error, directory = %self.path.display(), "cannot unlock the data directory");
+        }
     }
 
     pub(super) fn database_file(&self) -> PathBuf {
@@ -110,6 +116,12 @@ impl Directory {
     }
 }
 
+impl Drop for Directory {
+    fn drop(&mut self) {
+        self.unlock();
+    }
+}
+
 fn in_use(path: &Path, lock: &mut File) -> StoreError {
     let mut pid = String::new();
     let known = lock.read_to_string(&mut pid).is_ok() && !pid.trim().is_empty();
@@ -129,4 +141,20 @@ pub(super) fn failed(operation: &'static str, path: &Path) -> impl FnOnce(io::Er
 /// Whether an error of the database is the disk's, so that opening the file again may help.
 pub(super) fn is_io(error: &redb::Error) -> bool {
     matches!(error, redb::Error::Io(_) | redb::Error::PreviousIo)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_directory_is_free_although_a_child_still_holds_a_copy_of_its_lock() {
+        let path = tempfile::tempdir().expect("a directory");
+        let directory = Directory::lock(path.path()).expect("nobody has it");
+        let copy = directory.lock.lock().unwrap().as_ref().expect("it is locked").try_clone().expect("a copy");
+        assert!(matches!(Directory::lock(path.path()), Err(StoreError::InUse { .. })));
+        directory.unlock();
+        drop(Directory::lock(path.path()).expect("it was let go"));
+        drop(copy);
+    }
 }
