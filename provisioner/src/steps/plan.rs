@@ -1,5 +1,7 @@
 //! From what a machine is and what is wanted of it to what must be done. Pure.
 
+use std::fmt;
+
 use cladnet_model::{
     NetworkId,
     deployment::{DeploymentAction, FailureReason},
@@ -55,6 +57,31 @@ pub(crate) enum Plan {
     /// There is no agent any more; what the machine was may still be listed.
     Forget,
     Nothing(&'static str),
+}
+
+/// What a person reads of it in the transcript.
+impl fmt::Display for Plan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Install { upload: true, join: true } => "to do: upload the agent, install it and join the network",
+            Self::Install { upload: true, join: false } => {
+                "to do: upload the agent and install it; the machine is in the network already"
+            }
+            Self::Install { upload: false, join: true } => {
+                "to do: install the agent, which needs no upload, and join the network"
+            }
+            Self::Install { upload: false, join: false } => {
+                "to do: install the agent, which needs no upload; the machine is in the network already"
+            }
+            Self::Upgrade { upload: true } => "to do: upload the agent and replace the old one",
+            Self::Upgrade { upload: false } => "to do: replace the old agent by the new one, which needs no upload",
+            Self::Leave => "to do: leave this network; the agent stays for its others",
+            Self::Remove { leave: true } => "to do: let the agent leave, then remove it",
+            Self::Remove { leave: false } => "to do: remove the agent, which cannot leave by itself",
+            Self::Forget => "to do: forget the machine, which has no agent",
+            Self::Nothing(why) => return write!(f, "nothing to do: {why}"),
+        })
+    }
 }
 
 impl Plan {

@@ -214,7 +214,7 @@ impl Work {
         authority: &str,
         journal: &Journal,
     ) -> Result<(), Stop> {
-        journal.say(&format!("to do: {plan:?}"));
+        journal.say(&plan.to_string());
         match (plan, binary) {
             (Plan::Install { upload, .. }, Some(binary)) => {
                 self.install(machine, upload, binary, authority, journal).await
@@ -233,14 +233,8 @@ impl Work {
                 self.pass(FailPoint::Removed);
                 Ok(())
             }
-            (Plan::Forget, _) => {
-                journal.say("there is no agent");
-                self.leave(machine, Leaving::Silently, journal).await
-            }
-            (Plan::Nothing(why), _) => {
-                journal.say(why);
-                Ok(())
-            }
+            (Plan::Forget, _) => self.leave(machine, Leaving::Silently, journal).await,
+            (Plan::Nothing(_), _) => Ok(()),
         }
     }
 

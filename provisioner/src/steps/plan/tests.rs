@@ -225,3 +225,20 @@ fn a_machine_without_an_agent_for_its_architecture_is_refused() {
     assert!(failed.detail.contains("cladnet-agent-x86_64"), "{failed}");
     assert!(plan(&machine(), &Wish { action: DeploymentAction::Uninstall, ..wish }).is_ok());
 }
+
+#[test]
+fn every_plan_is_told_to_people_as_a_sentence() {
+    let choices = [(true, true), (true, false), (false, true), (false, false)];
+    let installs = choices.map(|(upload, join)| Plan::Install { upload, join });
+    let upgrades = [true, false].map(|upload| Plan::Upgrade { upload });
+    let removals = [true, false].map(|leave| Plan::Remove { leave });
+    let rest = [Plan::Leave, Plan::Forget, Plan::Nothing("the agent is in other networks only")];
+    let plans = [&installs[..], &upgrades, &removals, &rest].concat();
+    let told: std::collections::BTreeSet<_> = plans.iter().map(Plan::to_string).collect();
+    assert_eq!(told.len(), plans.len(), "each has its own: {told:#?}");
+    for sentence in &told {
+        assert!(sentence.starts_with("to do: ") || sentence.starts_with("nothing to do: "), "{sentence}");
+        assert!(!sentence.contains(['{', '}', '_', '"']), "a form of the program's: {sentence}");
+    }
+    assert_eq!(installs[0].to_string(), "to do: upload the agent, install it and join the network");
+}
