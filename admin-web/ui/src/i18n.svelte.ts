@@ -32,3 +32,11 @@ export const i18n = new I18n();
 export function words(): Words {
   return i18n.words;
 }
+
+/**
+ * What the service says in an English sentence beside a word of a closed list: the sentence for who reads English, for others
+ * what the word is in their language. A word without a translation leaves the sentence.
+ */
+export function told(translated: string | undefined, sentence: string): string {
+  return (i18n.language === 'en' ? sentence || translated : translated || sentence) ?? '';
+}
