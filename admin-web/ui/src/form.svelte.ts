@@ -56,7 +56,7 @@ export function faultsOf(problem: Problem): readonly Fault[] {
 
 /** What a problem says where its field is in sight, and need not be named. */
 export function sayingAtField(problem: Problem): string {
-  const said = saying(problem);
+  const said = problem.detail || saying(problem);
   const prefix = `${problem.field}: `;
   return said.startsWith(prefix) ? said.slice(prefix.length) : said;
 }

@@ -77,10 +77,15 @@ export function ago(at: Instant, now: number): string {
   return format.format(Math.round(distance), 'year');
 }
 
+function amount(unit: 'minute' | 'second', value: number): string {
+  const make = (language: string) => new Intl.NumberFormat(language, { style: 'unit', unit, unitDisplay: 'narrow' });
+  return cached(unit, make).format(value);
+}
+
 /** Time between two instants in seconds or minutes. */
 export function lasted(from: Instant, until: Instant, now: number): string {
   if (!from) return '–';
-  const total = Math.max(0, ((until ? new Date(until).getTime() : now) - new Date(from).getTime()) / 1000);
-  const minutes = Math.floor(total / 60);
-  return minutes > 0 ? `${minutes} min ${Math.floor(total % 60)} s` : `${number(total)} s`;
+  const total = Math.max(0, Math.round(((until ? new Date(until).getTime() : now) - new Date(from).getTime()) / 1000));
+  const [minutes, seconds] = [Math.floor(total / 60), amount('second', total % 60)];
+  return minutes > 0 ? `${amount('minute', minutes)} ${seconds}` : seconds;
 }

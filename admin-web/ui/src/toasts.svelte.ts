@@ -38,7 +38,9 @@ class Toasts {
 
 export const toasts = new Toasts();
 
-/** What a problem says to a person. */
-export function saying(problem: Problem): string {
-  return problem.status === 0 && !problem.detail ? words().common.unreachable : problem.detail;
+/** What a problem says to a person; the service's sentence is English, and goes behind what its status means in other languages. */
+export function saying({ status, detail }: Problem): string {
+  if (status === 0 && !detail) return words().common.unreachable;
+  const meaning = words().refusals[status];
+  return meaning && detail ? `${meaning}: ${detail}` : (meaning ?? detail);
 }

@@ -47,6 +47,8 @@ export const en = {
     refused: 'This key is not known, or it has expired.',
     title: 'Sign in to cladnet',
   },
+  /** By HTTP status, before the service's own sentence: that is English. */
+  refusals: {} as Record<number, string>,
   roles: { admin: 'admin', operator: 'operator', viewer: 'viewer', provisioner: 'provisioner' } as Texts,
   states: {
     acknowledged: 'acknowledged',
@@ -288,6 +290,8 @@ export const en = {
   },
   events: {
     by: 'by',
+    /** The API's own words, such as `peer.joined`, are English. */
+    kinds: {} as Texts,
     none: 'Nothing has happened yet',
     noneHint: 'Every change is told here, as it happens.',
     older: 'Older events',
