@@ -161,4 +161,20 @@ mod tests {
             serialize(&ControlPeersResponse { results }, |v| serde_norway::to_string(v).map_err(|e| e.to_string()));
         assert_eq!(yaml.unwrap(), "results:\n- hostId: host-a\n  outcome: offline\n  detail: ''\n");
     }
+
+    /// The serializers escape what no text of theirs may hold; all else, which tables spell out, programs get as it is.
+    #[test]
+    fn programs_get_the_texts_of_others_as_they_are_with_control_characters_escaped() {
+        let controls: String = (1..0x20).chain(0x7f..0xa0).filter_map(char::from_u32).collect();
+        let network = Network { name: format!("{controls}safe\u{202e}gnp \u{2066}שרת"), ..Network::default() };
+        let json = serialize(&network, |value| serde_json::to_string(value).map_err(|e| e.to_string())).unwrap();
+        let yaml = serialize(&network, |value| serde_norway::to_string(value).map_err(|e| e.to_string())).unwrap();
+        let read: [serde_json::Value; 2] =
+            [serde_json::from_str(&json).unwrap(), serde_norway::from_str(&yaml).unwrap()];
+        for (text, read) in [json, yaml.replace('\n', "")].iter().zip(read) {
+            assert_eq!(read["name"], network.name, "{text:?}");
+            assert!(!text.contains(|c: char| c < ' '), "{text:?}");
+            assert!(text.contains("safe\u{202e}gnp \u{2066}שרת"), "{text:?}");
+        }
+    }
 }
