@@ -14,7 +14,6 @@ use crate::datapath::Window;
 use crate::discard::Discard;
 use crate::host::Host;
 use crate::key::{PresharedKey, PublicKey};
-use crate::sources::Sources;
 
 mod endpoint;
 mod keys;
@@ -31,6 +30,9 @@ pub(crate) use wire::{MESSAGE_TYPE, MIN_LEN, Tag, Terms};
 const MAX_ENDPOINTS: usize = 16;
 /// Requests of a peer may overtake each other by this many words of 64: they take different ways to us.
 const WINDOW_WORDS: usize = 4;
+
+/// Replies per second to one source: a site of VMs behind one NAT that returns, each with several endpoints.
+pub(crate) const REPLIES_PER_SECOND: u32 = 256;
 
 /// What to ask a peer.
 #[derive(Debug, Clone, Copy)]
@@ -195,22 +197,5 @@ impl State {
             return Err(Discard::Redirected);
         }
         endpoint.answered(now, challenge, mapped).ok_or(Discard::UnexpectedReply)
-    }
-}
-
-/// Replies per second to one source: a site of VMs behind one NAT that returns, each with several endpoints.
-const REPLIES_PER_SECOND: u32 = 256;
-
-/// How often who may be answered.
-#[derive(Default)]
-pub(crate) struct ReplyLimit(Mutex<(Option<Instant>, Sources)>);
-
-impl ReplyLimit {
-    pub(crate) fn admit(&self, now: Instant, from: SocketAddr) -> Result<(), Discard> {
-        let mut period = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if period.0.is_none_or(|since| now.saturating_duration_since(since) >= Duration::from_secs(1)) {
-            *period = (Some(now), Sources::default());
-        }
-        if period.1.has_room(from.ip(), REPLIES_PER_SECOND) { Ok(()) } else { Err(Discard::ProbeLimit) }
     }
 }

@@ -30,7 +30,7 @@ impl Sources {
     }
 }
 
-/// So many a second for each source.
+/// Bounds what is answered: so much a second for each source.
 pub(crate) struct PerSecond {
     limit: u32,
     period: Mutex<(Option<Instant>, Sources)>,

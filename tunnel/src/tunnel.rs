@@ -25,7 +25,7 @@ use crate::key::PublicKey;
 use crate::message::{Form, MAX_DATAGRAM, Message};
 use crate::packet::Addresses;
 use crate::peer::{Fresh, Peer, PeerStats, Received, Transmit};
-use crate::probe::{MIN_LEN, ProbeRequest, Proof, ReplyLimit};
+use crate::probe::{MIN_LEN, ProbeRequest, Proof, REPLIES_PER_SECOND};
 use crate::sources::PerSecond;
 use crate::train::{Delivery, ReceivedTrain, Train};
 
@@ -67,7 +67,7 @@ pub struct Tunnel {
     /// Held while a new snapshot is made.
     changing: Mutex<()>,
     discards: DiscardCounts,
-    probe_replies: ReplyLimit,
+    probe_replies: PerSecond,
     long_senders: PerSecond,
 }
 
@@ -81,7 +81,7 @@ impl Tunnel {
             host,
             changing: Mutex::default(),
             discards: DiscardCounts::default(),
-            probe_replies: ReplyLimit::default(),
+            probe_replies: PerSecond::new(REPLIES_PER_SECOND),
             long_senders: PerSecond::new(path_mtu::ANSWERS_PER_SECOND),
         }
     }

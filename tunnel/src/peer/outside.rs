@@ -8,7 +8,8 @@ use crate::discard::Discard;
 use crate::engine::{Opened, Run};
 use crate::host::Host;
 use crate::mtu::Probing;
-use crate::probe::{Heard, Proof, ReplyLimit};
+use crate::probe::{Heard, Proof};
+use crate::sources::PerSecond;
 use crate::volume::Carried;
 
 impl Peer {
@@ -33,14 +34,16 @@ impl Peer {
         now: Instant,
         from: SocketAddr,
         host: &Host,
-        limit: &ReplyLimit,
+        limit: &PerSecond,
         probe: &mut [u8],
     ) -> Result<Option<usize>, Discard> {
         let heard = self.probes.open(now, from, probe)?;
         self.counters.received(from, Carried::one(probe.len()));
         match heard {
             Heard::Request { challenge, accepts } => {
-                limit.admit(now, from)?;
+                if !limit.admits(now, from.ip()) {
+                    return Err(Discard::ProbeLimit);
+                }
                 self.clear.asked(now, from, accepts);
                 let len = self.probes.reply(from, challenge, self.clear.terms(now, from), host, probe)?;
                 self.counters.sent(from, Carried::one(len));
