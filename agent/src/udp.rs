@@ -144,11 +144,9 @@ impl UdpSocket {
     /// sent by, so that the packets of peers may go on being cut.
     pub(crate) fn send_whole(&self, to: SocketAddr, datagram: &[u8]) -> io::Result<bool> {
         let (socket, is_v4) = (&self.sockets[1], to.ip().to_canonical().is_ipv4());
-        // Sets the flag, whatever the kernel has heard of the path.
-        discover_mtu(socket, is_v4, Discovery::Probe);
-        let sent = socket.send_to(datagram, &self.outward(to).into());
-        discover_mtu(socket, is_v4, Discovery::Off);
-        match sent {
+        // Sets the flag, whatever the kernel has heard of the path. A datagram that could be cut would tell a lie.
+        discover_mtu(socket, is_v4, Discovery::Probe)?;
+        match socket.send_to(datagram, &self.outward(to).into()) {
             Err(error) if error.raw_os_error() == Some(libc::EMSGSIZE) => Ok(false),
             sent => sent.map(|_| true),
         }
@@ -333,9 +331,9 @@ fn enlarge_buffers(socket: &Socket) {
 
 /// As the kernel's WireGuard: a path narrower than we assume carries our datagrams in fragments instead of not at all.
 fn allow_fragmentation(socket: &Socket, domain: Domain) {
-    discover_mtu(socket, true, Discovery::Off);
+    let _ = discover_mtu(socket, true, Discovery::Off);
     if domain == Domain::IPV6 {
-        discover_mtu(socket, false, Discovery::Off);
+        let _ = discover_mtu(socket, false, Discovery::Off);
     }
 }
 
@@ -357,7 +355,7 @@ enum Discovery {
 }
 
 #[expect(unsafe_code, reason = "no safe wrapper knows IP_MTU_DISCOVER")]
-fn discover_mtu(socket: &impl AsRawFd, is_v4: bool, discovery: Discovery) {
+fn discover_mtu(socket: &impl AsRawFd, is_v4: bool, discovery: Discovery) -> io::Result<()> {
     let (level, option, value) = match (is_v4, discovery) {
         (true, Discovery::Off) => (libc::IPPROTO_IP, libc::IP_MTU_DISCOVER, libc::IP_PMTUDISC_DONT),
         (true, Discovery::Probe) => (libc::IPPROTO_IP, libc::IP_MTU_DISCOVER, libc::IP_PMTUDISC_PROBE),
@@ -365,7 +363,7 @@ fn discover_mtu(socket: &impl AsRawFd, is_v4: bool, discovery: Discovery) {
         (false, Discovery::Probe) => (libc::IPPROTO_IPV6, libc::IPV6_MTU_DISCOVER, libc::IPV6_PMTUDISC_PROBE),
     };
     // SAFETY: the descriptor is open, and the value is an int that outlives the call, as both options ask for.
-    unsafe {
+    let set = unsafe {
         libc::setsockopt(
             socket.as_raw_fd(),
             level,
@@ -374,6 +372,7 @@ fn discover_mtu(socket: &impl AsRawFd, is_v4: bool, discovery: Discovery) {
             size_of::<libc::c_int>() as libc::socklen_t,
         )
     };
+    if set < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
 fn is_family_missing(error: &io::Error) -> bool {

@@ -128,6 +128,30 @@ fn a_train_that_cannot_be_cut_is_sent_one_by_one_and_nothing_is_lost() {
 }
 
 #[test]
+fn what_must_stay_whole_is_refused_where_the_link_is_too_narrow_and_other_datagrams_are_not() {
+    let (socket, port) = bound(OffloadPolicy::Never);
+    let mut long = vec![7; 60_000];
+    for address in ["127.0.0.1", "::1"] {
+        let to = SocketAddr::new(address.parse().unwrap(), port);
+        if std::net::UdpSocket::bind((address, 0)).is_err() {
+            continue;
+        }
+        // The loopback interface takes 65536 bytes, headers included.
+        long.resize(60_000, 7);
+        assert!(socket.send_whole(to, &long).unwrap());
+        assert_eq!(receive(&socket, 1)[0].1, long);
+        long.resize(65_507, 7);
+        let takes_all = address == "127.0.0.1";
+        assert_eq!(socket.send_whole(to, &long).unwrap(), takes_all);
+        if takes_all {
+            receive(&socket, 1);
+        }
+        assert!(send(&socket, &[(to, long.clone())]).is_empty(), "it may be cut");
+        assert_eq!(receive(&socket, 1)[0].1, long);
+    }
+}
+
+#[test]
 fn wake_ends_the_wait_of_every_thread_once() {
     let (socket, port) = bound(OffloadPolicy::WherePossible);
     let mut waits = [&[0, 2][..], &[1]].map(|queues| socket.waiting(queues));
