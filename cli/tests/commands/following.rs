@@ -139,3 +139,23 @@ fn ctrl_c_asks_whether_to_cancel() {
     let shown = stage.server.json(&["deployment", "show", id.as_str()]);
     assert_eq!((&shown["state"], &shown["hosts"][0]["state"]), (&"finished".into(), &"cancelled".into()));
 }
+
+#[test]
+fn a_key_that_has_all_its_streams_still_follows_to_the_end() {
+    const STREAMS_OF_A_KEY: usize = 10;
+    let stage = Stage::set();
+    let (terminal, id) = stage.deploy();
+    stage.claim(&id);
+    let mut terminals = vec![terminal];
+    for _ in 0..STREAMS_OF_A_KEY {
+        let more = Terminal::run(&stage.server.command(&["deployment", "show", "--follow", id.as_str()]));
+        more.wait_for("0 of 2 machines done", 1);
+        terminals.push(more);
+    }
+    stage.tell(&id, "edge", DeploymentState::Done, None);
+    stage.tell(&id, "db-1", DeploymentState::Done, None);
+    for mut terminal in terminals {
+        assert_eq!(terminal.ends(), 0, "{}", terminal.shown());
+        assert!(!terminal.shown().contains("trying again"), "{}", terminal.shown());
+    }
+}

@@ -9,7 +9,10 @@ use std::{
 
 use cladnet_pki::channel::{ConnectError, DialError};
 use cladnet_proto::{
-    cladnet::v1::{CancelDeploymentRequest, ConfirmHostKeyRequest, Deployment, DeploymentHost, WatchDeploymentRequest},
+    cladnet::v1::{
+        CancelDeploymentRequest, ConfirmHostKeyRequest, Deployment, DeploymentHost, GetDeploymentRequest,
+        WatchDeploymentRequest,
+    },
     is_passing,
 };
 use tokio::{
@@ -31,6 +34,8 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// Before the first new try; each later one waits twice as long, up to the longest.
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
 const LONGEST_PAUSE: Duration = Duration::from_secs(4);
+/// How often the deployment is asked for while the service gives no stream to this API key.
+const ASK_EVERY: Duration = Duration::from_secs(2);
 
 /// Follows the deployment until it is finished.
 pub(in crate::commands) async fn follow(api: &Api, out: Output, id: &str) -> Result<Deployment, Failure> {
@@ -80,13 +85,22 @@ impl Follower<'_> {
         }
     }
 
-    /// The deployment as it is, then after each change.
+    /// The deployment as it is, then after each change; where there is no stream to be had, as it is from time to time.
     async fn next(&self, stream: &mut Option<Streaming<Deployment>>) -> Result<Deployment, Status> {
         let open = match stream {
             Some(open) => open,
-            None => stream.insert(self.watch().await?),
+            None => match self.watch().await {
+                Err(status) if status.code() == Code::ResourceExhausted => return self.asked().await,
+                watch => stream.insert(watch?),
+            },
         };
         open.message().await?.ok_or_else(|| Status::unavailable("the service ended the stream"))
+    }
+
+    async fn asked(&self) -> Result<Deployment, Status> {
+        sleep(ASK_EVERY).await;
+        let ask = GetDeploymentRequest { deployment_id: self.id.to_owned() };
+        Ok(self.api.deployments().get_deployment(request(ask)).await?.into_inner())
     }
 
     /// Before the next try, if another one may go better.
