@@ -34,8 +34,8 @@ impl Service {
         actor: &str,
     ) -> Result<(HostId, Revision), CallError> {
         let record = self.network(network).await?;
-        if let Some(host) = self.same_plain_peer(network, &peer).await? {
-            return Ok((host, self.store.list(&key::networks()).await?.revision));
+        if let Some(found) = self.same_plain_peer(network, &peer).await? {
+            return Ok(found);
         }
         if let Some(address) = peer.endpoint {
             let overlays: Vec<_> = self.every_network().await?.iter().map(|network| network.address_space).collect();
@@ -94,13 +94,15 @@ impl Service {
         }
     }
 
-    /// The plain peer with this key and name; an endpoint or labels that are named must be its own.
-    async fn same_plain_peer(&self, network: &NetworkId, peer: &PlainPeer) -> Result<Option<HostId>, CallError> {
-        let owner = self.store.get(&key::public_key(&peer.public_key)).await?.map(|owner| owner.value);
-        let Some(PublicKeyOwner { host, .. }) = owner.filter(|owner| owner.network == *network) else {
-            return Ok(None);
-        };
-        let row = match self.peer(network, &host).await {
+    /// The plain peer with this key and name, and since when; an endpoint or labels that are named must be its own.
+    async fn same_plain_peer(
+        &self,
+        network: &NetworkId,
+        peer: &PlainPeer,
+    ) -> Result<Option<(HostId, Revision)>, CallError> {
+        let owner = self.store.get(&key::public_key(&peer.public_key)).await?;
+        let Some(owner) = owner.filter(|owner| owner.value.network == *network) else { return Ok(None) };
+        let row = match self.peer(network, &owner.value.host).await {
             Ok(row) => row,
             Err(CallError::NotFound(_)) => return Ok(None), // it goes at this moment
             Err(error) => return Err(error),
@@ -110,7 +112,7 @@ impl Service {
             && row.name() == peer.name
             && peer.endpoint.is_none_or(has)
             && (peer.labels.is_empty() || peer.labels == row.membership.labels);
-        Ok(is_same.then_some(host))
+        Ok(is_same.then_some((owner.value.host, owner.modified)))
     }
 
     async fn why_refused(&self, network: &NetworkId, public_key: &PublicKey) -> Result<CallError, CallError> {

@@ -40,3 +40,35 @@ impl Shared {
         view.network(network).and_then(|state| state.peer(host)).is_some_and(|peer| peer.address.is_some())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use cladnet_model::{Membership, PublicKey, PublicKeyOwner};
+    use cladnet_store::key;
+
+    use crate::{
+        agents::testing::{Etcd, host, host_id, membership, network_id},
+        plain::PlainPeer,
+    };
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_plain_peer_is_told_its_remotes_whatever_others_write_into_the_same_etcd() {
+        let etcd = Etcd::start().await;
+        let house = etcd.house().await;
+        house.create_network("n").await;
+        let replica = house.replica().await;
+        let (network, id, public_key) = (network_id("n"), host_id("host-a"), PublicKey([1; 32]));
+        let plain = Membership { plain: true, ..membership("n", "host-a", 1) };
+        let owner = PublicKeyOwner { network: network.clone(), host: id.clone(), token: None };
+        house.store.put(&key::host(&id), &host("host-a")).await.unwrap();
+        house.store.put(&key::membership(&network, &id), &plain).await.unwrap();
+        let there = house.store.put(&key::public_key(&public_key), &owner).await.unwrap();
+        replica.shared().reached(there.get()).await.unwrap();
+        etcd.write_elsewhere().await;
+
+        let peer = PlainPeer { name: "vm".to_owned(), public_key, labels: Default::default(), endpoint: None };
+        let (found, revision) = replica.service.create_plain_peer(&network, peer, "test").await.unwrap();
+        assert_eq!(found, id);
+        assert!(replica.agents.remotes(&network, &id, revision).await.unwrap().is_empty());
+    }
+}

@@ -55,6 +55,18 @@ impl Etcd {
         House::over(self.connect(self.client).await)
     }
 
+    /// Another program that uses the same etcd writes a key of its own.
+    pub(crate) async fn write_elsewhere(&self) {
+        let body = r#"{"key":"b3RoZXI=","value":"MQ=="}"#;
+        let head =
+            format!("POST /v3/kv/put HTTP/1.1\r\nhost: etcd\r\nconnection: close\r\ncontent-length: {}", body.len());
+        let mut stream = TcpStream::connect(self.client).await.unwrap();
+        stream.write_all(format!("{head}\r\n\r\n{body}").as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    }
+
     pub(crate) async fn proxy(&self) -> Proxy<'_> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         let (address, open) = (listener.local_addr().unwrap(), watch::Sender::new(true));
