@@ -158,10 +158,12 @@ fn a_frame_from_elsewhere_is_refused_and_moves_nothing() {
 #[test]
 fn a_frame_with_anothers_source_is_refused() {
     let (a, b) = clear();
-    let mut forged = frame(&a);
+    let authentic = frame(&a);
+    let mut forged = authentic.clone();
     let at = forged.windows(4).position(|window| window == [10, 9, 0, 1]).unwrap();
     forged[at + 3] = 9;
     assert_eq!(b.open(a.endpoint(), &forged).unwrap_err(), Discard::ForeignSource);
+    assert_eq!(b.open(a.endpoint(), &authentic).unwrap().packets.len(), 1, "its counter is not spent");
     let own = a.seal(&packet([10, 9, 0, 9].into(), [10, 9, 0, 2].into(), TEXT)).unwrap();
     assert_eq!(b.open(a.endpoint(), own.datagram()).unwrap_err(), Discard::ForeignSource);
 }
