@@ -94,8 +94,9 @@ export class Stream {
   /** An `EventSource` does not say why it was refused; the same question does. */
   async #refused(): Promise<void> {
     clearTimeout(this.#silence);
+    const refused = this.#source;
     const status = await streamStatus(this.#path);
-    if (this.#isClosed) return;
+    if (this.#isClosed || this.#source !== refused) return;
     if (status === 401) return session.end();
     if (status !== 429) return this.#broken();
     clearTimeout(this.#retry);
