@@ -362,7 +362,10 @@ impl Tunnel {
         let _ = self.counted(|| {
             let datagram = buffer.get_mut(..request.len).ok_or(Discard::Oversized)?;
             match peer.ask(now, request.to, &self.host, datagram)? {
-                true => snapshot.transmit(&request, buffer, outbox),
+                true => {
+                    peer.asked(request.to, request.len);
+                    snapshot.transmit(&request, buffer, outbox)
+                }
                 false => Ok(()),
             }
         });

@@ -15,11 +15,12 @@ use crate::volume::Carried;
 impl Peer {
     /// Writes a request for `to` that fills `datagram`; false if this peer is not probed.
     pub(crate) fn ask(&self, now: Instant, to: SocketAddr, host: &Host, datagram: &mut [u8]) -> Result<bool, Discard> {
-        let is_asked = self.probes.ask(now, to, self.clear.accepts(now, to), host, datagram)?;
-        if is_asked {
-            self.counters.sent(to, Carried::one(datagram.len()));
-        }
-        Ok(is_asked)
+        self.probes.ask(now, to, self.clear.accepts(now, to), host, datagram)
+    }
+
+    /// A request of `len` bytes has been sent.
+    pub(crate) fn asked(&self, to: SocketAddr, len: usize) {
+        self.counters.sent(to, Carried::one(len));
     }
 
     /// Where to ask now of its own accord.

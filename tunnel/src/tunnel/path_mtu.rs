@@ -85,8 +85,9 @@ impl Tunnel {
                 if !peer.ask(now, to, &self.host, datagram)? {
                     return Ok(());
                 }
-                if !snapshot.transmit_whole(&Transmit { to, len }, buffer, outbox)? {
-                    peer.mtu.refused(now, to, len);
+                match snapshot.transmit_whole(&Transmit { to, len }, buffer, outbox)? {
+                    true => peer.asked(to, len),
+                    false => peer.mtu.refused(now, to, len),
                 }
                 Ok(())
             });

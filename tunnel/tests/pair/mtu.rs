@@ -1,8 +1,9 @@
 //! What the path between two hosts carries is found, and packets that are longer are dealt with.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
-use cladnet_tunnel::{Discard, PeerConfig, TICK};
+use cladnet_tunnel::{BUFFER_SIZE, Discard, InterfaceId, Outbox, PeerConfig, TICK};
 
 use crate::sim::{Host, Output, between, carry, friends, network};
 
@@ -97,6 +98,42 @@ fn a_plain_peer_is_not_asked() {
     a.set_peers(&[PeerConfig { probes: false, ..b.as_peer() }]);
     exchange(&mut a, &mut b, 1240, Duration::from_secs(30));
     assert_eq!((a.stats_of(&b).mtu, a.tunnel.discards().of(Discard::TooLong)), (1420, 0));
+}
+
+/// A link that takes datagrams of this length whole, and no longer ones.
+struct NarrowLink(usize, Output);
+
+impl Outbox for NarrowLink {
+    fn transmit(&mut self, to: SocketAddr, datagram: &[u8]) {
+        self.1.transmit(to, datagram);
+    }
+
+    fn transmit_whole(&mut self, to: SocketAddr, datagram: &[u8]) -> bool {
+        let fits = datagram.len() <= self.0;
+        if fits {
+            self.1.transmit(to, datagram);
+        }
+        fits
+    }
+
+    fn deliver(&mut self, interface: InterfaceId, packet: &[u8]) {
+        self.1.deliver(interface, packet);
+    }
+}
+
+#[test]
+fn what_our_own_link_does_not_take_is_known_at_once_and_counted_as_nothing() {
+    let (mut a, b) = friends();
+    let counted = |a: &Host| a.stats_of(&b).volumes.iter().map(|volume| volume.sent.datagrams).sum::<u64>();
+    let (before, mut sent) = (counted(&a), 0);
+    for _ in 0..40 {
+        let mut link = NarrowLink(1420 + OVERHEAD, a.seal(&whole(1, 2, 1000)).unwrap());
+        a.now += TICK;
+        a.tunnel.handle_timeout(a.now, &mut vec![0; BUFFER_SIZE], &mut link);
+        sent += link.1.datagrams.len() as u64;
+        carry(&a, &b, link.1);
+    }
+    assert_eq!((a.stats_of(&b).mtu, counted(&a) - before), (1420, sent));
 }
 
 #[test]
