@@ -2,8 +2,8 @@
 
 use crate::discard::Discard;
 
-/// A window of packets; what comes rarely does with fewer words.
-const PACKETS: usize = 128;
+/// 8192 packets, beside the word that is being filled; what comes rarely does with fewer words.
+const PACKETS: usize = 129;
 
 pub(crate) struct Window<const WORDS: usize = PACKETS> {
     /// One more than the greatest counter seen.
