@@ -20,6 +20,7 @@ use tokio::{
     io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, copy},
     net::{TcpListener, TcpStream},
     process,
+    sync::Notify,
     task::JoinSet,
 };
 use tokio_util::task::AbortOnDropHandle;
@@ -49,6 +50,8 @@ pub(crate) struct Sshd {
 struct Wire {
     left: AtomicU64,
     connections: AtomicU64,
+    turned_away: AtomicU64,
+    end: Notify,
 }
 
 impl Sshd {
@@ -80,7 +83,10 @@ impl Sshd {
         let _ = fs::DirBuilder::new().recursive(true).mode(0o755).create("/run/sshd");
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let address = listener.local_addr().expect("an address");
-        let wire = Arc::new(Wire { left: AtomicU64::new(u64::MAX), connections: AtomicU64::new(u64::MAX) });
+        let unbounded = || AtomicU64::new(u64::MAX);
+        let wire =
+            Wire { left: unbounded(), connections: unbounded(), turned_away: AtomicU64::new(0), end: Notify::new() };
+        let wire = Arc::new(wire);
         let server = tokio::spawn(serve(listener, at.to_owned(), wire.clone()));
         Self { directory, address, wire, _server: AbortOnDropHandle::new(server) }
     }
@@ -112,6 +118,16 @@ impl Sshd {
     /// Takes so many more connections and hangs up on all others.
     pub(crate) fn take_only(&self, connections: u64) {
         self.wire.connections.store(connections, Ordering::Relaxed);
+    }
+
+    /// How many connections it has hung up on.
+    pub(crate) fn turned_away(&self) -> u64 {
+        self.wire.turned_away.load(Ordering::Relaxed)
+    }
+
+    /// Ends every connection that there is.
+    pub(crate) fn hang_up(&self) {
+        self.wire.end.notify_waiters();
     }
 
     /// A path for uploads.
@@ -154,6 +170,7 @@ async fn serve(listener: TcpListener, at: PathBuf, wire: Arc<Wire>) {
     while let Ok((client, _)) = listener.accept().await {
         let left = wire.connections.load(Ordering::Relaxed);
         if left == 0 {
+            wire.turned_away.fetch_add(1, Ordering::Relaxed);
             continue;
         }
         wire.connections.store(left - 1, Ordering::Relaxed);
@@ -177,6 +194,7 @@ async fn connection(client: TcpStream, at: PathBuf, wire: Arc<Wire>) {
     tokio::select! {
         () = pump(client_reads, to, &wire) => {}
         _ = copy(&mut from, &mut client_writes) => {}
+        () = wire.end.notified() => {}
     }
 }
 

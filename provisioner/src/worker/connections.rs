@@ -30,6 +30,9 @@ use crate::{
 
 /// A bastion that failed is not tried again within this: machine after machine would wait for the same silence.
 const FAILURE_HOLDS: Duration = Duration::from_secs(60);
+/// As [`FAILURE_HOLDS`], for a machine whose connection broke: its bastion was there a moment ago and may be back. Shorter
+/// than the pause before the last attempt.
+const ABSENCE_HOLDS: Duration = Duration::from_secs(5);
 
 /// The machines of a deployment as the service keeps them: a confirmed key appears here.
 pub(super) type Hosts = BTreeMap<MachineName, DeploymentHost>;
@@ -40,6 +43,13 @@ pub(super) struct Connections {
     claim: Arc<Claim>,
     hosts: watch::Receiver<Hosts>,
     bastions: Mutex<BTreeMap<MachineName, Arc<AsyncMutex<Bastion>>>>,
+}
+
+/// Whether the machine was reached a moment ago.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Attempt {
+    First,
+    Again,
 }
 
 /// What became of the last attempt at a bastion.
@@ -88,10 +98,14 @@ impl Connections {
     }
 
     /// Connects to a machine, through its bastion if it has one.
-    pub(super) async fn connect(&self, name: &MachineName) -> Result<Remote, NoConnection> {
+    pub(super) async fn connect(&self, name: &MachineName, attempt: Attempt) -> Result<Remote, NoConnection> {
         let host = self.host(name)?;
         let Some(bastion) = &host.bastion else { return self.reach(&host, None).await };
-        let (record, remote) = self.bastion(bastion).await.map_err(|error| match error {
+        let holds = match attempt {
+            Attempt::First => FAILURE_HOLDS,
+            Attempt::Again => ABSENCE_HOLDS,
+        };
+        let (record, remote) = self.bastion(bastion, holds).await.map_err(|error| match error {
             NoConnection::Failed(failed) => {
                 Failed::new(FailureReason::BastionFailed, format!("bastion {bastion}: {failed}")).into()
             }
@@ -100,15 +114,19 @@ impl Connections {
         self.reach(&host, Some((&record, &remote))).await
     }
 
-    /// The connection that everybody behind a bastion shares; a new one if it has ended.
-    async fn bastion(&self, name: &MachineName) -> Result<(DeploymentHost, Arc<Remote>), NoConnection> {
+    /// The connection that everybody behind a bastion shares; a new one if it has ended, unless one failed within `holds`.
+    async fn bastion(
+        &self,
+        name: &MachineName,
+        holds: Duration,
+    ) -> Result<(DeploymentHost, Arc<Remote>), NoConnection> {
         let host = self.host(name)?;
         let slot =
             self.bastions.lock().unwrap_or_else(PoisonError::into_inner).entry(name.clone()).or_default().clone();
         let mut slot = slot.lock().await;
         match &*slot {
             Bastion::Connected(remote) if !remote.is_closed() => return Ok((host, remote.clone())),
-            Bastion::Failed { at, why } if at.elapsed() < FAILURE_HOLDS => {
+            Bastion::Failed { at, why } if at.elapsed() < holds => {
                 return Err(NoConnection::Failed(why.clone()));
             }
             _ => {}

@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     Shared,
     claim::Claim,
-    connections::{Connections, NoConnection},
+    connections::{Attempt, Connections, NoConnection},
     journal::{Journal, Stop},
     shares::Share,
 };
@@ -91,11 +91,12 @@ impl Work {
 
     /// `broken` is why the connection before this one ended.
     async fn attempt(&self, journal: &Journal, broken: Option<Failed>) -> Result<(), Stop> {
+        let again = if broken.is_some() { Attempt::Again } else { Attempt::First };
         loop {
             let place = self.place().await?;
             self.take_back_token(journal).await?;
             journal.enter(DeploymentState::Connecting).await?;
-            match self.unless_cancelled(self.connections.connect(&self.name)).await? {
+            match self.unless_cancelled(self.connections.connect(&self.name, again)).await? {
                 Ok(remote) => {
                     self.pass(FailPoint::Connected);
                     journal.say(&format!("connected; its key is {}", remote.shown_key().fingerprint));

@@ -54,3 +54,37 @@ async fn of_a_machine_that_stays_away_it_is_told_that_its_connection_broke() {
     assert_eq!(failure.reason, FailureReason::ConnectionLost, "{failure:?}");
     assert_eq!(logins(&sshd), 1);
 }
+
+#[tokio::test]
+async fn a_bastion_that_is_away_for_a_moment_is_asked_again_for_whoever_is_behind_it() {
+    let (bench, bastion) = (Bench::new().await, Sshd::start(&["ed25519"]).await);
+    let directory = tempfile::tempdir().unwrap();
+    let at = directory.path().display();
+    let once = format!(
+        "if [ -e {at}/begun ]; then eval \"$SSH_ORIGINAL_COMMAND\"; \
+         else touch {at}/begun; while [ -e {at} ]; do sleep 0.1; done; fi"
+    );
+    let inner = Sshd::that_runs(&once).await;
+    let (inner_host, inner_key) = known("inner", &inner);
+    let inner_host = DeploymentHost { bastion: Some(name("bastion")), ..inner_host };
+    let (bastion_host, bastion_key) = known("bastion", &bastion);
+    let deployment = bench.deploy(&[(inner_host, inner_key)], 1).await;
+    bench.store.put(&key::deployment_host(&deployment.id, &bastion_host.name), &bastion_host).await.unwrap();
+    let credential = key::deployment_credential(&deployment.id, &bastion_host.name);
+    bench.store.create_sealed(&credential, &bastion_key).await.unwrap();
+    let _replica = bench.replica();
+
+    let begun = directory.path().join("begun");
+    eventually("the machine to be looked at", async || begun.exists().then_some(()).ok_or_else(String::new)).await;
+    bastion.take_only(0);
+    bastion.hang_up();
+    eventually("a new attempt to fail", async || match bastion.turned_away() {
+        0 => Err(String::new()),
+        _ => Ok(()),
+    })
+    .await;
+    bastion.take_only(u64::MAX);
+    let failure = bench.wait_for(&deployment, "inner", DeploymentState::Failed).await.failure.unwrap();
+    let told = bench.transcript(&deployment, "inner").await;
+    assert!(failure.detail.contains("this service is for tests"), "{failure:?}\n{}", told.as_str());
+}
