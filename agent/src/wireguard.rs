@@ -65,6 +65,7 @@ pub async fn run(
     let mut monitor = Monitor::of_links()?;
     let (device, mut deletion) = PlainDevice::open(name, DEFAULT_MTU, implementation, policy)?;
     let link = netlink.link(name).await?.ok_or_else(|| NetlinkError::NoInterface(name.to_owned()))?;
+    netlink.forgo_queueing(name).await?;
     netlink.prepare(link.index, DEFAULT_MTU).await?;
     netlink.limit_segments(name, segments_of(DEFAULT_MTU)).await?;
     let interface = Arc::new(Mutex::new(Interface::new(device, DEFAULT_MTU)));

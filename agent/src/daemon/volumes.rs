@@ -33,3 +33,36 @@ fn told(scope: cladnet_tunnel::Scope) -> Scope {
         cladnet_tunnel::Scope::PublicV6 => Scope::PublicV6,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use cladnet_tunnel::{PrivateKey, Transport};
+
+    use super::*;
+
+    fn peer(public: u64) -> PeerStats {
+        let tally =
+            |by: u64| cladnet_tunnel::Tally { packets: by, bytes: 100 * by, datagrams: 2 * by, wire_bytes: 200 * by };
+        let volume = |by: u64| cladnet_tunnel::Volume { sent: tally(by), received: tally(10 * by) };
+        PeerStats {
+            public_key: PrivateKey::generate(&mut rand::rng()).public_key(),
+            endpoint: None,
+            last_handshake: None,
+            tx_bytes: 0,
+            rx_bytes: 0,
+            volumes: [volume(0), volume(public), volume(0)],
+            transport: Transport::Clear,
+            mtu: 1420,
+        }
+    }
+
+    #[test]
+    fn programs_are_told_every_kind_of_path_with_the_sum_of_all_peers() {
+        let told = serde_json::to_value(volumes(&[peer(1), peer(2)])).unwrap();
+        let kinds: Vec<_> = told.as_object().unwrap().keys().collect();
+        assert_eq!(kinds, ["private", "public", "public-v6"]);
+        let sent = serde_json::json!({ "packets": 3, "bytes": 300, "datagrams": 6, "wire_bytes": 600 });
+        assert_eq!((&told["public"]["sent"], &told["public"]["received"]["packets"]), (&sent, &30.into()));
+        assert_eq!(told["private"]["sent"]["datagrams"], 0);
+    }
+}
