@@ -103,9 +103,12 @@ impl Tun {
         Ok(len.saturating_sub(VirtioNetHeader::LEN))
     }
 
-    /// Notes that a queue holds more than one turn takes.
-    pub(crate) fn note_flooded(&self, queue: usize) {
-        self.steering.note_flooded(Instant::now(), queue);
+    /// Notes how many packets a turn took from a queue, and whether it left some.
+    pub(crate) fn note_turn(&self, queue: usize, packets: usize, is_flooded: bool) {
+        self.steering.note_read(queue, packets);
+        if is_flooded {
+            self.steering.note_flooded(Instant::now(), queue);
+        }
     }
 
     /// Hands packets to the kernel as if they had arrived on the interface. `refused` hears of every one that it did not

@@ -106,7 +106,7 @@ impl Turn<'_> {
             }
         };
         let mut result = Ok(());
-        let mut taken = 0;
+        let (mut taken, mut reads) = (0, 0);
         while taken < PACKETS_A_TURN {
             let mut segments = match self.read(&mut buffers.packet) {
                 Ok(Some(Ok(segments))) => segments,
@@ -122,6 +122,7 @@ impl Turn<'_> {
                 }
             };
             taken += if segments.count() > 1 { SUPER_PACKET } else { 1 };
+            reads += 1;
             while let Some(packet) = segments.next_segment() {
                 let to = destination(packet);
                 if to.is_some() && to == train_to && train.push(packet) {
@@ -136,9 +137,7 @@ impl Turn<'_> {
             }
         }
         seal(train);
-        if taken >= PACKETS_A_TURN {
-            self.tun.note_flooded(self.queue);
-        }
+        self.tun.note_turn(self.queue, reads, taken >= PACKETS_A_TURN);
         result
     }
 

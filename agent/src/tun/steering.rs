@@ -1,8 +1,8 @@
 //! Through which queue a packet enters the kernel. The kernel sends what answers it out by the same one, so this decides
 //! which flows wait together; for flows that nothing answers, its own hash does.
 //!
-//! A flow keeps its queue, or it would be reordered. Only one that waits beside a flood, and was silent for so long that
-//! none of its packets can still wait there, gets another.
+//! A flow keeps its queue, or it would be reordered. Only one that waits beside a flood, and was silent while more was
+//! read there than a queue holds, gets another: time alone would not do, as a thread may have to wait for a core.
 
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -14,8 +14,8 @@ const UDP: u8 = 17;
 const FLOWS: usize = 1024;
 /// How long a queue counts as flooded after it held more than one turn takes.
 const FLOODED: Duration = Duration::from_millis(100);
-/// Longer than a packet waits in a queue, even if all are full.
-const SILENCE: Duration = Duration::from_millis(50);
+/// How many packets are read from a queue until none of those is left that were there: twice what it holds.
+const SILENCE: u64 = 1000;
 
 /// Shared by the threads that write; no lock, and a race costs no more than a better queue.
 #[derive(Debug)]
@@ -27,19 +27,22 @@ pub(super) struct Steering {
     flows: Box<[AtomicU64]>,
     /// When each was last seen flooded, in milliseconds; 0 is never.
     flooded: Box<[AtomicU64]>,
+    /// How many packets were read from each, and one.
+    read: Box<[AtomicU64]>,
 }
 
-/// The queue of a flow and when it was last used, as one number; 0 is none.
+/// The queue of a flow, and how much had been read there when it was last used, as one number; 0 is none.
 #[derive(Debug, Clone, Copy)]
 struct Use {
     queue: usize,
-    at: u64,
+    read: u64,
 }
 
 impl Steering {
     pub(super) fn new(now: Instant, queues: usize) -> Self {
         let never = |count: usize| (0..count).map(|_| AtomicU64::new(0)).collect();
-        Self { key: RandomState::new(), begin: now, flows: never(FLOWS), flooded: never(queues) }
+        let read = (0..queues).map(|_| AtomicU64::new(1)).collect();
+        Self { key: RandomState::new(), begin: now, flows: never(FLOWS), flooded: never(queues), read }
     }
 
     /// Where a packet goes in.
@@ -48,10 +51,16 @@ impl Steering {
         let place = &self.flows[flow as usize % FLOWS];
         let used = Use::unpack(place.load(Ordering::Relaxed));
         let before = used.map_or_else(|| (flow >> 32) as usize % self.flooded.len(), |used| used.queue);
-        let may_change = used.is_none_or(|used| now.saturating_sub(used.at) > millis(SILENCE));
+        let read = |queue: usize| self.read[queue].load(Ordering::Relaxed);
+        let may_change = used.is_none_or(|used| read(used.queue).saturating_sub(used.read) > SILENCE);
         let queue = if may_change { self.calm_from(now, before) } else { before };
-        place.store(Use { queue, at: now }.pack(), Ordering::Relaxed);
+        place.store(Use { queue, read: read(queue) }.pack(), Ordering::Relaxed);
         queue
+    }
+
+    /// Notes how many packets a turn took from a queue.
+    pub(super) fn note_read(&self, queue: usize, packets: usize) {
+        self.read[queue].fetch_add(packets as u64, Ordering::Relaxed);
     }
 
     /// Notes that a queue held more than one turn takes.
@@ -85,11 +94,11 @@ impl Steering {
 
 impl Use {
     fn pack(self) -> u64 {
-        self.at << 8 | self.queue as u64
+        self.read << 8 | self.queue as u64
     }
 
     fn unpack(packed: u64) -> Option<Self> {
-        (packed != 0).then_some(Self { queue: (packed & 0xff) as usize, at: packed >> 8 })
+        (packed != 0).then_some(Self { queue: (packed & 0xff) as usize, read: packed >> 8 })
     }
 }
 
@@ -146,21 +155,21 @@ mod tests {
     fn a_flow_leaves_a_flooded_queue_once_it_was_silent() {
         let mut now = Instant::now();
         let steering = Steering::new(now, QUEUES);
-        let (packet, pause) = (udp(1, 0), Duration::from_millis(20));
+        let packet = udp(1, 0);
         let flooded = steering.queue(now, &packet);
         for _ in 0..10 {
-            now += pause;
+            now += Duration::from_secs(1);
             steering.note_flooded(now, flooded);
+            steering.note_read(flooded, SILENCE as usize / 2);
             assert_eq!(steering.queue(now, &packet), flooded, "packets may still wait there");
         }
-        now += 2 * SILENCE;
-        steering.note_flooded(now, flooded);
+        steering.note_read(flooded, 1 + SILENCE as usize);
         let calm = steering.queue(now, &packet);
         assert_ne!(calm, flooded);
         now += 2 * FLOODED;
         assert_eq!(steering.queue(now, &packet), calm, "nothing calls it back");
         (0..QUEUES).for_each(|queue| steering.note_flooded(now, queue));
-        now += SILENCE + pause;
+        steering.note_read(calm, 1 + SILENCE as usize);
         assert_eq!(steering.queue(now, &packet), calm, "no other is better");
     }
 
