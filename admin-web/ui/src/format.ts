@@ -71,7 +71,8 @@ export function ago(at: Instant, now: number): string {
   let distance = (new Date(at).getTime() - now) / 1000;
   if (Math.abs(distance) < JUST_NOW) return format.format(0, 'second');
   for (const [unit, count] of STEPS) {
-    if (Math.abs(distance) < count) return format.format(Math.round(distance), unit);
+    // What is rounded up to a whole of the next unit is told in that.
+    if (Math.abs(Math.round(distance)) < count) return format.format(Math.round(distance), unit);
     distance /= count;
   }
   return format.format(Math.round(distance), 'year');
