@@ -82,8 +82,7 @@ impl Seen {
 pub(super) fn of(packet: &[u8]) -> Option<Part> {
     let ip = read(packet)?;
     let (datagram, offset) = fragment(&ip);
-    // A second fragment this early can only be there to write over the flags of the first (RFC 1858 §4).
-    if offset == 1 && ip.payload().ip_number == IpNumber::TCP {
+    if datagram.is_some() && hides_flags(&ip, offset) {
         return None;
     }
     match datagram {
@@ -129,6 +128,13 @@ fn fragment(ip: &LaxIpSlice<'_>) -> (Option<Datagram>, u16) {
             }
         }
     }
+}
+
+/// Whether the flags of a TCP header are not in the first fragment, or written over by the second (RFC 1858 §3). In IPv6
+/// the second may call itself something else, so the first one must have them.
+fn hides_flags(ip: &LaxIpSlice<'_>, offset: u16) -> bool {
+    let payload = ip.payload();
+    payload.ip_number == IpNumber::TCP && (offset == 1 || offset == 0 && payload.payload.len() <= TCP_FLAGS)
 }
 
 fn seen(ip: &LaxIpSlice<'_>) -> Option<Seen> {

@@ -183,8 +183,21 @@ fn fragments_of_any_order_pass_where_nothing_is_refused() {
 #[test]
 fn a_fragment_that_would_overwrite_tcp_flags_is_refused() {
     let host = Host::with(&only([port(Action::Allow, 6, 22)]));
-    let [first, rest] = fragments(&tcp((PEER, 5000), (US, 22), ACK), 8);
+    let packet = tcp((PEER, 5000), (US, 22), ACK);
+    let ([first, _], [_, rest]) = (fragments(&packet, 16), fragments(&packet, 8));
     assert_eq!((host.receives(&first), host.receives(&rest)), (Ok(()), Err(Discard::Refused)));
+}
+
+#[test]
+fn a_first_fragment_that_leaves_tcp_flags_to_the_next_one_is_refused() {
+    let host = Host::with(&NOTHING);
+    host.sends(&tcp((US, 5000), (PEER, 443), ACK));
+    let opening = tcp((PEER, 443), (US, 5000), SYN);
+    assert_eq!(host.receives(&opening), Err(Discard::Refused));
+    let [first, _] = fragments(&opening, 8);
+    assert_eq!(host.receives(&first), Err(Discard::Refused));
+    let [first, rest] = fragments(&tcp((PEER, 443), (US, 5000), ACK), 16);
+    assert_eq!((host.receives(&first), host.receives(&rest)), (Ok(()), Ok(())));
 }
 
 #[test]
