@@ -182,7 +182,7 @@ fn error_about(ip: &LaxIpSlice<'_>) -> Option<Seen> {
 /// All of a packet's head that tells its flow, as bytes: equal for packets of one flow that change nothing about it.
 /// Only for whole TCP and UDP packets without options, which is nearly all there is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Signature([u8; 37]);
+pub(super) struct Signature([u8; 38]);
 
 impl Signature {
     pub(super) fn of(packet: &[u8]) -> Option<Self> {
@@ -196,9 +196,10 @@ impl Signature {
             UDP => true,
             _ => false,
         };
-        let mut signature = [0; 37];
-        signature[0] = protocol;
-        signature[1..=ends.len()].copy_from_slice(ends);
+        let mut signature = [0; 38];
+        // Without the first, bytes of one family's addresses could be those of the other's.
+        (signature[0], signature[1]) = (packet[0] >> 4, protocol);
+        signature[2..2 + ends.len()].copy_from_slice(ends);
         is_plain.then_some(Self(signature))
     }
 }

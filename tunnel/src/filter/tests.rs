@@ -253,6 +253,17 @@ fn a_run_of_one_flow_is_judged_once_and_others_in_it_too() {
     assert_eq!(verdicts, [Ok(()), Ok(()), Err(Discard::Refused), Ok(())]);
 }
 
+#[test]
+fn packets_of_both_families_are_never_taken_for_one_flow() {
+    let v4 = udp(([0xfd, 0, 0, 2], 0), (US, 0));
+    let mut v6 = Vec::new();
+    let mut source = [0; 16];
+    source[..12].copy_from_slice(&v4[12..24]);
+    PacketBuilder::ipv6(source, [0; 16], 64).udp(0, 0).write(&mut v6, b"").unwrap();
+    let signatures = [&v4, &v6].map(|packet| Signature::of(packet).unwrap());
+    assert_ne!(signatures[0], signatures[1]);
+}
+
 fn prefix() -> impl Strategy<Value = IpNet> {
     // Few networks, so that prefixes hold each other and flows hit them.
     (0u32..64, 24u8..=32)
