@@ -133,7 +133,8 @@ fn insert(set: &mut Set, now: u32, new: Entry) {
         *place = Some(new);
         return;
     }
-    let merit = |entry: &Option<Entry>| entry.filter(|entry| entry.is_alive(now)).map(Entry::merit);
+    let merit =
+        |entry: &Option<Entry>| entry.filter(|entry| entry.is_alive(now)).map(|entry| entry.merit(new.generation));
     let Some(place) = set.iter_mut().min_by_key(|entry| merit(entry)) else { return };
     if merit(place).is_none_or(|(opener, ..)| opener <= new.opener) {
         *place = Some(new);
@@ -168,7 +169,10 @@ impl Entry {
         now.saturating_sub(self.last) <= lifetime
     }
 
-    fn merit(self) -> (Opener, Phase, u32) {
-        (self.opener, self.phase, self.last)
+    /// What is cut, or may be with its next packet, is missed more than what the rules of now allow: forgotten, it would
+    /// begin anew with the next packet of ours.
+    fn merit(self, generation: u32) -> (Opener, bool, Phase, u32) {
+        let is_cut = self.verdict == Action::Deny || self.generation != generation;
+        (self.opener, is_cut, self.phase, self.last)
     }
 }

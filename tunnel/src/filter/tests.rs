@@ -246,6 +246,23 @@ fn a_flood_of_peers_displaces_no_flow_of_ours() {
 }
 
 #[test]
+fn a_peer_whose_flow_was_cut_does_not_push_it_out_with_others() {
+    let mut host = Host::with(&only([port(Action::Allow, 6, 22), port(Action::Allow, 17, 53)]));
+    let shell = tcp((PEER, 5000), (US, 22), ACK);
+    assert_eq!(host.receives(&shell), Ok(()));
+    host.sends(&tcp((US, 22), (PEER, 5000), ACK));
+    host.changes_to(&only([port(Action::Allow, 17, 53)]));
+    for number in 0..150_000_u32 {
+        let [_, a, b, c] = number.to_be_bytes();
+        let other = ([10, a, b, c], 1);
+        assert_eq!(host.receives(&udp(other, (US, 53))), Ok(()));
+        host.sends(&udp((US, 53), other));
+    }
+    host.sends(&tcp((US, 22), (PEER, 5000), ACK));
+    assert_eq!(host.receives(&shell), Err(Discard::Refused));
+}
+
+#[test]
 fn a_run_of_one_flow_is_judged_once_and_others_in_it_too() {
     let host = Host::with(&only([port(Action::Allow, 17, 53)]));
     let mut memo = Memo::default();
