@@ -12,6 +12,7 @@ mod fragments;
 #[cfg(test)]
 mod tests;
 
+use std::net::IpAddr;
 use std::ops::RangeInclusive;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
@@ -94,9 +95,16 @@ impl Filter {
         }
     }
 
-    /// Whether a packet from a peer, without padding, may be delivered.
-    pub(crate) fn admit(&self, now: Instant, packet: &[u8], memo: &mut Memo) -> Result<(), Discard> {
-        memo.or_decide(packet, || self.judge(now, packet))
+    /// Whether a packet from a peer, without padding, may be delivered. `is_theirs` says whether an address is reached
+    /// through that peer.
+    pub(crate) fn admit(
+        &self,
+        now: Instant,
+        packet: &[u8],
+        is_theirs: impl FnOnce(IpAddr) -> bool,
+        memo: &mut Memo,
+    ) -> Result<(), Discard> {
+        memo.or_decide(packet, || self.judge(now, packet, is_theirs))
     }
 
     /// Notes a packet of ours on its way to a peer: its answers are welcome.
@@ -109,7 +117,7 @@ impl Filter {
         });
     }
 
-    fn judge(&self, now: Instant, packet: &[u8]) -> Result<(), Discard> {
+    fn judge(&self, now: Instant, packet: &[u8], is_theirs: impl FnOnce(IpAddr) -> bool) -> Result<(), Discard> {
         match flow::of(packet) {
             Some(Part::Whole(seen)) => self.judge_flow(now, seen.received(), seen.stage),
             Some(Part::FirstFragment(seen, fragments)) => {
@@ -121,10 +129,14 @@ impl Filter {
                 let known = self.classifier.allows_all() || self.fragments(|known| known.is_admitted(now, fragments));
                 if known { Ok(()) } else { Err(Discard::UnknownFragment) }
             }
-            Some(Part::ErrorAbout { quoted, seen }) if !self.state.flows.is_alive(now, quoted.sent()) => {
+            Some(Part::ErrorAbout { quoted, seen }) => {
+                let flow = quoted.sent();
+                // What never came their way they cannot have an error about.
+                if is_theirs(flow.remote.0) && self.state.flows.is_alive(now, flow) {
+                    return Ok(());
+                }
                 self.judge_flow(now, seen.received(), seen.stage)
             }
-            Some(Part::ErrorAbout { .. }) => Ok(()),
             None if self.classifier.allows_all() => Ok(()),
             None => Err(Discard::Refused),
         }

@@ -2,6 +2,7 @@
 //! that keeps the peers that did not change, sessions included.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -56,6 +57,11 @@ impl Interface {
 
     pub(crate) fn in_network(&self, network: Option<IpNet>, mtu: u16) -> Self {
         Self { network, mtu, ..self.clone() }
+    }
+
+    /// Whether packets to `address` go to this peer.
+    pub(crate) fn leads_to(&self, address: IpAddr, peer: &Arc<Peer>) -> bool {
+        self.allowed_ips.lookup(address).is_some_and(|owner| Arc::ptr_eq(owner, peer))
     }
 
     pub(crate) fn with_access(&self, now: Instant, access: Option<&Access>) -> Self {

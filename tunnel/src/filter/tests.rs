@@ -74,7 +74,7 @@ impl Host {
     }
 
     fn receives(&self, packet: &[u8]) -> Result<(), Discard> {
-        self.filter.admit(self.now, packet, &mut Memo::default())
+        self.filter.admit(self.now, packet, |_| true, &mut Memo::default())
     }
 
     fn sends(&self, packet: &[u8]) {
@@ -266,7 +266,8 @@ fn a_peer_whose_flow_was_cut_does_not_push_it_out_with_others() {
 fn a_run_of_one_flow_is_judged_once_and_others_in_it_too() {
     let host = Host::with(&only([port(Action::Allow, 17, 53)]));
     let mut memo = Memo::default();
-    let verdicts = [53, 53, 54, 53].map(|port| host.filter.admit(host.now, &udp((PEER, 1), (US, port)), &mut memo));
+    let verdicts =
+        [53, 53, 54, 53].map(|port| host.filter.admit(host.now, &udp((PEER, 1), (US, port)), |_| true, &mut memo));
     assert_eq!(verdicts, [Ok(()), Ok(()), Err(Discard::Refused), Ok(())]);
 }
 

@@ -173,7 +173,7 @@ impl Snapshot {
             Ok(Opened { at, packet: padded }) => {
                 opened(inner_len(interface, peer, padded, &mut checked).and_then(|len| {
                     if let Some(filter) = &interface.filter {
-                        filter.admit(now, &padded[..len], &mut memo)?;
+                        filter.admit(now, &padded[..len], |address| interface.leads_to(address, peer), &mut memo)?;
                     }
                     Ok(Delivery { interface: interface.id, packet: at..at + len })
                 }))
@@ -300,8 +300,7 @@ fn inner_len(
 ) -> Result<usize, Discard> {
     let source = Addresses::of(padded)?.source;
     if *checked != Some(source) {
-        let owner = interface.allowed_ips.lookup(source).ok_or(Discard::ForeignSource)?;
-        if !Arc::ptr_eq(owner, peer) {
+        if !interface.leads_to(source, peer) {
             return Err(Discard::ForeignSource);
         }
         *checked = Some(source);
