@@ -152,14 +152,14 @@ impl Peer {
         }
     }
 
-    /// Opens a run of data messages; an authentic one tells where the peer is.
+    /// Opens a run of data messages; an authentic one tells where the peer is. False if there is none.
     pub(crate) fn open_run(
         &self,
         now: Instant,
         from: SocketAddr,
         run: Run<'_>,
         mut opened: impl FnMut(Result<Opened<'_>, Discard>),
-    ) {
+    ) -> bool {
         let (mut authentic, mut longest) = (Carried::default(), 0);
         self.engine.open_run(now, run, &mut |result| {
             if let Ok(Opened { packet, .. }) = &result {
@@ -175,6 +175,7 @@ impl Peer {
         if authentic.datagrams > 0 {
             self.heard(from, authentic);
         }
+        authentic.datagrams > 0
     }
 
     /// Answers a handshake initiation.

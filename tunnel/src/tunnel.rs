@@ -214,7 +214,9 @@ impl Tunnel {
             if let Ok(Some(Delivery { interface, packet })) = &result {
                 outbox.deliver(*interface, &buffer[packet.clone()]);
             }
-            snapshot.follow_up(now, peer, buffer, outbox)?;
+            if let Some(peer) = peer {
+                snapshot.follow_up(now, peer, buffer, outbox)?;
+            }
             result.map(drop)
         })
     }
@@ -246,7 +248,10 @@ impl Tunnel {
                         Ok(delivery) => deliveries.push(delivery.behind(start)),
                         Err(reason) => self.discards.count(reason),
                     });
-                    let handled = opened.and_then(|peer| snapshot.follow_up(now, peer, buffer, outbox));
+                    let handled = opened.and_then(|peer| match peer {
+                        Some(peer) => snapshot.follow_up(now, peer, buffer, outbox),
+                        None => Ok(()),
+                    });
                     (start + len, handled)
                 }
                 Ok((kind, None)) => {

@@ -64,7 +64,7 @@ impl Peer {
         self.probes.proofs(now)
     }
 
-    /// Takes a run of clear frames, as [`crate::clear::Clear::take_run`] does.
+    /// Takes a run of clear frames, as [`crate::clear::Clear::take_run`] does; false if it takes none.
     pub(crate) fn take_clear(
         &self,
         now: Instant,
@@ -72,7 +72,7 @@ impl Peer {
         run: &Run<'_>,
         check: impl FnMut(&[u8]) -> Result<(), Discard>,
         taken: &mut dyn FnMut(Result<Opened<'_>, Discard>),
-    ) {
+    ) -> bool {
         let mut carried = Carried::default();
         self.clear.take_run(now, from, run, check, &mut |result| {
             if let Ok(Opened { packet, .. }) = &result {
@@ -84,6 +84,7 @@ impl Peer {
             self.count_received(from, carried);
             self.mtu.note_received(run.stride);
         }
+        carried.datagrams > 0
     }
 
     /// What to ask now to find out what the path carries; `default` is the interface's MTU.

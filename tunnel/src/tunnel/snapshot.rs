@@ -149,7 +149,7 @@ impl Snapshot {
         Ok(())
     }
 
-    /// Opens a run of messages that carry packets where they lie; the result is whose they are.
+    /// Opens a run of messages that carry packets where they lie; the result is whose they are, if they are anybody's.
     pub(super) fn open_run(
         &self,
         now: Instant,
@@ -157,7 +157,7 @@ impl Snapshot {
         form: Form,
         run: Run<'_>,
         opened: &mut dyn FnMut(Result<Delivery, Discard>),
-    ) -> Result<&Arc<Peer>, Discard> {
+    ) -> Result<Option<&Arc<Peer>>, Discard> {
         if self.is_inside(from) {
             return Err(Discard::InsideTunnel);
         }
@@ -180,15 +180,15 @@ impl Snapshot {
             }
             Err(reason) => opened(Err(reason)),
         };
-        match form {
+        let is_theirs = match form {
             Form::Sealed => peer.open_run(now, from, run, accept),
             Form::Clear => {
                 let mut owned = None;
                 let is_owned = |padded: &[u8]| inner_len(interface, peer, padded, &mut owned).map(drop);
-                peer.take_clear(now, from, &run, is_owned, &mut accept);
+                peer.take_clear(now, from, &run, is_owned, &mut accept)
             }
-        }
-        Ok(peer)
+        };
+        Ok(is_theirs.then_some(peer))
     }
 
     /// Handles a handshake message or a cookie reply.

@@ -156,6 +156,15 @@ fn a_frame_from_elsewhere_is_refused_and_moves_nothing() {
 }
 
 #[test]
+fn a_frame_that_is_refused_starts_no_handshake() {
+    let (mut a, b) = clear();
+    let datagram = send(&b, &a);
+    // An initiator that received something now would renew its session.
+    a.now += Duration::from_secs(165);
+    assert_eq!(a.open_both(b.endpoint(), &datagram), (Err(Discard::ClearUnproved), Output::default()));
+}
+
+#[test]
 fn a_frame_with_anothers_source_is_refused() {
     let (a, b) = clear();
     let authentic = frame(&a);

@@ -1,9 +1,11 @@
 //! Bytes from people who have no key: nothing is delivered, nothing is believed, nothing panics.
 
-use cladnet_tunnel::{Discard, Implementation};
+use std::time::Duration;
+
+use cladnet_tunnel::{Access, Action, Discard, Implementation};
 use proptest::prelude::*;
 
-use crate::sim::{between, endpoint, friends};
+use crate::sim::{Host, Output, between, carry, endpoint, friends};
 
 #[test]
 fn datagrams_of_every_size_are_survived() {
@@ -20,6 +22,37 @@ fn datagrams_of_every_size_are_survived() {
         }
     }
     assert_eq!(b.stats_of(&a).endpoint, Some(a.endpoint()));
+}
+
+#[test]
+fn what_is_not_authentic_starts_no_handshake() {
+    let (mut a, b) = friends();
+    let mut forged = b.seal(&between(2, 1, b"forged")).unwrap().datagram().to_vec();
+    let end = forged.len() - 1;
+    forged[end] ^= 1;
+    // An initiator that received something now would renew its session.
+    a.now += Duration::from_secs(170);
+    assert_eq!(a.open_both(b.endpoint(), &forged), (Err(Discard::NotAuthentic), Output::default()));
+}
+
+#[test]
+fn a_member_reports_no_error_about_what_was_sent_to_another() {
+    let (a, b, c) = (Host::new(1, vec![]), Host::new(2, vec![]), Host::new(3, vec![]));
+    a.set_peers(&[b.as_peer(), c.as_peer()]);
+    for peer in [&b, &c] {
+        peer.set_peers(&[a.as_peer()]);
+        carry(peer, &a, peer.initiate(&[a.public_key()]));
+    }
+    a.tunnel.set_access(a.now, a.interface, Some(&Access { rules: vec![], default: Action::Deny })).unwrap();
+    let question = between(1, 3, &[0x13, 0x88, 0, 53, 0, 8, 0, 0]);
+    a.seal(&question).unwrap();
+    let error = |from: &Host| {
+        let port_unreachable = [&[3, 3, 0, 0, 0, 0, 0, 0], &question[..]].concat();
+        let mut packet = between(from.number, 1, &port_unreachable);
+        packet[9] = 1;
+        a.open(from.endpoint(), from.seal(&packet).unwrap().datagram()).map(|output| output.packets.len())
+    };
+    assert_eq!((error(&b), error(&c)), (Err(Discard::Refused), Ok(1)));
 }
 
 #[test]
