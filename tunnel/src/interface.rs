@@ -15,7 +15,7 @@ use crate::engine::{Engine, PeerParameters};
 use crate::filter::{Access, Filter};
 use crate::key::PublicKey;
 use crate::peer::{Fresh, Peer};
-use crate::probe::Probes;
+use crate::probe::{PairKeys, Probes};
 
 /// How many networks a host can be in. An initiation that is for none of them costs this many MACs.
 pub const MAX_INTERFACES: usize = 16;
@@ -108,6 +108,8 @@ impl Interface {
     ) -> Option<Arc<Peer>> {
         let kept = self.peers.get(&config.public_key).filter(|peer| peer.takes_key_of(config));
         if let Some(peer) = kept {
+            let psk = config.preshared_key.as_ref();
+            peer.probes.set_preshared_key(psk, || self.probe_keys(config));
             if peer.reconfigure(now, config) {
                 applied.to_greet.push(config.public_key);
             }
@@ -131,10 +133,13 @@ impl Interface {
             number,
         };
         let engine = self.engine.peer(now, parameters).ok()?;
-        let (ours, theirs) = (self.engine.public_key(), config.public_key);
-        let psk = config.preshared_key.as_ref();
-        let probes = Probes::new(&self.engine.agree(&theirs), psk, &ours, &theirs, config.probes);
+        let probes = Probes::new(self.probe_keys(config), config.preshared_key.as_ref(), config.probes);
         let clear = Clear::new(number, epoch, config.trusted());
         Some(Arc::new(Peer::new(config, self.id, number, engine, probes, clear)))
+    }
+
+    fn probe_keys(&self, config: &PeerConfig) -> PairKeys {
+        let (ours, theirs) = (self.engine.public_key(), config.public_key);
+        PairKeys::new(&self.engine.agree(&theirs), config.preshared_key.as_ref(), &ours, &theirs)
     }
 }

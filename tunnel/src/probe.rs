@@ -5,15 +5,15 @@
 //! told.
 
 use std::net::SocketAddr;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use x25519_dalek::SharedSecret;
+use arc_swap::ArcSwap;
 
 use crate::datapath::Window;
 use crate::discard::Discard;
 use crate::host::Host;
-use crate::key::{PresharedKey, PublicKey};
+use crate::key::PresharedKey;
 
 mod endpoint;
 mod keys;
@@ -22,7 +22,7 @@ mod wire;
 pub use endpoint::Proof;
 
 use endpoint::{Asked, Endpoint};
-use keys::PairKeys;
+pub(crate) use keys::PairKeys;
 use wire::{Body, Challenge};
 pub(crate) use wire::{MESSAGE_TYPE, MIN_LEN, Tag, Terms};
 
@@ -44,12 +44,14 @@ pub struct ProbeRequest<'a> {
 
 /// The probes of one peer, both ways.
 pub(crate) struct Probes {
-    keys: PairKeys,
+    keys: ArcSwap<PairKeys>,
     state: Mutex<State>,
 }
 
 struct State {
     is_enabled: bool,
+    /// That the keys were made with.
+    preshared_key: Option<PresharedKey>,
     /// Of the next request.
     counter: u64,
     /// Requests that came.
@@ -66,21 +68,25 @@ pub(crate) enum Heard {
 }
 
 impl Probes {
-    /// `shared` is what our static key and the peer's agree on.
-    pub(crate) fn new(
-        shared: &SharedSecret,
-        psk: Option<&PresharedKey>,
-        ours: &PublicKey,
-        theirs: &PublicKey,
-        is_enabled: bool,
-    ) -> Self {
-        let state = State { is_enabled, counter: 0, received: Window::new(), endpoints: Vec::new() };
-        Self { keys: PairKeys::new(shared, psk, ours, theirs), state: Mutex::new(state) }
+    /// `keys` were made with this preshared key.
+    pub(crate) fn new(keys: PairKeys, preshared_key: Option<&PresharedKey>, is_enabled: bool) -> Self {
+        let preshared_key = preshared_key.cloned();
+        let state = State { is_enabled, preshared_key, counter: 0, received: Window::new(), endpoints: Vec::new() };
+        Self { keys: ArcSwap::from_pointee(keys), state: Mutex::new(state) }
+    }
+
+    /// Takes the keys that another preshared key makes; what was asked under those of before is not answered any more.
+    pub(crate) fn set_preshared_key(&self, preshared_key: Option<&PresharedKey>, keys: impl FnOnce() -> PairKeys) {
+        let mut state = self.lock();
+        if state.preshared_key.as_ref() != preshared_key {
+            state.preshared_key = preshared_key.cloned();
+            self.keys.store(Arc::new(keys()));
+        }
     }
 
     /// By which the peer's probes are known.
-    pub(crate) fn tag(&self) -> &Tag {
-        &self.keys.incoming.tag
+    pub(crate) fn tag(&self) -> Tag {
+        self.keys.load().incoming.tag
     }
 
     pub(crate) fn is_enabled(&self) -> bool {
@@ -115,13 +121,18 @@ impl Probes {
         state.counter = counter + 1;
         state.endpoint(now, to).ask(now, challenge, datagram.len());
         drop(state);
-        wire::seal(&self.keys.outgoing, &host.random(), Body::Request { counter, challenge, accepts }, datagram)?;
+        wire::seal(
+            &self.keys.load().outgoing,
+            &host.random(),
+            Body::Request { counter, challenge, accepts },
+            datagram,
+        )?;
         Ok(true)
     }
 
     /// Reads a probe that bears our tag; `probe` is of no use afterwards.
     pub(crate) fn open(&self, now: Instant, from: SocketAddr, probe: &mut [u8]) -> Result<Heard, Discard> {
-        match wire::open(&self.keys.incoming, probe)? {
+        match wire::open(&self.keys.load().incoming, probe)? {
             Body::Request { counter, challenge, accepts } => {
                 self.lock().take_request(counter).map(|()| Heard::Request { challenge, accepts })
             }
@@ -143,7 +154,7 @@ impl Probes {
     ) -> Result<usize, Discard> {
         let datagram = datagram.get_mut(..MIN_LEN).ok_or(Discard::Oversized)?;
         let body = Body::Reply { challenge, seen_from: to, terms };
-        wire::seal(&self.keys.outgoing, &host.random(), body, datagram).map(|()| MIN_LEN)
+        wire::seal(&self.keys.load().outgoing, &host.random(), body, datagram).map(|()| MIN_LEN)
     }
 
     /// What was proved, in the order of addresses.

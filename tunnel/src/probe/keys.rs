@@ -12,7 +12,7 @@ use crate::key::{PresharedKey, PublicKey};
 const LABEL: &[u8] = b"cladnet probe v1";
 
 /// Both directions, seen from one end.
-pub(super) struct PairKeys {
+pub(crate) struct PairKeys {
     pub(super) outgoing: OneWay,
     pub(super) incoming: OneWay,
 }
@@ -27,7 +27,7 @@ pub(super) struct OneWay {
 
 impl PairKeys {
     /// `shared` is what the static keys agree on.
-    pub(super) fn new(shared: &SharedSecret, psk: Option<&PresharedKey>, ours: &PublicKey, theirs: &PublicKey) -> Self {
+    pub(crate) fn new(shared: &SharedSecret, psk: Option<&PresharedKey>, ours: &PublicKey, theirs: &PublicKey) -> Self {
         let mut secret = Zeroizing::new([0; 64]);
         secret[..32].copy_from_slice(shared.as_bytes());
         // As in WireGuard, no preshared key is one of zeros.

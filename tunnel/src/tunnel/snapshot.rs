@@ -61,7 +61,7 @@ impl Snapshot {
         let id = interface.id;
         let mut next = self.without(id);
         next.peers.extend(interface.peers.values().map(|peer| (peer.number, peer.clone())));
-        next.tags.extend(interface.peers.values().map(|peer| (*peer.probes.tag(), peer.clone())));
+        next.tags.extend(interface.peers.values().map(|peer| (peer.probes.tag(), peer.clone())));
         next.interfaces[id.slot()] = Some(Arc::new(interface));
         next
     }

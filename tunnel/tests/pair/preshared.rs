@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use cladnet_tunnel::{PeerConfig, PresharedKey};
+use cladnet_tunnel::{Discard, PeerConfig, PresharedKey};
 
 use crate::sim::{Host, Output, between, carry, friends, strangers};
 
@@ -33,6 +33,21 @@ fn a_new_preshared_key_keeps_the_session_and_is_asked_for_by_the_next_handshake(
     assert!(!agree(&mut a, &mut b), "only one side has the new key");
     set_key(&b, &a, 9);
     assert!(agree(&mut a, &mut b));
+}
+
+#[test]
+fn probes_follow_the_preshared_key() {
+    let (a, b) = friends();
+    set_key(&a, &b, 9);
+    let request = a.probe(&b, &[b.endpoint()], 0);
+    assert_eq!(b.open(a.endpoint(), request.datagram()).unwrap_err(), Discard::UnknownTag);
+    set_key(&b, &a, 9);
+    carry(&a, &b, a.probe(&b, &[b.endpoint()], 0));
+    assert_eq!(a.proofs_of(&b).len(), 1);
+    let key = Some(PresharedKey::from_bytes([9; 32]));
+    let anew = Host::with_key(2, b.private_key.clone(), vec![PeerConfig { preshared_key: key, ..a.as_peer() }]);
+    let reply = anew.open(a.endpoint(), a.probe(&b, &[b.endpoint()], 0).datagram());
+    assert_eq!(reply.unwrap().datagrams.len(), 1);
 }
 
 #[test]
