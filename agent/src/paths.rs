@@ -3,11 +3,11 @@
 use std::net::SocketAddr;
 
 use cladnet_model::{
-    CloudLocation, Endpoint, RuleType,
+    CloudLocation, Endpoint, RuleType, Scope,
     path::{HostView, Measurements, Ranked, Route, candidates, rank, summary},
 };
 
-use crate::configuration::Remote;
+use crate::{configuration::Remote, facts::endpoints::scope_of};
 
 /// Our side of a pair.
 #[derive(Debug, Clone, Copy)]
@@ -24,11 +24,13 @@ pub(crate) fn choose(local: Local<'_>, remote: &Remote) -> Option<Endpoint> {
     best.rank.is_some().then_some(best.candidate.endpoint)
 }
 
-/// The endpoints of a remote peer inside the VPC that we share with it, as far as we know.
+/// The endpoints of a remote peer inside the VPC that we share with it, as far as we know. A public address is none,
+/// whatever the peer calls it.
 pub(crate) fn inside_vpc(local: Local<'_>, remote: &Remote) -> Vec<SocketAddr> {
-    let inside = |ranked: &Ranked| ranked.candidate.route == Ok(Route::Vpc);
-    let fit = ranked(local, remote, &Measurements::default()).into_iter().filter(inside);
-    fit.map(|ranked| ranked.candidate.endpoint.address).collect()
+    let all = ranked(local, remote, &Measurements::default()).into_iter();
+    let inside = all.filter(|ranked| ranked.candidate.route == Ok(Route::Vpc));
+    let addresses = inside.map(|ranked| ranked.candidate.endpoint.address);
+    addresses.filter(|address| scope_of(address.ip()) == Some(Scope::Private)).collect()
 }
 
 /// What packets to an endpoint of a remote peer cross, if it may be used.

@@ -141,6 +141,28 @@ fn a_peer_in_our_vpc_is_reached_at_its_private_address_and_others_at_the_public_
 }
 
 #[test]
+fn only_private_addresses_inside_our_vpc_are_trusted_whatever_a_peer_calls_its_own() {
+    let located = |value: &str| Some(Located { value: value.into(), source: LocationSource::Metadata });
+    let location = CloudLocation {
+        provider: located("aws"),
+        region: located("ap-northeast-2"),
+        vpc: located("vpc-1"),
+        ..CloudLocation::default()
+    };
+    let mut service = Service::new();
+    service.membership.encryption_policy = "public".into();
+    service.membership.location = Some(AgentLocation::from(&location));
+    let mut peer = peer(1, 1);
+    peer.location = Some(AgentLocation::from(&location));
+    peer.endpoints = ["10.0.2.1:8055", "198.51.100.7:8055"]
+        .map(|address| AgentEndpoint { address: address.into(), scope: "private".into(), source: "interface".into() })
+        .into();
+    service.peers.insert(peer.host_id.clone(), peer);
+    let trusted = &up(&member_of(&service), &facts(1500)).peers[0].trusted_endpoints;
+    assert_eq!(*trusted, ["10.0.2.1:8055".parse().expect("address")]);
+}
+
+#[test]
 fn a_membership_that_was_never_confirmed_outlives_an_answer_without_it() {
     assert!(!Membership::new(record(), None).is_confirmed());
     assert!(member_of(&Service::new()).is_confirmed());
