@@ -147,7 +147,10 @@ pub(crate) fn inner_packets(bytes: &[u8]) {
         pair.far.tunnel.open_train(pair.far.now, train, &mut opened, &mut buffer, &mut output);
         arrived.extend(opened.into_iter().map(|Delivery { packet, .. }| datagram[packet].to_vec()));
     }
-    assert!(arrived.iter().all(|packet| sent.iter().any(|sent| sent.starts_with(packet))), "this was never sent");
+    // One that says it is longer than it is ends in padding.
+    let padded = |sent: &Vec<u8>| [&sent[..], &[0; 15]].concat();
+    let was_sent = |packet: &Vec<u8>| sent.iter().any(|sent| padded(sent).starts_with(packet));
+    assert!(arrived.iter().all(was_sent), "this was never sent");
     merge(&arrived);
 }
 
