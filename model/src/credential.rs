@@ -71,6 +71,12 @@ pub(crate) fn base32(bytes: &[u8]) -> String {
     BASE32_NOPAD.encode(bytes).to_ascii_lowercase()
 }
 
+/// What [`base32`] was given, if it was as many bytes.
+pub(crate) fn from_base32<const LENGTH: usize>(text: &str) -> Option<[u8; LENGTH]> {
+    let bytes = BASE32_NOPAD.decode(text.to_ascii_uppercase().as_bytes()).ok()?;
+    bytes.try_into().ok()
+}
+
 /// Writes the parts with their checksum.
 pub(crate) fn encode(kind: CredentialKind, parts: &[&[u8]]) -> String {
     let mut text = kind.prefix().to_owned();

@@ -33,6 +33,12 @@ impl JoinToken {
         Self { id: TokenId::generate(random), random, secret, ca }
     }
 
+    /// A fresh token of an id that was chosen before; none if no token could have it.
+    pub fn named(id: &TokenId, secret: Secret, ca: [u8; CA_HASH_BYTES]) -> Option<Self> {
+        let random = credential::from_base32(id.as_str().strip_prefix("token-")?)?;
+        Some(Self::new(random, secret, ca)).filter(|token| token.id == *id)
+    }
+
     /// Under which its record is kept.
     pub fn id(&self) -> &TokenId {
         &self.id
@@ -131,6 +137,23 @@ mod tests {
         assert_eq!(format!(" {text}\r\n").parse(), Ok(token()));
         assert!(text.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_'), "{text}");
         assert_eq!(token().id().as_str(), "token-a4dqobyha4dqobyh");
+    }
+
+    #[test]
+    fn a_token_is_made_under_an_id_that_a_token_can_have() {
+        let named = |id: &str| {
+            JoinToken::named(&id.parse().expect("an id"), Secret::new([8; SECRET_BYTES]), [9; CA_HASH_BYTES])
+        };
+        assert_eq!(named("token-a4dqobyha4dqobyh"), Some(token()));
+        for wrong in [
+            "token-short",
+            "token-a4dqobyha4dqobyha",
+            "token-a4dqobyha4dqoby1",
+            "a4dqobyha4dqobyh",
+            "host-a4dqobyha4dqobyh",
+        ] {
+            assert_eq!(named(wrong), None, "{wrong}");
+        }
     }
 
     #[test]

@@ -105,20 +105,25 @@ impl ServiceAccess {
         Ok(ask!(self, "tell who it is", SystemServiceClient::get_info, ())?.ca_fingerprint)
     }
 
-    /// A token for one join.
+    /// A token for one join, under an id that the caller has drawn.
     pub(crate) async fn create_token(
         &self,
+        id: &TokenId,
         network: &NetworkId,
         labels: &Labels,
         ttl: Duration,
     ) -> Result<NewToken, ApiError> {
         const WHAT: &str = "make a join token";
         let ttl = prost_types::Duration::try_from(ttl).map_err(|_| ApiError::Answer { what: WHAT })?;
-        let request =
-            CreateTokenRequest { network_id: network.to_string(), uses: 1, ttl: Some(ttl), labels: labels.clone() };
+        let request = CreateTokenRequest {
+            network_id: network.to_string(),
+            uses: 1,
+            ttl: Some(ttl),
+            labels: labels.clone(),
+            token_id: id.to_string(),
+        };
         let made = ask!(self, WHAT, TokenServiceClient::create_token, request)?;
-        let id = made.token.and_then(|token| token.token_id.parse().ok()).ok_or(ApiError::Answer { what: WHAT })?;
-        Ok(NewToken { id, secret: Zeroizing::new(made.secret) })
+        Ok(NewToken { id: id.clone(), secret: Zeroizing::new(made.secret) })
     }
 
     /// Takes a token back; one that is used or gone is fine.

@@ -15,14 +15,18 @@ const SHOWN_AFTER_END: SignedDuration = SignedDuration::from_hours(7 * 24);
 const FORGOTTEN: usize = 50;
 
 impl Service {
-    /// Makes a token; the text is in this answer and nowhere else.
+    /// Makes a token, of this id if there is one; the text is in this answer and nowhere else.
     pub(crate) async fn create_token(
         &self,
         network: &NetworkId,
         terms: TokenTerms,
+        id: Option<TokenId>,
         actor: &str,
     ) -> Result<(Token, JoinToken), CallError> {
-        let text = JoinToken::new(rand::random(), Secret::new(rand::random()), self.authority.spki_sha256());
+        let text = self.token_text(id.as_ref())?;
+        if id.is_some() && self.store.get(&key::token(text.id())).await?.is_some() {
+            return Err(CallError::exists("token_id", format!("{} is there already", text.id())));
+        }
         let token = Token {
             id: text.id().clone(),
             network: network.clone(),
@@ -42,6 +46,17 @@ impl Service {
         let note = Note { kind: "token.created", network: Some(network), host: None, actor, message };
         self.note(transaction, note).commit().await?;
         Ok((token, text))
+    }
+
+    fn token_text(&self, id: Option<&TokenId>) -> Result<JoinToken, CallError> {
+        let (secret, authority) = (Secret::new(rand::random()), self.authority.spki_sha256());
+        let Some(id) = id else { return Ok(JoinToken::new(rand::random(), secret, authority)) };
+        JoinToken::named(id, secret, authority).ok_or_else(|| {
+            CallError::invalid(
+                "token_id",
+                "is \"token-\" and 16 characters of [a-z2-7]; leave it out to have one drawn",
+            )
+        })
     }
 
     async fn forget_tokens(

@@ -78,6 +78,7 @@ async fn create(api: &Api, out: Output, args: CreateArgs) -> Result<(), Failure>
         uses: args.uses,
         ttl: args.ttl.map(parse::to_proto).transpose()?,
         labels: args.label.into_iter().collect(),
+        token_id: String::new(),
     };
     let created = api.tokens().create_token(request(ask)).await?.into_inner();
     if out.format() != Format::Table && args.file.is_none() {

@@ -41,12 +41,13 @@ impl Work {
         Ok(host)
     }
 
-    /// A token is known before it is used, so that whoever comes after us can take it back.
+    /// A token is known before it is made, so that whoever comes after us can take it back.
     async fn join(&self, machine: &Machine<'_>, claimed: Option<&HostId>, journal: &Journal) -> Result<HostId, Stop> {
         let config = &self.shared.config;
         let wish = self.connections.host(&self.name)?;
-        let token = config.service.create_token(&self.claim.deployment().network, &wish.labels, TOKEN_TTL).await?;
-        journal.change(|progress| progress.token = Some(token.id.clone())).await?;
+        let id = TokenId::generate(rand::random());
+        journal.change(|progress| progress.token = Some(id.clone())).await?;
+        let token = config.service.create_token(&id, &self.claim.deployment().network, &wish.labels, TOKEN_TTL).await?;
         self.pass(FailPoint::TokenMade);
         let joined = async {
             machine.deliver(&token).await?;

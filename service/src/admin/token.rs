@@ -6,7 +6,7 @@ use cladnet_proto::{
         CreateTokenRequest, CreateTokenResponse, ListTokensRequest, ListTokensResponse, RevokeTokenRequest,
         token_service_server::TokenService,
     },
-    convert::{self, duration, required},
+    convert::{self, duration, optional, required},
 };
 use tonic::{Request, Response, Status, async_trait};
 
@@ -24,11 +24,12 @@ impl TokenService for Admin {
         request: Request<CreateTokenRequest>,
     ) -> Result<Response<CreateTokenResponse>, Status> {
         let caller = Caller::of(&request)?;
-        let CreateTokenRequest { network_id, uses, ttl, labels } = request.into_inner();
+        let CreateTokenRequest { network_id, uses, ttl, labels, token_id } = request.into_inner();
         let network = required("network_id", &network_id)?;
         let now = self.0.clock.now();
         let terms = TokenTerms::check(uses, duration("ttl", ttl)?, labels, now).map_err(CallError::from)?;
-        let (token, secret) = self.0.create_token(&network, terms, caller.key.as_str()).await?;
+        let id = optional("token_id", &token_id)?;
+        let (token, secret) = self.0.create_token(&network, terms, id, caller.key.as_str()).await?;
         let token = Some(convert::token(&token, now));
         Ok(Response::new(CreateTokenResponse { token, secret: secret.to_string() }))
     }

@@ -29,10 +29,16 @@ async fn a_token_is_told_once_listed_without_its_secret_and_revoked() {
     let unknown = harness.rest(Method::DELETE, "/api/v1/tokens/token-x", None).await;
     assert_eq!(unknown.status, StatusCode::NOT_FOUND);
 
+    let chosen = json!({"networkId": "prod", "tokenId": "token-abcdefghijklmnop"});
+    let made = harness.post("/api/v1/tokens", chosen.clone()).await;
+    assert_eq!((made.status, &made.body["token"]["tokenId"]), (StatusCode::OK, &json!("token-abcdefghijklmnop")));
+    assert_eq!(harness.post("/api/v1/tokens", chosen).await.status, StatusCode::CONFLICT);
+
     for (body, status, field) in [
         (json!({"networkId": "nowhere"}), 404, Value::Null),
         (json!({}), 422, json!("networkId")),
         (json!({"networkId": "prod", "uses": 10_001}), 422, json!("uses")),
+        (json!({"networkId": "prod", "tokenId": "token-x"}), 422, json!("tokenId")),
         (json!({"networkId": "prod", "ttl": "2592001s"}), 422, json!("ttl")),
         (json!({"networkId": "prod", "ttl": "-1s"}), 422, json!("ttl")),
         (json!({"networkId": "prod", "ttl": "soon"}), 400, json!("ttl")),
