@@ -100,7 +100,7 @@ AllowedIPs = 172.20.0.1/32
 Endpoint = 203.0.113.1:8055
 PersistentKeepalive = 25
 
-# nat [Peer]
+# nat\\n[Peer]
 [Peer]
 PublicKey = remote=
 AllowedIPs = 172.20.0.1/32
