@@ -167,7 +167,8 @@ impl Embedded {
 impl Shared {
     fn read<T>(&self, read: impl FnOnce(&ReadTransaction) -> Result<T, redb::Error>) -> Result<T, StoreError> {
         let guard = self.database.read().unwrap_or_else(PoisonError::into_inner);
-        let database = guard.as_ref().ok_or_else(|| self.absence())?;
+        // Whoever was told that the store is closed must not find it open.
+        let database = guard.as_ref().filter(|_| !self.closed.is_cancelled()).ok_or_else(|| self.absence())?;
         let snapshot = database.begin_read().map_err(|error| self.directory.explain(error.into()))?;
         read(&snapshot).map_err(|error| self.directory.explain(error))
     }
