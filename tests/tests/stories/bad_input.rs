@@ -10,10 +10,13 @@ mod servers;
 mod state;
 mod tokens;
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use anyhow::{Result, ensure};
-use cladnet_tests::world::{Answer, World};
+use cladnet_tests::{
+    wait::eventually,
+    world::{Answer, World},
+};
 use serde_json::{Value, json};
 
 /// For failing, not a target: the benchmarks have those.
@@ -60,6 +63,37 @@ fn state_files(world: &World, vm: &str) -> Result<String> {
     const SCRIPT: &str =
         "find /var/lib/cladnet-agent -type f ! -name lock ! -name 'metadata.json*' -exec sha256sum {} + | sort -k 2";
     Ok(world.vm(vm)?.run(["sh", "-c", SCRIPT])?)
+}
+
+/// As [`state_files`] where a member runs: it saves what the service tells it a moment after that came, so of a membership the
+/// configuration is left out, once there is one. Which files there are, the identity, the keys and the wishes stay.
+fn lasting_state(world: &World, vm: &str) -> Result<BTreeMap<String, Value>> {
+    const SCRIPT: &str = "find /var/lib/cladnet-agent -type f ! -name lock ! -name 'metadata.json*'";
+    eventually("a state with a configuration and nothing half replaced", SOON, || {
+        let listed = world.vm(vm)?.run(["sh", "-c", SCRIPT])?;
+        let passing = listed.lines().find(|file| file.ends_with(".new") || file.ends_with(".link"));
+        ensure!(passing.is_none(), "there is {passing:?}");
+        listed.lines().map(|file| Ok((file.to_owned(), lasting(world, vm, file)?))).collect()
+    })
+}
+
+/// A document of the state without the configuration in it, and without the checksum that follows from it.
+fn lasting(world: &World, vm: &str, file: &str) -> Result<Value> {
+    let mut document: Value = serde_json::from_slice(&world.vm(vm)?.read_file(file)?)?;
+    if let Some(configuration) = document["body"].as_object_mut().and_then(|body| body.remove("snapshot")) {
+        ensure!(configuration != "" || !file.ends_with(".json"), "{file} holds no configuration");
+        document["sha256"].take();
+    }
+    Ok(document)
+}
+
+/// Holds if nothing that lasts has changed in what the agent of a VM has on disk; tells files, since they hold keys.
+fn unchanged(world: &World, vm: &str, before: &BTreeMap<String, Value>) -> Result<()> {
+    let after = lasting_state(world, vm)?;
+    let files = before.keys().chain(after.keys());
+    let changed: Vec<_> = files.filter(|file| before.get(*file) != after.get(*file)).collect();
+    ensure!(changed.is_empty(), "the state of {vm} changed: {changed:?}");
+    Ok(())
 }
 
 /// The `problem`s that the agent of a VM tells, one text.

@@ -6,7 +6,9 @@ use cladnet_tests::{
     world::{AGENT, Servers, World, story},
 };
 
-use super::{CONFIGURATION, CONFLICT, DENIED, FAILED, SOON, UNREACHABLE, on, refused, state_files};
+use super::{
+    CONFIGURATION, CONFLICT, DENIED, FAILED, SOON, UNREACHABLE, lasting_state, on, refused, state_files, unchanged,
+};
 use crate::clouds;
 
 const CONFIGURATION_FILE: &str = "/etc/cladnet-agent/config.toml";
@@ -17,7 +19,7 @@ fn an_agent_says_what_its_machine_lacks_and_disturbs_nobody() {
         world.admin().run(["network", "create", "prod", "--hosts", "10"])?;
         world.join_all(&["one", "two"], "prod")?;
         world.wait_mesh("prod", &["one", "two"])?;
-        let (address, files) = (world.address("prod", "two")?, state_files(world, "two")?);
+        let (address, before) = (world.address("prod", "two")?, lasting_state(world, "two")?);
         let on_two = |command: &[&str]| on(world, "two", command.iter().copied());
 
         // An ordinary user.
@@ -51,7 +53,7 @@ fn an_agent_says_what_its_machine_lacks_and_disturbs_nobody() {
         let port = on_two(&["cladnet-agent", "--listen-port", "0", "run"])?;
         refused("port 0", &port, CONFIGURATION, &["listen_port", "1 to 65535"])?;
 
-        ensure!(state_files(world, "two")? == files, "the state of the agent changed");
+        unchanged(world, "two", &before)?;
         world.ping("one", address)?;
         without_tun(world)
     });
