@@ -111,6 +111,8 @@ ids! {
     MachineName = "machine";
     /// A connectivity run; sorts by time, see [`RunId::at`].
     RunId = "run";
+    /// A rule of a network.
+    RuleId = "rule";
     /// Something that happened; sorts by time, see [`EventId::at`].
     EventId = "event";
 }

@@ -21,6 +21,7 @@ pub mod path;
 pub mod peer;
 pub mod plan;
 pub mod round_trip;
+pub mod rule;
 mod secret;
 pub mod session;
 pub mod space;
@@ -37,7 +38,9 @@ pub use deployment::{Deployment, DeploymentHost, DeploymentProgress};
 pub use digest::SetDigest;
 pub use event::Event;
 pub use host::{Cluster, Endpoint, EndpointSource, Host, HostFacts, Presence, Scope};
-pub use id::{CommandId, DeploymentId, EventId, HostId, IdError, KeyId, MachineName, NetworkId, RunId, TokenId};
+pub use id::{
+    CommandId, DeploymentId, EventId, HostId, IdError, KeyId, MachineName, NetworkId, RuleId, RunId, TokenId,
+};
 pub use location::{CloudLocation, Located, LocationSource};
 pub use membership::{DesiredState, Labels, Membership, MembershipStatus, PeerState};
 pub use network::{EncryptionPolicy, Misfit, Network, NetworkDraft, NetworkSettings, NetworkUpdate, RuleType};

@@ -139,13 +139,13 @@ fn is_hidden(c: char) -> bool {
         || matches!(c, '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{200b}' | '\u{feff}' | '\u{e0000}'..='\u{e007f}')
 }
 
-fn check_label_key(key: &str) -> Result<(), TextError> {
+pub(crate) fn check_label_key(key: &str) -> Result<(), TextError> {
     let (prefix, name) = key.split_once('/').map_or((None, key), |(prefix, name)| (Some(prefix), name));
     let is_right = is_label_part(name) && prefix.is_none_or(is_dns_name);
     if is_right { Ok(()) } else { Err(TextError::LabelKey) }
 }
 
-fn check_label_value(value: &str) -> Result<(), TextError> {
+pub(crate) fn check_label_value(value: &str) -> Result<(), TextError> {
     let is_right = value.is_empty() || is_label_part(value);
     if is_right { Ok(()) } else { Err(TextError::LabelValue(value.chars().take(MAX_LABEL_PART).collect())) }
 }

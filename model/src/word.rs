@@ -74,6 +74,7 @@ mod tests {
     use crate::{
         DesiredState, EncryptionPolicy, EndpointSource, LocationSource, PeerState, Role, RuleType, Scope,
         deployment::{DeploymentAction, DeploymentState, FailureReason},
+        rule,
     };
 
     fn agree<T>(words: &[&str])
@@ -102,6 +103,9 @@ mod tests {
         agree::<Role>(Role::WORDS);
         agree::<RuleType>(RuleType::WORDS);
         agree::<Scope>(Scope::WORDS);
+        agree::<rule::Action>(rule::Action::WORDS);
+        agree::<rule::KindWord>(rule::KindWord::WORDS);
+        agree::<rule::Protocol>(rule::Protocol::WORDS);
     }
 
     #[test]

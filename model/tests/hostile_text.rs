@@ -1,10 +1,37 @@
 //! Text from outside: nothing that anybody can type makes a reader panic, and what is read is written as it was.
 
 use cladnet_model::{
-    ApiKeyText, EndpointSource, HostId, JoinToken, NetworkDraft, PublicKey, RuleType, advise::parse_avoid, space,
-    validate,
+    ApiKeyText, EndpointSource, HostId, JoinToken, NetworkDraft, PublicKey, RuleType,
+    advise::parse_avoid,
+    rule::{RuleDraft, RulesDraft},
+    space, validate,
 };
 use proptest::prelude::*;
+
+/// Every field of every kind of rule.
+fn hostile_rules(text: &str) -> RulesDraft {
+    let (some, many) = (Some(text.to_owned()), vec![text.to_owned()]);
+    let rule = |kind: &str| RuleDraft {
+        id: some.clone(),
+        kind: kind.to_owned(),
+        comment: text.to_owned(),
+        from: some.clone(),
+        to: some.clone(),
+        action: some.clone(),
+        protocol: some.clone(),
+        ports: many.clone(),
+        prefix: some.clone(),
+        via: some.clone(),
+        prefer: some.clone(),
+        forbid: many.clone(),
+        encryption: some.clone(),
+        rule_type: some.clone(),
+        max_usd_per_gb: some.clone(),
+        ..RuleDraft::default()
+    };
+    let rules = ["access", "advertise", "path", text].map(rule).to_vec();
+    RulesDraft { default_access: some.clone(), rules, tests: many.clone() }
+}
 
 proptest! {
     #[test]
@@ -28,7 +55,7 @@ proptest! {
                 id: Some(&text), name: Some(&text), address_space: Some(&text), description: &text,
                 rule_type: Some(&text), encryption_policy: Some(&text),
             };
-            let told = draft.check().unwrap_err().to_string();
+            let told = draft.check().unwrap_err().to_string() + &hostile_rules(&text).check().unwrap_err().to_string();
             prop_assert!(!told.chars().any(char::is_control), "an error repeats control characters: {:?}", told);
         }
     }

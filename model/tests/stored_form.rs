@@ -42,6 +42,29 @@ fn a_network() {
 }
 
 #[test]
+fn the_rules_of_a_network() {
+    let document = json!({
+        "default_access": "deny",
+        "rules": [
+            {"id": "web", "kind": "access", "from": "role=web", "to": "any", "action": "allow", "protocol": "tcp",
+             "ports": ["443"]},
+            {"id": "pods", "kind": "advertise", "prefix": "10.244.0.0/16", "via": "role=gateway"},
+            {"id": "dear", "kind": "path", "comment": "money", "enabled": false, "from": "any", "to": "any",
+             "forbid": ["public"], "max_usd_per_gb": "0.02"},
+        ],
+        "tests": ["expect: web-1 may reach db-1:443"],
+    });
+    let rules = rule::NetworkRules {
+        network: "prod".parse().unwrap(),
+        generation: 2,
+        changed_at: at(3),
+        rules: serde_json::from_value(document.clone()).unwrap(),
+    };
+    let stored = json!({"network": "prod", "generation": 2, "changed_at": "1970-01-01T00:00:03Z", "rules": document});
+    assert_stored(rules, stored);
+}
+
+#[test]
 fn a_membership_and_its_status() {
     let membership = Membership {
         network: "prod".parse().unwrap(),

@@ -1,0 +1,278 @@
+//! Rules as a whole: what they decide, what is told about them, and properties against the plainest reading of a rule.
+
+use std::net::IpAddr;
+
+use proptest::prelude::*;
+
+use super::*;
+
+fn member(number: u8, name: &str, labels: &[(&str, &str)]) -> Member {
+    let labels = labels.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
+    let host = format!("host-{number}").parse().unwrap();
+    Member::new(host, name.to_owned(), Some(Ipv4Addr::new(10, 9, 0, number)), &labels)
+}
+
+fn shop() -> Vec<Member> {
+    vec![
+        member(1, "web-1", &[("role", "web"), ("zone", "a")]),
+        member(2, "web-2", &[("role", "web"), ("zone", "b")]),
+        member(3, "db-1", &[("role", "db")]),
+        member(4, "gw", &[("role", "gateway")]),
+    ]
+}
+
+fn rules(document: serde_json::Value) -> RuleSet {
+    serde_json::from_value::<RulesDraft>(document).unwrap().check().unwrap()
+}
+
+fn told(rules: &RuleSet) -> Vec<String> {
+    warnings(rules, &shop()).iter().map(Warning::to_string).collect()
+}
+
+#[test]
+fn no_rules_cost_nothing() {
+    let members = shop();
+    assert_eq!(access(&RuleSet::default(), &members[0], &members[1..]), None);
+    let elsewhere = rules(serde_json::json!({"rules": [{"kind": "access", "action": "deny", "to": "role=db"}]}));
+    assert_eq!(access(&elsewhere, &members[0], &members[1..]), None, "nothing is refused here");
+    assert!(access(&elsewhere, &members[2], &members[..2]).is_some());
+}
+
+#[test]
+fn the_first_rule_that_matches_decides_and_is_named() {
+    let rules = rules(serde_json::json!({"default_access": "deny", "rules": [
+        {"id": "no-ssh", "kind": "access", "action": "deny", "protocol": "tcp", "ports": ["22"]},
+        {"id": "off", "kind": "access", "action": "allow", "enabled": false},
+        {"id": "web-db", "kind": "access", "action": "allow", "from": "role=web", "to": "role=db", "protocol": "tcp"},
+    ]}));
+    let members = shop();
+    let decided = |from: usize, to: usize, port| {
+        let decision =
+            decide(&rules, &members[from].party().unwrap(), &members[to].party().unwrap(), Protocol::Tcp, port);
+        (decision.action, decision.rule.map(|rule| rule.to_string()))
+    };
+    assert_eq!(decided(0, 2, 5432), (Action::Allow, Some("web-db".to_owned())));
+    assert_eq!(decided(0, 2, 22), (Action::Deny, Some("no-ssh".to_owned())));
+    assert_eq!(decided(2, 0, 5432), (Action::Deny, None));
+}
+
+#[test]
+fn a_test_that_fails_is_named_with_the_rule_that_broke_it() {
+    let rules = rules(serde_json::json!({"default_access": "deny", "rules": [
+        {"id": "web-db", "kind": "access", "action": "allow", "from": "role=web, zone=a", "to": "role=db", "protocol": "tcp"},
+    ], "tests": [
+        "expect: web-1 may reach db-1:5432",
+        "expect: role=web may reach db-1:5432",
+        "expect: web-1 may not reach db-1:22",
+        "expect: db-1 may not reach role=web:80",
+    ]}));
+    let broken: Vec<String> = check_expectations(&rules, &shop()).iter().map(Broken::to_string).collect();
+    assert_eq!(
+        broken,
+        [
+            "expect: role=web may reach db-1:5432 fails: web-2 may not reach db-1, by the default",
+            "expect: web-1 may not reach db-1:22 fails: web-1 may reach db-1, by rule web-db",
+        ]
+    );
+}
+
+#[test]
+fn what_is_hardly_meant_is_told() {
+    let rules = rules(serde_json::json!({"rules": [
+        {"id": "a", "kind": "access", "action": "deny", "from": "role"},
+        {"id": "b", "kind": "access", "action": "deny", "from": "role=web", "to": "role=db"},
+        {"id": "c", "kind": "access", "action": "allow", "from": "role=web", "protocol": "tcp", "ports": ["80"]},
+        {"id": "d", "kind": "access", "action": "allow", "from": "tier=gold"},
+        {"id": "e", "kind": "access", "action": "allow", "from": "172.16.0.0/12"},
+        {"id": "f", "kind": "advertise", "prefix": "192.168.0.0/16", "via": "role=web"},
+        {"id": "g", "kind": "access", "action": "allow", "from": "192.168.7.0/24"},
+        {"id": "h", "kind": "path", "from": "role", "prefer": "private", "forbid": ["public"]},
+        {"id": "i", "kind": "path", "from": "role=web", "forbid": ["public-v6"]},
+    ], "tests": ["expect: web-3 may reach db-1:80"]}));
+    assert_eq!(
+        told(&rules),
+        [
+            "rule b has no effect: rule a, before it, matches all that it does",
+            "rule c contradicts rule a, which comes first and does the opposite with all that it matches",
+            "rule d matches nobody now: no peer is from tier=gold",
+            "rule e matches nobody now: no peer is from 172.16.0.0/12",
+            "rule f selects 2 peers for one subnet: web-1 stands before it, the others do not",
+            "rule i has no effect: rule h, before it, matches all that it does",
+            "test \"expect: web-3 may reach db-1:80\" proves nothing now: nobody is web-3",
+        ]
+    );
+}
+
+#[test]
+fn a_subnet_has_one_peer_and_adjacent_ones_are_joined() {
+    let rules = rules(serde_json::json!({"rules": [
+        {"kind": "advertise", "prefix": "192.168.0.0/24", "via": "role=gateway"},
+        {"kind": "advertise", "prefix": "192.168.1.0/24", "via": "cladnet/name=gw", "snat": false},
+        {"kind": "advertise", "prefix": "172.16.0.0/16", "via": "role=web"},
+    ]}));
+    let found = advertised(&rules, &shop());
+    let of = |host: &str| found[&host.parse::<HostId>().unwrap()].clone();
+    assert_eq!(of("host-4").prefixes, ["192.168.0.0/23".parse().unwrap()]);
+    assert_eq!(of("host-4").snat, ["192.168.0.0/24".parse().unwrap()]);
+    assert_eq!(of("host-1").prefixes, ["172.16.0.0/16".parse().unwrap()]);
+    assert_eq!(found.len(), 2);
+}
+
+#[test]
+fn a_subnet_that_is_somebody_elses_is_told_with_its_holder() {
+    let rules = rules(serde_json::json!({"rules": [
+        {"id": "a", "kind": "advertise", "prefix": "10.0.0.0/8", "via": "role=gateway"},
+        {"id": "b", "kind": "advertise", "prefix": "192.168.0.0/16", "via": "role=gateway"},
+        {"id": "c", "kind": "advertise", "prefix": "192.168.7.0/24", "via": "role=web"},
+        {"id": "d", "kind": "advertise", "prefix": "192.168.8.0/24", "via": "role=web", "enabled": false},
+    ]}));
+    let clashes: Vec<String> =
+        rules.clashes("10.9.0.0/24".parse().unwrap()).iter().map(|clash| format!("{} {clash}", clash.rule)).collect();
+    assert_eq!(
+        clashes,
+        [
+            "a is 10.0.0.0/8, which overlaps the network's own address space 10.9.0.0/24",
+            "c is 192.168.7.0/24, which overlaps 192.168.0.0/16 of rule b, behind role=gateway",
+        ]
+    );
+}
+
+#[test]
+fn the_first_path_rule_that_states_a_thing_decides_it() {
+    let rules = rules(serde_json::json!({"rules": [
+        {"id": "a", "kind": "path", "from": "role=web", "to": "role=db", "prefer": "private"},
+        {"id": "b", "kind": "path", "from": "role=web", "prefer": "public", "max_rtt_ms": 80},
+        {"id": "c", "kind": "path", "from": "role=db", "encryption": "always"},
+        {"id": "d", "kind": "path", "encryption": "public"},
+    ]}));
+    let members = shop();
+    let of = |from: usize, to: usize| overrides(&rules, &members[from].party().unwrap(), &members[to].party().unwrap());
+    let there = of(0, 2);
+    assert_eq!((there.prefer, there.max_rtt), (Some(Scope::Private), Some(Duration::from_millis(80))));
+    assert_eq!(there.encryption, Some(EncryptionPolicy::Always), "as the way back");
+    assert_eq!(of(2, 0).encryption, Some(EncryptionPolicy::Always));
+    assert_eq!(of(0, 1).encryption, Some(EncryptionPolicy::Public));
+    assert_eq!(of(2, 0).prefer, None, "another direction");
+    assert_eq!(of(0, 1).by, ["b", "d"].map(|id| id.parse().unwrap()));
+}
+
+fn any_side() -> impl Strategy<Value = &'static str> {
+    prop::sample::select(vec![
+        "any",
+        "role=web",
+        "role!=web",
+        "role in (web, db)",
+        "role notin (web, db)",
+        "role",
+        "!role",
+        "role=web, zone=a",
+        "zone!=b",
+        "10.9.0.0/30",
+        "10.9.0.2",
+        "10.9.0.4/30, 172.16.0.0/16",
+        "172.16.0.0/12",
+        "0.0.0.0/0",
+    ])
+}
+
+fn any_ports() -> impl Strategy<Value = (Option<&'static str>, Vec<&'static str>)> {
+    prop::sample::select(vec![
+        (None, vec![]),
+        (Some("any"), vec![]),
+        (Some("tcp"), vec![]),
+        (Some("tcp"), vec!["22"]),
+        (Some("tcp"), vec!["20-30", "80"]),
+        (Some("udp"), vec!["22-53"]),
+        (Some("icmp"), vec![]),
+    ])
+}
+
+fn any_rule() -> impl Strategy<Value = RuleDraft> {
+    (any::<bool>(), any_side(), any_side(), any_ports(), prop::bool::weighted(0.9)).prop_map(
+        |(allow, from, to, (protocol, ports), enabled)| RuleDraft {
+            kind: "access".to_owned(),
+            action: Some(if allow { "allow" } else { "deny" }.to_owned()),
+            from: Some(from.to_owned()),
+            to: Some(to.to_owned()),
+            protocol: protocol.map(str::to_owned),
+            ports: ports.into_iter().map(str::to_owned).collect(),
+            enabled: Some(enabled),
+            ..RuleDraft::default()
+        },
+    )
+}
+
+fn any_rules() -> impl Strategy<Value = RuleSet> {
+    (any::<bool>(), prop::collection::vec(any_rule(), 0..8)).prop_map(|(allow, rules)| {
+        let default_access = Some(if allow { "allow" } else { "deny" }.to_owned());
+        RulesDraft { default_access, rules, tests: Vec::new() }.check().unwrap()
+    })
+}
+
+const TRAFFIC: [(Protocol, u16); 6] = [
+    (Protocol::Tcp, 22),
+    (Protocol::Tcp, 80),
+    (Protocol::Tcp, 443),
+    (Protocol::Udp, 22),
+    (Protocol::Udp, 60),
+    (Protocol::Icmp, 0),
+];
+
+proptest! {
+    /// What a receiver enforces by addresses is what the rules say about labels, for peers and for what is behind them.
+    #[test]
+    fn a_resolved_filter_decides_as_the_rules_do(rules in any_rules(), me in 0..4_usize) {
+        let members = shop();
+        let mut peers = members.clone();
+        let me = peers.remove(me);
+        let filter = access(&rules, &me, &peers);
+        let behind: IpAddr = "172.16.3.4".parse().unwrap();
+        let strangers = [Party { address: behind, labels: None }];
+        for from in peers.iter().filter_map(Member::party).chain(strangers) {
+            for (protocol, port) in TRAFFIC {
+                let resolved = match &filter {
+                    Some(filter) => filter.decide(from.address, me.address.unwrap().into(), protocol, port),
+                    None => Action::Allow,
+                };
+                let plain = decide(&rules, &from, &me.party().unwrap(), protocol, port).action;
+                prop_assert_eq!(resolved, plain, "{:?} {} {}", from, protocol, port);
+            }
+        }
+    }
+
+    /// A rule that is told to be without effect decides nothing.
+    #[test]
+    fn a_shadowed_rule_never_decides(rules in any_rules()) {
+        let members = shop();
+        let shadowed: Vec<RuleId> = warnings(&rules, &members).into_iter().filter_map(|warning| match warning {
+            Warning::Shadowed { rule, .. } | Warning::Contradicted { rule, .. } => Some(rule),
+            _ => None,
+        }).collect();
+        for from in members.iter().filter_map(Member::party) {
+            for to in members.iter().filter_map(Member::party) {
+                for (protocol, port) in TRAFFIC {
+                    let by = decide(&rules, &from, &to, protocol, port).rule;
+                    prop_assert!(by.is_none_or(|by| !shadowed.contains(&by)));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn no_text_breaks_a_parser(text in "[a-z0-9 =!,()./:\\[\\]-]{0,40}") {
+        let _ = text.parse::<Selector>();
+        if let Ok(side) = text.parse::<Side>() {
+            prop_assert_eq!(side.to_string().parse::<Side>(), Ok(side));
+        }
+        if let Ok(expectation) = text.parse::<Expectation>() {
+            prop_assert_eq!(expectation.to_string().parse::<Expectation>(), Ok(expectation));
+        }
+    }
+
+    #[test]
+    fn near_misses_of_a_test_are_refused_not_feared(text in "(expect: )?[a-c=!,() ]{0,8} may (not )?reach [a-c:=\\[\\]!,() ]{0,8}:[0-9]{0,6}(/[a-z]{0,4})?") {
+        if let Ok(expectation) = text.parse::<Expectation>() {
+            prop_assert_eq!(expectation.to_string().parse::<Expectation>(), Ok(expectation));
+        }
+    }
+}

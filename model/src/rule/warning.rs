@@ -1,0 +1,101 @@
+//! What is allowed in rules, and hardly meant.
+
+use super::{Member, Rule, RuleKind, RuleSet, Side};
+use crate::RuleId;
+
+/// What a person should look at; its text is a sentence.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Warning {
+    #[error("rule {rule} matches nobody now: no peer is {field} {side}")]
+    Nobody { rule: RuleId, field: &'static str, side: String },
+    #[error("rule {rule} has no effect: rule {by}, before it, matches all that it does")]
+    Shadowed { rule: RuleId, by: RuleId },
+    #[error("rule {rule} contradicts rule {by}, which comes first and does the opposite with all that it matches")]
+    Contradicted { rule: RuleId, by: RuleId },
+    #[error("rule {rule} selects {count} peers for one subnet: {owner} stands before it, the others do not")]
+    Several { rule: RuleId, count: usize, owner: String },
+    #[error("test {test:?} proves nothing now: nobody is {nobody}")]
+    Untested { test: String, nobody: String },
+}
+
+/// Everything of that kind, in the order of the rules.
+pub fn warnings(rules: &RuleSet, members: &[Member]) -> Vec<Warning> {
+    let enabled: Vec<&Rule> = rules.enabled().collect();
+    let mut warnings: Vec<Warning> = Vec::new();
+    for (index, rule) in enabled.iter().enumerate() {
+        warnings.extend(nobody(rule, rules, members));
+        warnings.extend(several(rule, members));
+        warnings.extend(enabled[..index].iter().find_map(|earlier| shadow(earlier, rule)));
+    }
+    let untested = rules
+        .tests
+        .iter()
+        .filter_map(|test| Some(Warning::Untested { nobody: test.nobody(members)?, test: test.to_string() }));
+    warnings.extend(untested);
+    warnings
+}
+
+fn nobody(rule: &Rule, rules: &RuleSet, members: &[Member]) -> Option<Warning> {
+    let warning = |field, side: String| Warning::Nobody { rule: rule.id.clone(), field, side };
+    let sides = match &rule.kind {
+        RuleKind::Access(access) => [("from", &access.from), ("to", &access.to)],
+        RuleKind::Path(path) => [("from", &path.from), ("to", &path.to)],
+        RuleKind::Advertise(advertise) => {
+            let selected = members.iter().any(|member| advertise.via.matches(&member.labels));
+            return (!selected).then(|| warning("via", advertise.via.to_string()));
+        }
+    };
+    let empty = sides.into_iter().find(|(_, side)| !is_somebody(side, rules, members));
+    empty.map(|(field, side)| warning(field, side.to_string()))
+}
+
+fn is_somebody(side: &Side, rules: &RuleSet, members: &[Member]) -> bool {
+    let behind = |prefix: &ipnet::IpNet| {
+        rules.advertise_rules().any(|(_, advertise)| super::advertise::overlap(*prefix, advertise.prefix))
+    };
+    match side {
+        Side::Any => true,
+        Side::Peers(selector) => members.iter().any(|member| selector.matches(&member.labels)),
+        Side::Prefixes(prefixes) => {
+            members.iter().filter_map(Member::party).any(|party| side.matches(&party)) || prefixes.iter().any(behind)
+        }
+    }
+}
+
+fn several(rule: &Rule, members: &[Member]) -> Option<Warning> {
+    let RuleKind::Advertise(advertise) = &rule.kind else { return None };
+    let selected: Vec<_> = members.iter().filter(|member| advertise.via.matches(&member.labels)).collect();
+    let owner = selected.iter().min_by_key(|member| &member.host)?;
+    (selected.len() > 1).then(|| Warning::Several {
+        rule: rule.id.clone(),
+        count: selected.len(),
+        owner: owner.name.clone(),
+    })
+}
+
+/// Whether `earlier` leaves nothing to `rule`.
+fn shadow(earlier: &Rule, rule: &Rule) -> Option<Warning> {
+    let (rule_id, by) = (rule.id.clone(), earlier.id.clone());
+    match (&earlier.kind, &rule.kind) {
+        (RuleKind::Access(first), RuleKind::Access(second)) => {
+            let covers =
+                first.from.covers(&second.from) && first.to.covers(&second.to) && first.traffic.covers(&second.traffic);
+            covers.then(|| match first.action == second.action {
+                true => Warning::Shadowed { rule: rule_id, by },
+                false => Warning::Contradicted { rule: rule_id, by },
+            })
+        }
+        (RuleKind::Path(first), RuleKind::Path(second)) => {
+            let states = |ours: bool, theirs: bool| ours || !theirs;
+            let all = states(first.prefer.is_some(), second.prefer.is_some())
+                && states(!first.forbid.is_empty(), !second.forbid.is_empty())
+                && states(first.encryption.is_some(), second.encryption.is_some())
+                && states(first.rule_type.is_some(), second.rule_type.is_some())
+                && states(first.max_rtt.is_some(), second.max_rtt.is_some())
+                && states(first.max_price_per_gb.is_some(), second.max_price_per_gb.is_some());
+            let covers = all && first.from.covers(&second.from) && first.to.covers(&second.to);
+            covers.then_some(Warning::Shadowed { rule: rule_id, by })
+        }
+        _ => None,
+    }
+}
