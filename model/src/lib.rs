@@ -25,6 +25,7 @@ pub mod rule;
 mod secret;
 pub mod session;
 pub mod space;
+pub mod tariff;
 pub mod terms;
 pub mod token;
 pub mod validate;
