@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use cladnet_model::{
     CloudLocation, Endpoint, RuleType, Scope,
-    path::{HostView, Measurements, Ranked, Route, candidates, rank, summary},
+    path::{HostView, Measurements, Policy, Ranked, Route, candidates, rank, summary},
 };
 
 use crate::{configuration::Remote, facts::endpoints::scope_of};
@@ -48,5 +48,5 @@ pub(crate) fn explain(local: Local<'_>, remote: &Remote, seen: &Measurements) ->
 fn ranked(local: Local<'_>, remote: &Remote, seen: &Measurements) -> Vec<Ranked> {
     let ours = HostView { location: local.location, endpoints: local.endpoints };
     let theirs = HostView { location: &remote.location, endpoints: &remote.endpoints };
-    rank(local.rule_type, candidates(ours, theirs), seen)
+    rank(&Policy::new(local.rule_type), candidates(ours, theirs, |_| None), seen)
 }

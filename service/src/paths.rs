@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, net::SocketAddr, time::Duration};
 
 use cladnet_model::{
     Endpoint, NetworkId, RuleType, Scope,
-    path::{HostView, Measurements, candidates, rank},
+    path::{HostView, Measurements, Policy, candidates, rank},
 };
 use cladnet_proto::cladnet::v1::{ExplainPathResponse, ListPathsResponse};
 
@@ -64,7 +64,8 @@ impl Service {
 
 /// The endpoint of `destination` that ranks first at `source` without any measurement.
 pub(crate) fn likely(rule: RuleType, source: &PeerRow, destination: &PeerRow) -> Option<(SocketAddr, Scope)> {
-    let ranked = rank(rule, candidates(view(source), view(destination)), &Measurements::default());
+    let ranked =
+        rank(&Policy::new(rule), candidates(view(source), view(destination), |_| None), &Measurements::default());
     let Endpoint { address, scope, .. } = ranked.iter().find(|ranked| ranked.rank == Some(1))?.candidate.endpoint;
     Some((address, scope))
 }

@@ -1,9 +1,13 @@
-//! Each rule type has its stories; the VPC identity has its table.
+//! Which endpoints are candidates, and the identity of a VPC; how candidates are ordered has its own file.
+
+mod order;
+
+use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
 
 use proptest::{collection::vec, prelude::*};
 
 use super::*;
-use crate::{EndpointSource, Located, LocationSource};
+use crate::{CloudLocation, Endpoint, EndpointSource, Located, LocationSource, RuleType, Scope};
 
 fn located(value: &str) -> Option<Located> {
     let known = Located { value: value.to_owned(), source: LocationSource::Metadata };
@@ -40,7 +44,7 @@ const SEOUL: &str = "aws/1/ap-northeast-2/vpc-1/az1/subnet-1";
 
 /// The receiver's addresses in order, the excluded ones left out.
 fn order(rule: RuleType, from: &str, to: &str, seen: &Measurements) -> Vec<String> {
-    let ranked = rank(rule, pair(from, SENDER, to, RECEIVER), seen);
+    let ranked = rank(&Policy::new(rule), pair(from, SENDER, to, RECEIVER), seen);
     ranked
         .iter()
         .filter(|ranked| ranked.rank.is_some())
@@ -51,12 +55,18 @@ fn order(rule: RuleType, from: &str, to: &str, seen: &Measurements) -> Vec<Strin
 fn pair(from: &str, sender: &[&str], to: &str, receiver: &[&str]) -> Vec<Candidate> {
     let (here, there) = (place(from), place(to));
     let (sender, receiver) = (endpoints(sender), endpoints(receiver));
-    candidates(HostView { location: &here, endpoints: &sender }, HostView { location: &there, endpoints: &receiver })
+    let (local, remote) =
+        (HostView { location: &here, endpoints: &sender }, HostView { location: &there, endpoints: &receiver });
+    candidates(local, remote, |_| None)
+}
+
+fn answers(rtt_ms: u64) -> Health {
+    Health::Answers { rtt: Duration::from_millis(rtt_ms), loss_permille: 0 }
 }
 
 fn seen(health: &[(&str, Option<u64>)]) -> Measurements {
     let health = health.iter().map(|(address, rtt)| {
-        let health = rtt.map_or(Health::Silent, |rtt| Health::Answers { rtt: Duration::from_millis(rtt) });
+        let health = rtt.map_or(Health::Silent, answers);
         (address.parse().unwrap(), health)
     });
     Measurements { in_use: None, health: health.collect() }
@@ -94,52 +104,6 @@ fn what_is_not_known_is_not_private() {
 }
 
 #[test]
-fn cost_prioritized_prefers_the_vpc_then_ipv4_then_ipv6() {
-    let nothing = Measurements::default();
-    let rule = RuleType::CostPrioritized;
-    assert_eq!(order(rule, SEOUL, SEOUL, &nothing), ["private", "public", "public-v6"]);
-    assert_eq!(order(rule, SEOUL, "gcp/p/us/vpc-1", &nothing), ["public", "public-v6"]);
-}
-
-#[test]
-fn cost_prioritized_does_not_pay_for_a_shorter_round_trip() {
-    let quick_public = seen(&[("10.0.0.2:8055", Some(9)), ("203.0.113.2:8055", Some(1))]);
-    assert_eq!(order(RuleType::CostPrioritized, SEOUL, SEOUL, &quick_public), ["private", "public", "public-v6"]);
-}
-
-#[test]
-fn latency_prioritized_takes_the_shortest_round_trip_and_the_unmeasured_last() {
-    let rule = RuleType::LatencyPrioritized;
-    let quick_v6 = seen(&[("203.0.113.2:8055", Some(9)), ("[2001:db8::2]:8055", Some(3))]);
-    assert_eq!(order(rule, SEOUL, SEOUL, &quick_v6), ["public-v6", "public", "private"]);
-    assert_eq!(order(rule, SEOUL, SEOUL, &Measurements::default()), ["private", "public", "public-v6"]);
-}
-
-#[test]
-fn balanced_goes_by_cost_as_long_as_nothing_has_a_price() {
-    let quick_public = seen(&[("10.0.0.2:8055", Some(9)), ("203.0.113.2:8055", Some(1))]);
-    assert_eq!(order(RuleType::Balanced, SEOUL, SEOUL, &quick_public), ["private", "public", "public-v6"]);
-}
-
-#[test]
-fn basic_uses_public_endpoints_only() {
-    let ranked = rank(RuleType::Basic, pair(SEOUL, SENDER, SEOUL, RECEIVER), &Measurements::default());
-    assert_eq!(order(RuleType::Basic, SEOUL, SEOUL, &Measurements::default()), ["public", "public-v6"]);
-    let private = &ranked[2];
-    assert_eq!((private.rank, private.state), (None, CandidateState::Excluded));
-    assert_eq!(private.reason, "private address, and the rule type basic uses public ones only");
-}
-
-#[test]
-fn every_rule_type_leaves_a_silent_endpoint_for_one_that_may_answer() {
-    let silent = seen(&[("10.0.0.2:8055", None), ("203.0.113.2:8055", None)]);
-    for rule in [RuleType::CostPrioritized, RuleType::LatencyPrioritized, RuleType::Balanced] {
-        assert_eq!(order(rule, SEOUL, SEOUL, &silent), ["public-v6", "private", "public"], "{rule}");
-    }
-    assert_eq!(order(RuleType::Basic, SEOUL, SEOUL, &silent), ["public-v6", "public"]);
-}
-
-#[test]
 fn ipv6_needs_ipv6_at_both_ends() {
     let found = pair(SEOUL, &["public 203.0.113.1:8055"], "gcp", RECEIVER);
     let v6 = found.iter().find(|candidate| candidate.endpoint.scope == Scope::PublicV6).unwrap();
@@ -171,84 +135,58 @@ fn an_address_known_in_two_ways_is_one_candidate() {
     assert_eq!((outside.len(), &outside[0].route), (1, &Ok(Route::Internet)));
 }
 
-#[test]
-fn reasons_say_what_decided() {
-    let mut measured = seen(&[("203.0.113.2:8055", Some(12))]);
-    measured.in_use = Some("203.0.113.2:8055".parse().unwrap());
-    let ranked = rank(RuleType::CostPrioritized, pair(SEOUL, SENDER, SEOUL, RECEIVER), &measured);
-    let reasons: Vec<&str> = ranked.iter().map(|ranked| ranked.reason.as_str()).collect();
-    assert_eq!(
-        reasons,
-        [
-            "private address in the VPC of both hosts; first by rule type cost-prioritized: traffic inside a VPC is taken to \
-             cost no more than public traffic",
-            "public IPv4 address over the internet; 10.0.0.2:8055 goes before it: traffic inside a VPC is taken to cost no \
-             more than public traffic",
-            "public IPv6 address over the internet; 10.0.0.2:8055 goes before it: traffic inside a VPC is taken to cost no \
-             more than public traffic",
-        ]
-    );
-    assert_eq!(summary(&ranked), "in use: 203.0.113.2:8055, though 10.0.0.2:8055 ranks first");
-    let ranked = rank(RuleType::LatencyPrioritized, pair(SEOUL, SENDER, SEOUL, RECEIVER), &measured);
-    assert!(ranked[0].reason.ends_with("its round trip is 12.0 ms, the other's not measured"), "{}", ranked[0].reason);
-    assert_eq!(ranked[0].state, CandidateState::InUse);
+/// The route to the private address 10.0.0.2.
+fn private_route(from: &str, to: &str) -> Result<Route, Unfit> {
+    pair(from, SENDER, to, &["private 10.0.0.2:8055"])[0].route.clone()
 }
 
 #[test]
-fn where_there_is_no_path_it_is_told_why() {
-    let nothing = Measurements::default();
-    assert_eq!(summary(&rank(RuleType::Basic, vec![], &nothing)), "no path: the remote host has told no endpoint");
-    let found = pair("aws/1/r/vpc-1", SENDER, "aws/1/r/vpc-2", &["private 10.0.0.2:8055"]);
-    assert_eq!(
-        summary(&rank(RuleType::CostPrioritized, found.clone(), &nothing)),
-        "no path: 10.0.0.2:8055 is a private address, and the hosts stand under different VPCs, vpc-1 and vpc-2"
-    );
-    let found = pair("", SENDER, "", &["public 203.0.113.2:8055"]);
-    let ranked = rank(RuleType::CostPrioritized, found, &seen(&[("203.0.113.2:8055", None)]));
-    assert_eq!(summary(&ranked), "no path: 203.0.113.2:8055 ranks first, and does not answer");
+fn a_private_address_outside_the_vpc_is_used_only_if_it_answers() {
+    for (from, to) in [
+        ("aws/1/r/vpc-1", "aws/1/r/vpc-2"),
+        ("aws/1/r/vpc-1", "aws/2/r/vpc-1"),
+        ("aws/1/r/vpc-1", "aws/1/s/vpc-1"),
+        ("aws/1/r/vpc-1", "aws/1/r/"),
+        ("aws/1/r/vpc-1", ""),
+        ("", ""),
+    ] {
+        assert_eq!(private_route(from, to), Ok(Route::Peered), "{from} to {to}");
+    }
+    assert_eq!(private_route("aws/1/r/vpc-1", "aws/1/r/vpc-1"), Ok(Route::Vpc));
+    let told = private_route("aws/1/r/vpc-1", "gcp/1/r/vpc-1").unwrap_err().to_string();
+    assert_eq!(told, "private address, and the hosts stand under different providers, aws and gcp");
 }
 
-fn any_endpoint() -> impl Strategy<Value = Endpoint> {
-    let sources =
-        vec![EndpointSource::Interface, EndpointSource::Metadata, EndpointSource::Stun, EndpointSource::Operator];
-    (0..4u8, 0..4u8, proptest::sample::select(sources)).prop_map(|(scope, last, source)| {
-        let text = match scope {
-            0 => format!("private 10.0.0.{last}:8055"),
-            1 => format!("public 203.0.113.{last}:8055"),
-            2 => format!("private [2001:db8::{last}]:8055"),
-            _ => format!("public-v6 [2001:db8::{last}]:8055"),
-        };
-        Endpoint { source, ..endpoint(&text) }
-    })
+/// What [`candidates`] should say of a private address, said again in another way.
+fn oracle(ours: [u8; 4], theirs: [u8; 4]) -> Result<Route, ()> {
+    let [provider, account, region, vpc] = [0, 1, 2, 3].map(|field: usize| match (ours[field], theirs[field]) {
+        (0, _) | (_, 0) => None,
+        (ours, theirs) => Some(ours == theirs),
+    });
+    let one_place = match (account, region) {
+        (Some(false), _) | (_, Some(false)) | (None, None) => false,
+        (_, _) => true,
+    };
+    match (provider, vpc) {
+        (Some(false), _) => Err(()),
+        (Some(true), Some(true)) if one_place => Ok(Route::Vpc),
+        _ => Ok(Route::Peered),
+    }
 }
 
 proptest! {
     #[test]
-    fn ranking_loses_nobody_and_does_not_depend_on_the_order_of_endpoints(
-        sender in vec(any_endpoint(), 0..4),
-        receiver in vec(any_endpoint(), 0..8),
-        health in vec((0..4u8, prop::option::of(0..3u64)), 0..4),
-        rule in proptest::sample::select(vec!["basic", "cost-prioritized", "latency-prioritized", "balanced"]),
-        to in proptest::sample::select(vec![SEOUL, "gcp/p/us/vpc-1"]),
+    fn private_addresses_are_routed_as_an_oracle_says(
+        ours in prop::array::uniform4(0..3u8),
+        theirs in prop::array::uniform4(0..3u8),
+        v6 in any::<bool>(),
     ) {
-        let rule: RuleType = rule.parse().unwrap();
-        let health: Vec<_> = health.iter().map(|(last, rtt)| (format!("203.0.113.{last}:8055"), *rtt)).collect();
-        let health: Vec<_> = health.iter().map(|(address, rtt)| (address.as_str(), *rtt)).collect();
-        let measured = seen(&health);
-        let (here, there) = (place(SEOUL), place(to));
-        let local = HostView { location: &here, endpoints: &sender };
-        let ranked = rank(rule, candidates(local, HostView { location: &there, endpoints: &receiver }), &measured);
-        let mut turned = receiver.clone();
-        turned.reverse();
-        let again = rank(rule, candidates(local, HostView { location: &there, endpoints: &turned }), &measured);
-        prop_assert_eq!(&ranked, &again);
-
-        let addresses: std::collections::BTreeSet<_> = receiver.iter().map(|endpoint| endpoint.address).collect();
-        let found: std::collections::BTreeSet<_> = ranked.iter().map(|r| r.candidate.endpoint.address).collect();
-        prop_assert_eq!(addresses, found);
-        prop_assert!(ranked.iter().map(|r| r.rank.is_none()).is_sorted(), "the excluded ones come last");
-        prop_assert!(ranked.iter().filter_map(|r| r.rank).eq(1..=ranked.iter().filter(|r| r.rank.is_some()).count() as u32));
-        let fit: Vec<_> = ranked.iter().filter(|r| r.rank.is_some()).collect();
-        prop_assert!(fit.iter().map(|r| r.state == CandidateState::Silent).is_sorted(), "silent ones stay behind");
+        let text = |place: [u8; 4]| place.map(|part| if part == 0 { String::new() } else { part.to_string() }).join("/");
+        let (sender, receiver) = if v6 { ("[fd00::1]", "[fd00::2]") } else { ("10.0.0.1", "10.0.0.2") };
+        let (sender, receiver) = (format!("private {sender}:8055"), format!("private {receiver}:8055"));
+        let found = pair(&text(ours), &[&sender], &text(theirs), &[&receiver]);
+        prop_assert_eq!(found[0].route.clone().map_err(|_| ()), oracle(ours, theirs));
+        let turned = pair(&text(theirs), &[&receiver], &text(ours), &[&sender]);
+        prop_assert_eq!(found[0].route.is_ok(), turned[0].route.is_ok());
     }
 }

@@ -4,7 +4,10 @@ use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
 
 use cladnet_model::{
     CloudLocation, Endpoint, HostId, Network, NetworkId,
-    path::{CandidateState, Health, HostView, Measurements, Ranked, Transport, candidates, encryption, rank, summary},
+    path::{
+        CandidateState, Health, HostView, Measurements, Policy, Ranked, Transport, candidates, encryption, rank,
+        summary,
+    },
 };
 use cladnet_proto::cladnet::v1::{
     ExplainPathResponse, ListPathsResponse, Path, PathCandidate, PathReport, PathsCommand, agent_command::Command,
@@ -82,7 +85,8 @@ impl Agents {
             theirs.endpoints = known; // what the agent ranked, should the service have heard newer ones
         }
         let seen = report.as_ref().map(measurements).unwrap_or_default();
-        let ranked = rank(settings.rule_type, candidates(ours.view(), theirs.view()), &seen);
+        let found = candidates(ours.view(), theirs.view(), |_| None);
+        let ranked = rank(&Policy::new(settings.rule_type), found, &seen);
         let route = ranked.iter().find(|ranked| ranked.state == CandidateState::InUse).or(ranked.first());
         let route = route.and_then(|ranked| ranked.candidate.route.clone().ok());
         let told = report.as_ref().and_then(transport);
@@ -185,7 +189,7 @@ fn transport(report: &PathReport) -> Option<Transport> {
 fn measurements(report: &PathReport) -> Measurements {
     let in_use: Option<SocketAddr> = report.endpoint.parse().ok();
     let rtt = (report.rtt_us > 0).then(|| Duration::from_micros(u64::from(report.rtt_us)));
-    let health = in_use.zip(rtt).map(|(address, rtt)| (address, Health::Answers { rtt }));
+    let health = in_use.zip(rtt).map(|(address, rtt)| (address, Health::Answers { rtt, loss_permille: 0 }));
     Measurements { in_use, health: BTreeMap::from_iter(health) }
 }
 
@@ -205,16 +209,13 @@ fn path(source: &HostId, report: PathReport) -> Path {
 
 fn candidate(ranked: Ranked, seen: &Measurements) -> PathCandidate {
     let endpoint = ranked.candidate.endpoint;
-    let rtt = match seen.health.get(&endpoint.address) {
-        Some(Health::Answers { rtt }) => u32::try_from(rtt.as_micros()).unwrap_or(u32::MAX),
-        _ => 0,
-    };
+    let rtt = seen.rtt(endpoint.address).map_or(0, |rtt| u32::try_from(rtt.as_micros()).unwrap_or(u32::MAX));
     PathCandidate {
         endpoint: endpoint.address.to_string(),
         scope: endpoint.scope.to_string(),
         state: ranked.state.to_string(),
         rank: ranked.rank.unwrap_or_default(),
         rtt_us: rtt,
-        reason: ranked.reason,
+        reason: ranked.reason.to_string(),
     }
 }
