@@ -60,6 +60,8 @@ pub(crate) fn run(arguments: Arguments) -> Result<u8> {
             let vm = sandbox.vm(&vm)?;
             println!("{}", if replace { vm.replace_ssh_host_key()? } else { vm.ssh_host_key()? });
         }
+        Command::CountWire { id, vm } => Sandbox::open(&id)?.vm(&vm)?.count_wire()?,
+        Command::WireCounts { id, vm } => show::wire_counts(&Sandbox::open(&id)?.vm(&vm)?.wire_counts()?),
         Command::Statistics { id } => show::statistics(&Sandbox::open(&id)?)?,
     }
     Ok(0)
@@ -107,7 +109,10 @@ fn link(link: &Link) -> Result<()> {
     quality.jitter_ms = link.jitter_ms.unwrap_or(quality.jitter_ms);
     quality.loss_percent = link.loss_percent.unwrap_or(quality.loss_percent);
     quality.blackhole = link.blackhole;
-    Ok(sandbox.set_link(&link.a, &link.b, quality)?)
+    match link.one_way {
+        true => Ok(sandbox.set_link_one_way(&link.a, &link.b, quality)?),
+        false => Ok(sandbox.set_link(&link.a, &link.b, quality)?),
+    }
 }
 
 type Change = fn(&Sandbox, &str, &str, BlockedPath, Direction) -> cladnet_sandbox::Result<()>;

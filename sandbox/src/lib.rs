@@ -46,5 +46,5 @@ pub use topology::{
     InternetVm, LinkQuality, MetadataService, NatKind, Peering, Provider, SecurityGroup, Ssh, SshChoice, Subnet,
     Topology, VmSpec, Vpc, Wan, WanLink,
 };
-pub use vm::{PublicAddress, Vm};
+pub use vm::{PublicAddress, Vm, WireCount};
 pub use wan::Statistics;

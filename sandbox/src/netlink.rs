@@ -82,6 +82,14 @@ impl Links {
         self.handle.link().change(change).execute().await.doing(|| format!("set the queue of {name}"))
     }
 
+    /// Makes the kernel cut super-packets before it gives them to an interface.
+    pub(crate) async fn cut_super_packets(&self, name: &str) -> Result<()> {
+        let index = self.index(name).await?;
+        let one = LinkAttribute::GsoMaxSegs(1);
+        let change = LinkUnspec::new_with_index(index).append_extra_attribute(one).build();
+        self.handle.link().change(change).execute().await.doing(|| format!("cut the packets of {name}"))
+    }
+
     /// Keeps a link without neighbours from getting a link-local address, and so from talking to nobody.
     pub(crate) async fn forgo_link_local(&self, name: &str) -> Result<()> {
         if !std::fs::exists("/proc/sys/net/ipv6").unwrap_or(false) {

@@ -115,23 +115,34 @@ impl Sandbox {
 
     /// Changes how two sites (`provider/region`) are joined, both ways alike.
     pub fn set_link(&self, a: &str, b: &str, quality: LinkQuality) -> Result<()> {
+        self.set_links(&[(a, b), (b, a)], quality)
+    }
+
+    /// Changes how one site's packets reach another; the way back stays as it is.
+    pub fn set_link_one_way(&self, from: &str, to: &str, quality: LinkQuality) -> Result<()> {
+        self.set_links(&[(from, to)], quality)
+    }
+
+    fn set_links(&self, links: &[(&str, &str)], quality: LinkQuality) -> Result<()> {
         quality.validate("link")?;
         self.update(|state| {
             let sites = state.topology.sites();
-            for site in [a, b] {
+            for site in links.iter().flat_map(|(from, to)| [*from, *to]) {
                 if !sites.iter().any(|known| known == site) {
                     let (sandbox, known) = (state.id.clone(), sites.join(", "));
                     return Err(Error::NotFound { sandbox, kind: "site", name: site.into(), known });
                 }
             }
-            state.set_link(a, b, quality);
+            for (from, to) in links {
+                state.set_link(from, to, quality);
+            }
             Ok(())
         })
     }
 
-    /// How two sites are joined now.
-    pub fn link(&self, a: &str, b: &str) -> Result<LinkQuality> {
-        Ok(self.state()?.link(a, b))
+    /// How one site's packets reach another now.
+    pub fn link(&self, from: &str, to: &str) -> Result<LinkQuality> {
+        Ok(self.state()?.link(from, to))
     }
 
     /// Makes what one machine sends to another's private or public addresses disappear.

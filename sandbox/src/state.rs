@@ -27,7 +27,7 @@ pub struct State {
     pub topology: Topology,
     pub routers: BTreeMap<String, Router>,
     pub vms: BTreeMap<String, Machine>,
-    /// Pairs of sites whose quality is not the default by distance; the smaller name first.
+    /// From one site to another, where the quality is not the default by distance.
     pub links: Vec<Link>,
     pub blocks: BTreeSet<Block>,
     /// File that receives everything on the WAN.
@@ -97,11 +97,12 @@ pub enum Place {
     },
 }
 
-/// Quality of a pair of sites.
+/// How one site's packets reach another.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Link {
-    pub between: (String, String),
+    pub from: String,
+    pub to: String,
     pub quality: LinkQuality,
 }
 
@@ -141,7 +142,9 @@ impl State {
             state.routers.insert(vpc.name.clone(), router);
         }
         for link in &topology.wan.links {
-            state.set_link(&link.between[0], &link.between[1], link.quality());
+            let [a, b] = &link.between;
+            state.set_link(a, b, link.quality());
+            state.set_link(b, a, link.quality());
         }
         for vm in &topology.vms {
             state.plan_vm(vm, machine_id())?;
@@ -251,18 +254,15 @@ impl State {
         self.topology.sites()
     }
 
-    /// How two sites are joined now.
-    pub fn link(&self, a: &str, b: &str) -> LinkQuality {
-        let between = ordered(a, b);
-        let stated = self.links.iter().find(|link| (link.between.0.as_str(), link.between.1.as_str()) == between);
-        stated.map_or_else(|| default_quality(a, b), |link| link.quality)
+    /// How one site's packets reach another now.
+    pub fn link(&self, from: &str, to: &str) -> LinkQuality {
+        let stated = self.links.iter().find(|link| link.from == from && link.to == to);
+        stated.map_or_else(|| default_quality(from, to), |link| link.quality)
     }
 
-    pub(crate) fn set_link(&mut self, a: &str, b: &str, quality: LinkQuality) {
-        let (a, b) = ordered(a, b);
-        let between = (a.to_owned(), b.to_owned());
-        self.links.retain(|link| link.between != between);
-        self.links.push(Link { between, quality });
+    pub(crate) fn set_link(&mut self, from: &str, to: &str, quality: LinkQuality) {
+        self.links.retain(|link| link.from != from || link.to != to);
+        self.links.push(Link { from: from.to_owned(), to: to.to_owned(), quality });
     }
 
     /// The peerings of a VPC: index of the peering, which end (0 or 1) the VPC is, and the other VPC.
@@ -349,8 +349,4 @@ pub(crate) fn provider_of(state: &State, vm: &Machine) -> Option<Provider> {
         Place::Vpc { vpc, .. } => state.topology.vpc(vpc).map(|vpc| vpc.provider),
         Place::Internet { .. } => None,
     }
-}
-
-fn ordered<'a>(a: &'a str, b: &'a str) -> (&'a str, &'a str) {
-    if a <= b { (a, b) } else { (b, a) }
 }

@@ -2,12 +2,15 @@
 
 mod faults;
 mod ssh;
+mod wire;
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::io::Write;
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::process::{Command, Output, Stdio};
+
+pub use wire::WireCount;
 
 use crate::enter;
 use crate::error::{Doing, Error, Result};

@@ -39,7 +39,7 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Configuration {
     attachments: Vec<Attachment>,
-    /// Quality of every pair of sites, a site with itself included.
+    /// Quality from every site to every site, itself included.
     links: Vec<(String, String, LinkQuality)>,
     /// Source and destination of packets that disappear.
     blocks: Vec<(IpAddr, IpAddr)>,
@@ -78,10 +78,10 @@ impl Configuration {
     /// What the WAN must be for a record; `processes` names a process in the namespace of each router and machine.
     pub(crate) fn of(state: &State, processes: &BTreeMap<String, i32>) -> Self {
         let sites = state.topology.sites();
-        let pairs = sites.iter().enumerate().flat_map(|(n, a)| sites[n..].iter().map(move |b| (a, b)));
+        let pairs = sites.iter().flat_map(|from| sites.iter().map(move |to| (from, to)));
         Self {
             attachments: routers(state, processes).chain(machines(state, processes)).collect(),
-            links: pairs.map(|(a, b)| (a.clone(), b.clone(), state.link(a, b))).collect(),
+            links: pairs.map(|(from, to)| (from.clone(), to.clone(), state.link(from, to))).collect(),
             blocks: blocks(state),
             capture: state.capture.as_ref().map(PathBuf::from),
         }

@@ -109,6 +109,10 @@ pub(crate) enum Command {
         #[arg(long)]
         replace: bool,
     },
+    /// Count what a VM sends from now on, by destination
+    CountWire { id: String, vm: String },
+    /// Print what a VM has sent since `count-wire`: destination, packets, bytes
+    WireCounts { id: String, vm: String },
     /// What the WAN has carried and dropped
     Statistics { id: String },
     #[command(hide = true)]
@@ -194,6 +198,9 @@ pub(crate) struct Link {
     /// Nothing passes; without this flag everything may
     #[arg(long)]
     pub(crate) blackhole: bool,
+    /// Only what is sent from the first to the second
+    #[arg(long)]
+    pub(crate) one_way: bool,
 }
 
 #[derive(Debug, Args)]

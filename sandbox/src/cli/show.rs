@@ -1,7 +1,10 @@
 //! What a sandbox looks like, for people and for programs.
 
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
 use anyhow::Result;
-use cladnet_sandbox::{NatKind, Place, Sandbox, ServiceState, ServiceStatus, State};
+use cladnet_sandbox::{LinkQuality, NatKind, Place, Sandbox, ServiceState, ServiceStatus, State, WireCount};
 
 use super::arguments::Output;
 
@@ -39,6 +42,12 @@ fn ssh_servers(sandbox: &Sandbox, state: &State) -> Result<Vec<(String, String, 
 pub(super) fn statistics(sandbox: &Sandbox) -> Result<()> {
     println!("{}", serde_json::to_string_pretty(&sandbox.wan_statistics()?)?);
     Ok(())
+}
+
+pub(super) fn wire_counts(counts: &BTreeMap<IpAddr, WireCount>) {
+    let rows =
+        counts.iter().map(|(to, count)| vec![to.to_string(), count.packets.to_string(), count.bytes.to_string()]);
+    table(&["DESTINATION", "PACKETS", "BYTES"], rows);
 }
 
 pub(super) fn services(services: &[ServiceStatus]) {
@@ -84,9 +93,15 @@ fn links(state: &State) {
     let sites: Vec<String> = state.sites();
     let pairs = sites.iter().enumerate().flat_map(|(index, a)| sites[index..].iter().map(move |b| (a, b)));
     let rows = pairs.map(|(a, b)| {
-        let quality = state.link(a, b);
-        let loss = if quality.blackhole { "black hole".to_owned() } else { format!("{} %", quality.loss_percent) };
-        vec![a.clone(), b.clone(), format!("{:.2}", 2.0 * quality.delay_ms), format!("{:.2}", quality.jitter_ms), loss]
+        let ways = [state.link(a, b), state.link(b, a)];
+        let delay: f64 = ways.iter().map(|way| way.delay_ms).sum();
+        let cell = |of: fn(&LinkQuality) -> String| match ways.each_ref().map(of) {
+            [one, other] if one == other => one,
+            [there, back] => format!("{there} there, {back} back"),
+        };
+        let jitter = cell(|way| format!("{:.2}", way.jitter_ms));
+        let loss = cell(|way| if way.blackhole { "black hole".to_owned() } else { format!("{} %", way.loss_percent) });
+        vec![a.clone(), b.clone(), format!("{delay:.2}"), jitter, loss]
     });
     table(&["SITE", "SITE", "ROUND TRIP MS", "JITTER MS", "LOSS"], rows);
 }

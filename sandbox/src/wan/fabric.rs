@@ -302,7 +302,7 @@ impl Fabric {
     fn choose_segmentation(&mut self, links: &[(String, String, LinkQuality)]) {
         for port in self.ports.iter_mut().flatten() {
             let site = &self.sites[port.site];
-            let loses = links.iter().any(|(a, b, quality)| quality.loss_percent > 0.0 && (a == site || b == site));
+            let loses = links.iter().any(|(from, _, quality)| quality.loss_percent > 0.0 && from == site);
             let wanted = if loses || self.capture.is_some() { Segmentation::ByKernel } else { Segmentation::Deferred };
             if port.segmentation != wanted && syscall::set_segmentation(port.tun.as_fd(), wanted).is_ok() {
                 port.segmentation = wanted;
@@ -334,7 +334,7 @@ impl Fabric {
 
     /// Makes a pipe for every pair of sites; those that stay keep what is on its way.
     fn resize(&mut self, links: &[(String, String, LinkQuality)]) {
-        let mut sites: Vec<String> = links.iter().flat_map(|(a, b, _)| [a.clone(), b.clone()]).collect();
+        let mut sites: Vec<String> = links.iter().flat_map(|(from, to, _)| [from.clone(), to.clone()]).collect();
         sites.sort();
         sites.dedup();
         if sites != self.sites {
@@ -343,10 +343,9 @@ impl Fabric {
             self.sites = sites;
         }
         let index = |name: &str| self.sites.iter().position(|site| site == name);
-        for (a, b, quality) in links {
-            let (Some(a), Some(b)) = (index(a), index(b)) else { continue };
-            self.pipes[a * self.sites.len() + b].set_quality(quality);
-            self.pipes[b * self.sites.len() + a].set_quality(quality);
+        for (from, to, quality) in links {
+            let (Some(from), Some(to)) = (index(from), index(to)) else { continue };
+            self.pipes[from * self.sites.len() + to].set_quality(quality);
         }
     }
 }

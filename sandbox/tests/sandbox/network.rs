@@ -1,11 +1,38 @@
 //! VPCs, peering, NAT, security groups, IPv6.
 
-use cladnet_sandbox::{BlockedPath, Direction, NatKind, SecurityGroup};
+use std::net::IpAddr;
 
-use crate::support::{demo, inside, one_vpc, pings, receive, sandbox, udp};
+use cladnet_sandbox::{BlockedPath, Direction, NatKind, SecurityGroup, WireCount};
+use nix::sys::socket::{setsockopt, sockopt::UdpGsoSegment};
+
+use crate::support::{demo, eventually, inside, one_vpc, pings, receive, sandbox, udp};
 
 fn open_to_icmp() -> SecurityGroup {
     SecurityGroup { icmp: true, ..SecurityGroup::default() }
+}
+
+#[test]
+fn what_a_machine_sends_is_counted_as_the_wire_carries_it() {
+    const PAYLOAD: usize = 1000;
+    let sandbox = sandbox(&one_vpc("  - { name: a, vpc: home, subnet: one }\n  - { name: b, vpc: home, subnet: one }"));
+    let [a, b, out] = ["a", "b", "out-1"].map(|name| sandbox.vm(name).expect("it exists"));
+    assert!(a.wire_counts().is_err(), "nothing is counted yet");
+    a.count_wire().expect("it can be counted");
+    let (near, far) = (b.private_address().expect("it has one"), out.public_address().expect("it has one"));
+    // One system call, a super-packet of five datagrams, to each of them.
+    let sender = udp(&a, 8055);
+    setsockopt(&sender, UdpGsoSegment, &(PAYLOAD as i32)).expect("it segments");
+    for to in [near, far] {
+        sender.send_to(&[7; 5 * PAYLOAD], (to, 9)).expect("it is sent");
+    }
+    // What comes later ends no counting.
+    sandbox.set_security_group("home", SecurityGroup::default()).expect("it can be changed");
+    let wanted = WireCount { packets: 5, bytes: 5 * (PAYLOAD as u64 + 28) };
+    eventually("both are counted", || {
+        let counts = a.wire_counts().expect("it is counted");
+        [near, far].iter().all(|to| counts.get(&IpAddr::V4(*to)) == Some(&wanted))
+    });
+    assert!(out.count_wire().is_err(), "it has no router");
 }
 
 #[test]

@@ -50,6 +50,27 @@ fn loss_takes_its_share_and_order_is_kept() {
 }
 
 #[test]
+fn what_one_way_loses_the_way_back_keeps() {
+    let sandbox = sandbox(&one_vpc("  - { name: vm, vpc: home, subnet: one }"));
+    let (home, away) = ("aws/ap-northeast-2", "internet/seoul");
+    let open = sandbox.link(home, away).expect("both sites exist");
+    let lossy = LinkQuality { loss_percent: 100.0, ..open };
+    sandbox.set_link_one_way(home, away, lossy).expect("both sites exist");
+    let links = [(home, away), (away, home)].map(|(from, to)| sandbox.link(from, to).expect("both sites exist"));
+    assert_eq!(links, [lossy, open]);
+    let (vm, out) = (sandbox.vm("vm").expect("it exists"), sandbox.vm("out-1").expect("it exists"));
+    let (sender, receiver) = (udp(&out, 7000), udp(&vm, 8055));
+    sender.send_to(b"there", (vm.public_address().expect("it has one"), 8055)).expect("it is sent");
+    let (text, from) = receive(&receiver).expect("the way back is whole");
+    assert_eq!(text, "there");
+    receiver.send_to(b"back", from).expect("it is sent");
+    assert!(receive(&sender).is_none());
+    sandbox.set_link(home, away, open).expect("both sites exist");
+    receiver.send_to(b"back", from).expect("it is sent");
+    assert_eq!(receive(&sender).expect("both ways are whole").0, "back");
+}
+
+#[test]
 fn a_black_hole_between_sites_swallows_everything_until_it_is_closed() {
     let sandbox = demo();
     let (gcp, control) = (sandbox.vm("gcp-1").expect("it exists"), sandbox.vm("control").expect("it exists"));
