@@ -24,6 +24,8 @@ mod outside;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PeerStats {
     pub public_key: PublicKey,
+    /// Another one than before: the peer was made anew, and its counters began at zero.
+    pub number: u32,
     /// Where its last authentic packet came from, or where configuration put it since.
     pub endpoint: Option<SocketAddr>,
     /// How long ago the last handshake was completed.
@@ -140,7 +142,7 @@ impl Peer {
         self.clear.note_traffic();
         self.mtu.note_sent(train.longest());
         if self.clear.write_train(now, to, train, || self.engine.has_session(now)) {
-            self.count_sent(to, Carried::train(train));
+            self.count_sent(to, Carried::train(train).in_clear());
             return Ok(Some(to));
         }
         match self.engine.seal_train(now, train)? {
@@ -233,6 +235,7 @@ impl Peer {
         let endpoint = self.endpoint();
         PeerStats {
             public_key: self.public_key,
+            number: self.number,
             endpoint,
             transport: self.clear.transport(now, endpoint, self.engine.has_session(now)),
             last_handshake: self.engine.last_handshake().map(|at| now.saturating_duration_since(at)),

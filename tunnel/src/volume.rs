@@ -30,6 +30,8 @@ pub struct Tally {
     pub packets: u64,
     /// Of inner packets, with the padding that WireGuard gives them.
     pub bytes: u64,
+    /// Of these, what travelled as clear frames: bytes that cost no encryption.
+    pub clear_bytes: u64,
     /// With handshakes, keepalives and probes.
     pub datagrams: u64,
     /// Of datagrams, with the headers of IP and UDP.
@@ -51,6 +53,7 @@ pub(crate) struct Counters([[Counter; 2]; Scope::ALL.len()]);
 struct Counter {
     packets: AtomicU64,
     bytes: AtomicU64,
+    clear_bytes: AtomicU64,
     datagrams: AtomicU64,
     wire_bytes: AtomicU64,
 }
@@ -64,6 +67,8 @@ pub(crate) struct Carried {
     pub(crate) packets: usize,
     /// Of inner packets.
     pub(crate) bytes: usize,
+    /// Of these, unsealed ones.
+    pub(crate) clear_bytes: usize,
 }
 
 impl Scope {
@@ -102,12 +107,13 @@ impl Counters {
 
 impl Counter {
     fn add(&self, address: SocketAddr, carried: Carried) {
-        let Carried { datagrams, payload, packets, bytes } = carried;
+        let Carried { datagrams, payload, packets, bytes, clear_bytes } = carried;
         let ip = if address.ip().to_canonical().is_ipv4() { V4_HEADER } else { V6_HEADER };
         let wire_bytes = payload as u64 + datagrams as u64 * (ip + UDP_HEADER);
         for (counter, by) in [
             (&self.packets, packets as u64),
             (&self.bytes, bytes as u64),
+            (&self.clear_bytes, clear_bytes as u64),
             (&self.datagrams, datagrams as u64),
             (&self.wire_bytes, wire_bytes),
         ] {
@@ -116,9 +122,10 @@ impl Counter {
     }
 
     fn tally(&self) -> Tally {
-        let [packets, bytes, datagrams, wire_bytes] = [&self.packets, &self.bytes, &self.datagrams, &self.wire_bytes]
-            .map(|counter| counter.load(Ordering::Relaxed));
-        Tally { packets, bytes, datagrams, wire_bytes }
+        let [packets, bytes, clear_bytes, datagrams, wire_bytes] =
+            [&self.packets, &self.bytes, &self.clear_bytes, &self.datagrams, &self.wire_bytes]
+                .map(|counter| counter.load(Ordering::Relaxed));
+        Tally { packets, bytes, clear_bytes, datagrams, wire_bytes }
     }
 }
 
@@ -131,7 +138,7 @@ impl Carried {
     /// The datagrams of a train.
     pub(crate) fn train(train: &Train<'_>) -> Self {
         let (datagrams, payload) = (train.len(), train.datagrams().len());
-        Self { datagrams, payload, packets: datagrams, bytes: payload - datagrams * DATA_OVERHEAD }
+        Self { datagrams, payload, packets: datagrams, bytes: payload - datagrams * DATA_OVERHEAD, clear_bytes: 0 }
     }
 
     /// The same with one more data message.
@@ -142,7 +149,14 @@ impl Carried {
             payload: self.payload + packet + DATA_OVERHEAD,
             packets: self.packets + usize::from(packet > 0),
             bytes: self.bytes + packet,
+            ..self
         }
+    }
+
+    /// The same as clear frames.
+    #[must_use]
+    pub(crate) fn in_clear(self) -> Self {
+        Self { clear_bytes: self.bytes, ..self }
     }
 }
 
@@ -173,9 +187,19 @@ mod tests {
         counters.received("[2001:db8::1]:1".parse().unwrap(), Carried::one(32));
         let [private, public, public_v6] = counters.volumes();
         assert_eq!(private, Volume::default());
-        let sent = Tally { packets: 45, bytes: 45 * 1420, datagrams: 45, wire_bytes: 45 * 1480 };
+        let sent = Tally { packets: 45, bytes: 45 * 1420, clear_bytes: 0, datagrams: 45, wire_bytes: 45 * 1480 };
         assert_eq!(public, Volume { sent, ..Volume::default() });
         let received = Tally { datagrams: 1, wire_bytes: 80, ..Tally::default() };
         assert_eq!(public_v6, Volume { received, ..Volume::default() });
+    }
+
+    #[test]
+    fn what_is_not_sealed_counts_apart() {
+        let counters = Counters::default();
+        let to = "10.0.0.2:1".parse().unwrap();
+        counters.sent(to, Carried::default().and_data(1000).in_clear());
+        counters.sent(to, Carried::default().and_data(500));
+        let [private, ..] = counters.volumes();
+        assert_eq!((private.sent.bytes, private.sent.clear_bytes), (1500, 1000));
     }
 }

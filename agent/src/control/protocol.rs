@@ -177,6 +177,9 @@ pub(crate) struct Volume {
 pub(crate) struct Tally {
     pub packets: u64,
     pub bytes: u64,
+    /// Of these, what travelled as clear frames.
+    #[serde(default)]
+    pub clear_bytes: u64,
     pub datagrams: u64,
     /// Of datagrams, with the headers of IP and UDP.
     pub wire_bytes: u64,

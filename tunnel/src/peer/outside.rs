@@ -81,7 +81,7 @@ impl Peer {
             taken(result);
         });
         if carried.datagrams > 0 {
-            self.count_received(from, carried);
+            self.count_received(from, carried.in_clear());
             self.mtu.note_received(run.stride);
         }
         carried.datagrams > 0

@@ -97,6 +97,23 @@ fn a_frame_is_as_long_as_a_sealed_packet_and_a_train_arrives_in_order() {
 }
 
 #[test]
+fn what_travels_in_clear_counts_apart_at_both_ends() {
+    let (a, b) = clear();
+    let clear_bytes = |of: &Host, with: &Host| {
+        let volumes = of.stats_of(with).volumes;
+        volumes.iter().fold((0, 0), |(sent, received), volume| {
+            (sent + volume.sent.clear_bytes, received + volume.received.clear_bytes)
+        })
+    };
+    let before = clear_bytes(&a, &b);
+    let packets = vec![between(1, 2, &[7; 1380]); 10];
+    let datagrams: Vec<_> = a.seal_train(&packets).unwrap().datagrams.into_iter().map(|(_, bytes)| bytes).collect();
+    b.open_train(a.endpoint(), &datagrams);
+    assert_eq!(clear_bytes(&a, &b).0 - before.0, 10 * 1408);
+    assert_eq!(clear_bytes(&a, &b), (clear_bytes(&b, &a).1, clear_bytes(&b, &a).0));
+}
+
+#[test]
 fn without_trust_of_either_side_everything_is_sealed_and_arrives() {
     for (trusting, obstacle) in [(true, Obstacle::Unaccepted), (false, Obstacle::Untrusted)] {
         let (mut a, mut b) = friends();

@@ -19,6 +19,7 @@ fn sent_by(of: &Host, with: &Host, act: impl FnOnce()) -> Tally {
     Tally {
         packets: after.packets - before.packets,
         bytes: after.bytes - before.bytes,
+        clear_bytes: after.clear_bytes - before.clear_bytes,
         datagrams: after.datagrams - before.datagrams,
         wire_bytes: after.wire_bytes - before.wire_bytes,
     }
@@ -54,7 +55,7 @@ fn a_train_counts_as_the_datagrams_it_is_of() {
         assert_eq!(b.open_train(a.endpoint(), &datagrams).packets.len(), 45);
     });
     let wire_bytes = 45 * (1420 + 32 + HEADERS);
-    assert_eq!(sent, Tally { packets: 45, bytes: 45 * 1420, datagrams: 45, wire_bytes });
+    assert_eq!(sent, Tally { packets: 45, bytes: 45 * 1420, clear_bytes: 0, datagrams: 45, wire_bytes });
     agree(&a, &b);
 }
 
@@ -88,7 +89,8 @@ fn what_came_from_elsewhere_is_counted_there_and_forgeries_nowhere() {
         let from = from.parse().unwrap();
         let sealed = a.seal(&between(1, 2, &[7; 108])).unwrap();
         b.open(from, sealed.datagram()).unwrap();
-        let received = Tally { packets: 1, bytes: 128, datagrams: 1, wire_bytes: 160 + headers };
+        let wire_bytes = 160 + headers;
+        let received = Tally { packets: 1, bytes: 128, clear_bytes: 0, datagrams: 1, wire_bytes };
         assert_eq!(volume(&b, &a, scope).received, received);
         assert!(b.open(from, sealed.datagram()).is_err(), "a replay");
         assert_eq!(volume(&b, &a, scope).received, received);
