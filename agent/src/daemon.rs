@@ -16,6 +16,7 @@ mod requests;
 mod take;
 #[cfg(test)]
 mod tests;
+mod usage;
 mod volumes;
 
 use std::{sync::Arc, time::Duration};
@@ -66,6 +67,9 @@ pub(crate) struct Agent {
     identity: watch::Sender<Option<Arc<crate::state::Identity>>>,
     statuses: watch::Sender<Statuses>,
     results: mpsc::Sender<cladnet_proto::cladnet::v1::CommandResult>,
+    /// What the service is to count.
+    usage: watch::Sender<Option<cladnet_proto::cladnet::v1::UsageReport>>,
+    metering: std::sync::Mutex<usage::Metering>,
     /// Something waits to be written to disk.
     unsaved: Notify,
     core: Mutex<Core>,
@@ -114,6 +118,8 @@ async fn serve(config: Arc<Config>, state: StateDir, _lock: Lock) -> Result<(), 
     let (identity, identity_seen) = watch::channel(None);
     let (statuses, statuses_seen) = watch::channel(Statuses::new());
     let (results, results_seen) = mpsc::channel(RESULTS);
+    let (usage, usage_seen) = watch::channel(None);
+    let metering = usage::Metering::load(&state).into();
     let agent = Arc::new(Agent {
         core: Mutex::new(Core::load(&state, &machine::machine_id())),
         config: config.clone(),
@@ -125,18 +131,28 @@ async fn serve(config: Arc<Config>, state: StateDir, _lock: Lock) -> Result<(), 
         identity,
         statuses,
         results,
+        usage,
+        metering,
         unsaved: Notify::new(),
         round_trips: Default::default(),
         changing: Mutex::new(()),
     });
     agent.begin().await;
 
-    let inputs = Inputs { identity: identity_seen, facts, moved, statuses: statuses_seen, results: results_seen };
+    let inputs = Inputs {
+        identity: identity_seen,
+        facts,
+        moved,
+        statuses: statuses_seen,
+        results: results_seen,
+        usage: usage_seen,
+    };
     let serving = agent.clone();
     let tasks = [
         tokio::spawn(server::serve(listener, move |request, caller| serving.clone().answer(request, caller))),
         tokio::spawn(sync::run(inputs, agent.clone())),
         tokio::spawn(agent.clone().keep_saved()),
+        tokio::spawn(agent.clone().keep_usage()),
         tokio::spawn(agent.clone().follow_facts()),
         tokio::spawn(async move {
             if let Err(error) = observer.run().await {
@@ -195,6 +211,10 @@ impl Agent {
     async fn end(&self) {
         let mut core = self.core.lock().await;
         self.save(&mut core);
+        for membership in core.memberships.values() {
+            self.read_meter(membership).await;
+        }
+        self.save_usage();
         for membership in core.memberships.values_mut().filter(|membership| membership.running) {
             membership.running = false;
             if let Err(error) = self.device.remove_interface(&membership.record.interface).await {

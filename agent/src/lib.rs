@@ -26,4 +26,5 @@ pub mod static_tunnel;
 mod sync;
 pub mod tun;
 pub mod udp;
+mod usage;
 pub mod wireguard;

@@ -1,7 +1,7 @@
 //! What the agent keeps on disk: who this host is, its memberships with their keys, and the last configuration it
 //! applied. Files are replaced whole; the generation before is kept and used when the newest cannot be read.
 //!
-//! `identity.json`, `pending.json`, `metadata.json`, `networks/<network>.json`, `lock`; directory 0700, files 0600.
+//! `identity.json`, `pending.json`, `metadata.json`, `networks/<network>.json`, `usage/<day>.json`, `lock`; directory 0700, files 0600.
 
 mod file;
 mod identity;
@@ -9,6 +9,7 @@ mod lock;
 mod membership;
 mod metadata;
 mod secret;
+mod usage;
 
 use std::{
     fs, io,
@@ -17,19 +18,21 @@ use std::{
 };
 
 use cladnet_model::NetworkId;
+use jiff::civil::Date;
 
 pub(crate) use file::{Defect, StateError};
 pub(crate) use identity::{Identity, Pending, PendingEnrolment};
 pub(crate) use lock::{Lock, LockError};
 pub(crate) use membership::MembershipRecord;
 
-use crate::facts::metadata::Instance;
+use crate::{facts::metadata::Instance, usage::Day};
 use file::{Document, sync_directory};
 
 const IDENTITY: &str = "identity.json";
 const PENDING: &str = "pending.json";
 const METADATA: &str = "metadata.json";
 const NETWORKS: &str = "networks";
+const USAGE: &str = "usage";
 
 /// The state directory, made if it was missing. Whoever holds it holds the [`Lock`] too.
 #[derive(Debug, Clone)]
@@ -47,7 +50,7 @@ pub(crate) struct Memberships {
 impl StateDir {
     /// Makes the directories, closed to everyone but their owner.
     pub(crate) fn open(path: &Path) -> Result<Self, StateError> {
-        for directory in [path.to_owned(), path.join(NETWORKS)] {
+        for directory in [path.to_owned(), path.join(NETWORKS), path.join(USAGE)] {
             fs::DirBuilder::new()
                 .recursive(true)
                 .mode(0o700)
@@ -126,9 +129,30 @@ impl StateDir {
         file::remove(&self.path.join(NETWORKS).join(file_name(network)))
     }
 
+    /// The days of which something waits to be counted, and what could not be read of them.
+    pub(crate) fn usage(&self) -> Result<(Vec<Day>, Vec<StateError>), StateError> {
+        let directory = self.path.join(USAGE);
+        let (mut days, mut errors) = (Vec::new(), Vec::new());
+        for name in file::names(&directory)? {
+            match file::load_newest::<Day>(&directory.join(&name)) {
+                Ok(day) => days.extend(day.filter(|day| name == usage_name(day.day))),
+                Err(error) => errors.push(error),
+            }
+        }
+        Ok((days, errors))
+    }
+
+    pub(crate) fn save_usage(&self, day: &Day) -> Result<(), StateError> {
+        self.save(&format!("{USAGE}/{}", usage_name(day.day)), day)
+    }
+
+    pub(crate) fn forget_usage(&self, day: Date) -> Result<(), StateError> {
+        file::remove(&self.path.join(USAGE).join(usage_name(day)))
+    }
+
     /// Forgets who this host was: every file but the lock, whatever its condition.
     pub(crate) fn forget_all(&self) -> Result<(), StateError> {
-        for directory in [self.path.join(NETWORKS), self.path.clone()] {
+        for directory in [self.path.join(NETWORKS), self.path.join(USAGE), self.path.clone()] {
             let entries = fs::read_dir(&directory).map_err(|source| StateError::io("list", &directory, source))?;
             for entry in entries.filter_map(Result::ok) {
                 let path = entry.path();
@@ -153,6 +177,10 @@ impl StateDir {
 
 fn file_name(network: &NetworkId) -> String {
     format!("{network}.json")
+}
+
+fn usage_name(day: Date) -> String {
+    format!("{day}.json")
 }
 
 #[cfg(test)]

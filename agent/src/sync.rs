@@ -13,7 +13,7 @@ use cladnet_pki::{
     Credentials, HostKey,
     channel::{ConnectError, ServiceUrl, UrlError},
 };
-use cladnet_proto::cladnet::v1::{Applied, CommandResult, service_message::Message};
+use cladnet_proto::cladnet::v1::{Applied, CommandResult, UsageReport, service_message::Message};
 use tokio::{
     sync::{mpsc, watch},
     time::sleep,
@@ -56,6 +56,8 @@ pub(crate) struct Inputs {
     pub moved: watch::Receiver<Trigger>,
     pub statuses: watch::Receiver<Statuses>,
     pub results: mpsc::Receiver<CommandResult>,
+    /// What the service has asked for by saying what it took last.
+    pub usage: watch::Receiver<Option<UsageReport>>,
 }
 
 /// Why a stream ended.

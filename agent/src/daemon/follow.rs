@@ -36,12 +36,16 @@ impl Subject for Arc<Agent> {
             }
             Message::Ended(ended) => self.ended(&mut core, &ended).await,
             Message::Command(command) => self.carry_out(command),
+            Message::UsageTaken(taken) => self.usage_taken(taken.sequence),
             Message::Pong(()) => {}
         }
         Ok(())
     }
 
     async fn link(&self, status: ServiceStatus) {
+        if !matches!(status, ServiceStatus::Connected { .. }) {
+            self.stop_reporting();
+        }
         self.core.lock().await.link = status;
     }
 

@@ -58,6 +58,7 @@ impl Agent {
             core.blocked = None;
             core.leaving.clear();
             core.problems.clear();
+            self.forget_usage();
             self.identity.send_replace(None);
             self.services.send_replace(Vec::new());
         }
@@ -99,6 +100,7 @@ impl Agent {
     async fn drop_membership(&self, core: &mut Core, network: &NetworkId) -> Option<MembershipRecord> {
         let membership = core.memberships.remove(network)?;
         core.problems.remove(&about(network));
+        self.read_meter(&membership).await;
         if membership.running
             && let Err(error) = self.device.remove_interface(&membership.record.interface).await
         {

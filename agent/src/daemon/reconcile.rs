@@ -32,6 +32,7 @@ impl Agent {
     pub(super) async fn reconcile(&self, membership: &mut Membership) {
         let facts = self.facts.borrow().clone();
         let before = (membership.state, membership.reason.clone());
+        self.read_meter(membership).await;
         match membership.target(&facts) {
             Target::Up(config) => {
                 let outcome = if membership.running {

@@ -116,6 +116,12 @@ pub(super) fn load<D: Document>(path: &Path) -> Result<Option<D>, StateError> {
     }
 }
 
+/// A file as it was saved last, never a generation before that; `None` if there is no file.
+pub(super) fn load_newest<D: Document>(path: &Path) -> Result<Option<D>, StateError> {
+    let unusable = |defect| StateError::Unusable { path: path.to_owned(), defect };
+    read(path)?.transpose().map_err(unusable)
+}
+
 /// Removes a file with its generations and leftovers: each may hold a key.
 pub(super) fn remove(path: &Path) -> Result<(), StateError> {
     let others = ["former", "bad", "new", "link"].map(|suffix| beside(path, suffix));

@@ -135,11 +135,30 @@ fn forgetting_leaves_nothing_but_the_lock() {
     let _lock = state.lock().expect("free");
     state.save_membership(&record("prod", "cbnet0")).expect("save");
     state.save_membership(&record("prod", "cbnet1")).expect("save");
+    let day = Date::new(2026, 11, 20).expect("a day");
+    state.save_usage(&Day { day, waiting: Default::default(), reported: None }).expect("save");
     state.forget_all().expect("forget");
     let left: Vec<_> =
         fs::read_dir(state.path()).expect("list").filter_map(|e| e.ok()?.file_name().into_string().ok()).collect();
-    assert_eq!(left.iter().filter(|name| !["lock", "networks"].contains(&name.as_str())).count(), 0, "{left:?}");
-    assert_eq!(fs::read_dir(state.path().join("networks")).expect("list").count(), 0);
+    assert_eq!(left.iter().filter(|name| !["lock", NETWORKS, USAGE].contains(&name.as_str())).count(), 0, "{left:?}");
+    for directory in [NETWORKS, USAGE] {
+        assert_eq!(fs::read_dir(state.path().join(directory)).expect("list").count(), 0, "{directory}");
+    }
+}
+
+#[test]
+fn usage_that_cannot_be_read_is_lost_rather_than_counted_twice() {
+    let (_dir, state) = state();
+    let day = Date::new(2026, 11, 20).expect("a day");
+    let kept = Day { day, waiting: Default::default(), reported: None };
+    state.save_usage(&kept).expect("save");
+    state.save_usage(&kept).expect("save");
+    assert_eq!(state.usage().expect("list").0, [kept]);
+    fs::write(state.path().join("usage/2026-11-20.json"), "{").expect("write");
+    let (days, errors) = state.usage().expect("list");
+    assert_eq!((days.len(), errors.len()), (0, 1));
+    state.forget_usage(day).expect("forget");
+    assert!(state.usage().expect("list").1.is_empty());
 }
 
 fn replace(bytes: Vec<u8>, from: &str, to: &str) -> Vec<u8> {

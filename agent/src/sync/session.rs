@@ -156,6 +156,12 @@ impl<'a, S: Subject> Session<'a, S> {
                     }
                 }
                 Some(()) = OptionFuture::from(anew_at.map(sleep_until)) => return Ok(End::Refused),
+                Ok(()) = inputs.usage.changed() => {
+                    let report = inputs.usage.borrow_and_update().clone();
+                    if let Some(report) = report {
+                        self.say(agent_message::Message::Usage(report))?;
+                    }
+                }
                 Some(result) = inputs.results.recv() => self.say(agent_message::Message::Result(result))?,
                 _ = ping.tick() => self.say(agent_message::Message::Ping(()))?,
                 Ok(()) = inputs.moved.changed() => {

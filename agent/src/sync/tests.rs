@@ -160,6 +160,7 @@ struct Pair {
     moved: watch::Sender<Trigger>,
     statuses: watch::Sender<Statuses>,
     results: mpsc::Sender<CommandResult>,
+    usage: watch::Sender<Option<UsageReport>>,
     streams: mpsc::Receiver<Line>,
     renewals: mpsc::Receiver<()>,
     _tasks: JoinSet<()>,
@@ -198,6 +199,7 @@ impl Pair {
         let (moved, moved_seen) = watch::channel(0);
         let (statuses, statuses_seen) = watch::channel(Statuses::new());
         let (results, results_seen) = mpsc::channel(4);
+        let (usage, usage_seen) = watch::channel(None);
         *recorder.renewed.lock().expect("lock") = Some(identity.clone());
         let inputs = Inputs {
             identity: identity_seen,
@@ -205,9 +207,10 @@ impl Pair {
             moved: moved_seen,
             statuses: statuses_seen,
             results: results_seen,
+            usage: usage_seen,
         };
         tasks.spawn(run(inputs, recorder.clone()));
-        Self { recorder, identity, facts, moved, statuses, results, streams, renewals, _tasks: tasks }
+        Self { recorder, identity, facts, moved, statuses, results, usage, streams, renewals, _tasks: tasks }
     }
 
     async fn stream(&mut self) -> Line {
@@ -291,6 +294,21 @@ async fn a_stream_begins_with_hello_and_carries_what_changes() {
     stream.tell(Message::Ended(ended.clone())).await;
     pair.eventually("the end is taken", |r| r.taken.lock().expect("lock").contains(&Message::Ended(ended.clone())))
         .await;
+}
+
+#[tokio::test]
+async fn what_is_to_be_counted_is_reported_once() {
+    let mut pair = Pair::start().await;
+    let mut stream = pair.welcomed().await;
+    let report = |sequence| Some(UsageReport { sequence, ..UsageReport::default() });
+    pair.usage.send_replace(report(4));
+    assert!(matches!(stream.heard().await, Said::Usage(usage) if usage.sequence == 4));
+    pair.usage.send_replace(None);
+    pair.usage.send_replace(report(5));
+    assert!(matches!(stream.heard().await, Said::Usage(usage) if usage.sequence == 5));
+    let taken = Message::UsageTaken(wire::UsageTaken { sequence: 5 });
+    stream.tell(taken.clone()).await;
+    pair.eventually("the word of it is taken", |r| r.taken.lock().expect("lock").contains(&taken)).await;
 }
 
 #[tokio::test]
