@@ -28,6 +28,7 @@ pub mod space;
 pub mod tariff;
 pub mod terms;
 pub mod token;
+pub mod usage;
 pub mod validate;
 pub mod word;
 
@@ -53,5 +54,6 @@ pub use session::{Session, SessionId, SessionSecret};
 pub use space::AddressSpaceError;
 pub use terms::{KeyTerms, TokenTerms};
 pub use token::{CA_HASH_BYTES, JoinToken, Token, TokenState};
+pub use usage::{Exchanged, HostUsage, Place, UsageCursor, UsageRow};
 pub use validate::{Invalid, InvalidInput};
 pub use word::UnknownWord;

@@ -23,6 +23,7 @@ mod swarm;
 #[cfg(test)]
 pub(crate) mod testing;
 mod turns;
+pub(crate) mod usage;
 mod view;
 
 use std::{

@@ -23,7 +23,7 @@ use tracing::{info, warn};
 
 use crate::{
     Clock, Config, Service, admin,
-    agents::{self, Agents},
+    agents::{self, Agents, usage},
     auth::Gates,
     bootstrap::{self, BootstrapError},
     deployments, envelope, events, in_process,
@@ -235,6 +235,7 @@ impl Server {
             Ok(())
         };
         let sweeping = web::sweep_for_ever(&service.store, &service.clock);
+        let forgetting = usage::trim_for_ever(&service.store, &service.clock);
         tokio::try_join!(
             stopping,
             vital("the listener", &stop, secure),
@@ -245,6 +246,7 @@ impl Server {
             vital("the care for deployments", &stop, stop.run_until_cancelled(deployments::keep_for_ever(&service))),
             vital("the removal of old events", &stop, stop.run_until_cancelled(events::trim_for_ever(&service.store))),
             vital("the removal of old sessions", &stop, stop.run_until_cancelled(sweeping)),
+            vital("the removal of old usage", &stop, stop.run_until_cancelled(forgetting)),
         )?;
         Ok(())
     }

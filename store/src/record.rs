@@ -58,6 +58,8 @@ impl Record for AnyRecord {
             | AnyKey::DeploymentCredential(..)
             | AnyKey::DeploymentClaim(_)
             | AnyKey::HostKey(_)
+            | AnyKey::Usage(..)
+            | AnyKey::UsageCursor(_)
             | AnyKey::Secret(_)
             | AnyKey::Election(_)
             | AnyKey::Unknown(_) => Self::Other,

@@ -80,7 +80,8 @@ impl Shared {
             let transaction = memberships
                 .iter()
                 .fold(transaction, |transaction, membership| self.ending(transaction, membership, actor))
-                .delete(&host_key);
+                .delete(&host_key)
+                .delete(&key::usage_cursor(host));
             match self.note(transaction, note).commit().await {
                 Ok(_) => {
                     info!(%host, actor, memberships = memberships.len(), "host removed");

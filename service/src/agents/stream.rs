@@ -7,8 +7,8 @@ use std::{net::IpAddr, panic::AssertUnwindSafe, sync::Arc, time::Duration};
 use cladnet_model::{NetworkId, Presence};
 use cladnet_proto::{
     cladnet::v1::{
-        AgentCommand, AgentMessage, Hello, HostFacts, ServiceMessage, Welcome, agent_message::Message as Heard,
-        service_message::Message as Told,
+        AgentCommand, AgentMessage, Hello, HostFacts, ServiceMessage, UsageTaken, Welcome,
+        agent_message::Message as Heard, service_message::Message as Told,
     },
     convert,
 };
@@ -27,6 +27,7 @@ use super::{
     reports::Reports,
     session::Session,
     streams::Handle,
+    usage::Usages,
 };
 use crate::envelope;
 
@@ -108,6 +109,9 @@ struct Conversation<'a, I> {
     handle: Arc<Handle>,
     session: Session,
     reports: Reports,
+    usages: Usages,
+    /// What of its usage is counted, and not told yet.
+    usage_taken: Option<u64>,
     /// What the agent is asked.
     commands: mpsc::Receiver<AgentCommand>,
     /// Taken from `commands`, and next to go.
@@ -155,6 +159,7 @@ where
             (Session::new(host.clone(), view.epoch(), hello.applied), welcome)
         };
         let reports = Reports::start(shared.clone(), host.clone());
+        let usages = Usages::start(shared.clone(), host.clone());
         let (handle, commands) = shared.streams.open(host, presence);
         let now = Instant::now();
         let conversation = Self {
@@ -162,6 +167,8 @@ where
             handle,
             session,
             reports,
+            usages,
+            usage_taken: None,
             heard,
             patience,
             commands,
@@ -221,6 +228,7 @@ where
                     self.stale = true;
                 }
                 () = self.reports.ended() => return Err(broken()),
+                sequence = self.usages.taken() => self.usage_taken = Some(sequence.ok_or_else(broken)?),
                 Some(command) = self.commands.recv(), if self.command.is_none() => self.command = Some(command),
                 wanted = outbound.wanted(), if ready => {
                     let wanted = wanted.ok_or_else(gone)?;
@@ -247,7 +255,7 @@ where
     }
 
     fn has_urgent(&self) -> bool {
-        self.pongs > 0 || self.command.is_some()
+        self.pongs > 0 || self.command.is_some() || self.usage_taken.is_some()
     }
 
     /// The next message, the urgent ones first.
@@ -258,6 +266,9 @@ where
         }
         if let Some(command) = self.command.take() {
             return Some(Told::Command(command));
+        }
+        if let Some(sequence) = self.usage_taken.take() {
+            return Some(Told::UsageTaken(UsageTaken { sequence }));
         }
         let message = self.session.next(&self.shared.view());
         self.stale = message.is_some();
@@ -278,6 +289,7 @@ where
                 Err(error) => warn!(%error, "status of an agent makes no sense"),
             },
             Some(Heard::Result(result)) => self.handle.answered(result),
+            Some(Heard::Usage(report)) => self.usages.report(report),
             Some(Heard::Hello(_)) => return Err(Status::failed_precondition("hello comes once, first")),
             None => debug!("message of a newer release left alone"),
         }

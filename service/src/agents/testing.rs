@@ -177,7 +177,10 @@ impl Copy {
                 self.networks.insert(delta.network_id, network);
             }
             ServiceMessage::Ended(ended) => drop(self.networks.remove(&ended.network_id)),
-            ServiceMessage::Welcome(_) | ServiceMessage::Command(_) | ServiceMessage::Pong(()) => {}
+            ServiceMessage::Welcome(_)
+            | ServiceMessage::Command(_)
+            | ServiceMessage::Pong(())
+            | ServiceMessage::UsageTaken(_) => {}
         }
         Ok(())
     }

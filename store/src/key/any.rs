@@ -6,6 +6,8 @@ use cladnet_model::{
     CommandId, DeploymentId, EventId, HostId, KeyId, MachineName, NetworkId, PublicKey, RunId, SessionId, TokenId,
 };
 
+use jiff::civil::Date;
+
 use super::ROOT;
 
 /// What a raw key names.
@@ -35,6 +37,8 @@ pub enum AnyKey {
     /// `address:port`.
     HostKey(String),
     PublicKey(PublicKey),
+    Usage(Date, NetworkId, HostId),
+    UsageCursor(HostId),
     Secret(String),
     Cluster,
     Election(String),
@@ -58,8 +62,14 @@ fn known(path: &str) -> Option<AnyKey> {
         return None;
     }
     if let Some(host) = third {
-        let ("connectivity-result", (Some(network), Some(run))) = (kind, names) else { return None };
-        return Some(AnyKey::ConnectivityResult(network.parse().ok()?, run.parse().ok()?, host.parse().ok()?));
+        let host = host.parse().ok()?;
+        return match (kind, names) {
+            ("connectivity-result", (Some(network), Some(run))) => {
+                Some(AnyKey::ConnectivityResult(network.parse().ok()?, run.parse().ok()?, host))
+            }
+            ("usage", (Some(day), Some(network))) => Some(AnyKey::Usage(date(day)?, network.parse().ok()?, host)),
+            _ => None,
+        };
     }
     match (kind, names) {
         ("network", (Some(network), None)) => Some(AnyKey::Network(network.parse().ok()?)),
@@ -98,11 +108,17 @@ fn known(path: &str) -> Option<AnyKey> {
         ("deployment-claim", (Some(deployment), None)) => Some(AnyKey::DeploymentClaim(deployment.parse().ok()?)),
         ("host-key", (Some(place), None)) => Some(AnyKey::HostKey(place.to_owned())),
         ("public-key", (Some(hex), None)) => public_key(hex).map(AnyKey::PublicKey),
+        ("usage-cursor", (Some(host), None)) => Some(AnyKey::UsageCursor(host.parse().ok()?)),
         ("secret", (Some(name), None)) => Some(AnyKey::Secret(name.to_owned())),
         ("cluster", (None, None)) => Some(AnyKey::Cluster),
         ("election", (Some(name), None)) => Some(AnyKey::Election(name.to_owned())),
         _ => None,
     }
+}
+
+/// A day as keys have it, and in no other form.
+fn date(text: &str) -> Option<Date> {
+    text.parse().ok().filter(|date: &Date| date.to_string() == text)
 }
 
 fn public_key(hex: &str) -> Option<PublicKey> {
@@ -153,6 +169,9 @@ mod tests {
             key::connectivity_result(&network, &run, &host).parse(),
             AnyKey::ConnectivityResult(network.clone(), run.clone(), host.clone())
         );
+        let day = Date::new(2026, 11, 20).unwrap();
+        assert_eq!(key::usage(day, &network, &host).parse(), AnyKey::Usage(day, network.clone(), host.clone()));
+        assert_eq!(key::usage_cursor(&host).parse(), AnyKey::UsageCursor(host.clone()));
         let session: SessionId = "0a".repeat(32).parse().unwrap();
         assert_eq!(key::session(&session).parse(), AnyKey::Session(session));
         assert_eq!(key::cluster().parse(), AnyKey::Cluster);
@@ -181,6 +200,8 @@ mod tests {
             "/cladnet/v1/membership/prod",
             "/cladnet/v1/membership/prod/host-1/more",
             "/cladnet/v1/connectivity-result/prod/run-1",
+            "/cladnet/v1/usage/2026-11-20/prod",
+            "/cladnet/v1/usage/20261120/prod/host-1",
             "/cladnet/v1/connectivity-result/prod/run-1/host-1/more",
             "/cladnet/v1/allocation/prod/10.0.0",
             "/cladnet/v1/public-key/é0",

@@ -4,12 +4,13 @@ use std::net::Ipv4Addr;
 
 use cladnet_model::{
     Allocation, ApiKey, Cluster, CommandId, CommandRecord, ConnectivityResult, ConnectivityRun, Deployment,
-    DeploymentHost, DeploymentId, DeploymentProgress, Event, EventId, Host, HostId, KeyId, MachineName, Membership,
-    MembershipStatus, Network, NetworkId, Peer, Presence, PublicKey, PublicKeyOwner, RunId, Session, SessionId, Token,
-    TokenId,
+    DeploymentHost, DeploymentId, DeploymentProgress, Event, EventId, Host, HostId, HostUsage, KeyId, MachineName,
+    Membership, MembershipStatus, Network, NetworkId, Peer, Presence, PublicKey, PublicKeyOwner, RunId, Session,
+    SessionId, Token, TokenId, UsageCursor,
     deployment::{DeploymentClaim, DeploymentTurn, PinnedHostKey, Transcript},
     network::AddressPlan,
 };
+use jiff::civil::Date;
 
 use super::{Key, Prefix, ROOT};
 use crate::{AnyRecord, Sealed, election::Candidate};
@@ -299,6 +300,27 @@ pub fn public_keys() -> Prefix<PublicKeyOwner> {
 /// What every transaction writes that gives a network an address space. Watches take it for unknown: it only excludes.
 pub fn address_plan() -> Key<AddressPlan> {
     Key::at(format!("{ROOT}address-plan"))
+}
+
+/// What one host exchanged in one network on one UTC day. Days come first, so that old ones can be forgotten and a report
+/// reads no others.
+pub fn usage(day: Date, network: &NetworkId, host: &HostId) -> Key<HostUsage> {
+    Key::at(format!("{ROOT}usage/{day}/{network}/{host}"))
+}
+
+/// What all hosts exchanged in one network on one UTC day.
+pub fn usage_of_network(day: Date, network: &NetworkId) -> Prefix<HostUsage> {
+    Prefix::at(format!("{ROOT}usage/{day}/{network}/"))
+}
+
+/// What all hosts exchanged in all networks on one UTC day.
+pub fn usages(day: Date) -> Prefix<HostUsage> {
+    Prefix::at(format!("{ROOT}usage/{day}/"))
+}
+
+/// Up to which report a host's usage is counted.
+pub fn usage_cursor(host: &HostId) -> Key<UsageCursor> {
+    Key::at(format!("{ROOT}usage-cursor/{host}"))
 }
 
 /// What is true of the whole installation.

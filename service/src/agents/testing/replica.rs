@@ -280,8 +280,26 @@ impl Wire {
         self.said.send(AgentMessage { message: Some(message) }).await.unwrap();
     }
 
-    /// The next message, or why the stream ended.
+    /// The next message but for those about usage, or why the stream ended.
     pub(crate) async fn next(&mut self, what: &str) -> Result<Told, Status> {
+        loop {
+            match self.any(what).await? {
+                Told::UsageTaken(_) => {}
+                message => return Ok(message),
+            }
+        }
+    }
+
+    /// The next word of usage that is counted.
+    pub(crate) async fn usage_taken(&mut self) -> Result<u64, Status> {
+        loop {
+            if let Told::UsageTaken(taken) = self.any("usage that is counted").await? {
+                return Ok(taken.sequence);
+            }
+        }
+    }
+
+    async fn any(&mut self, what: &str) -> Result<Told, Status> {
         let message = timeout(DEADLINE, self.told.message()).await;
         let message = message.unwrap_or_else(|_| panic!("waited in vain: {what}"))?;
         Ok(message.ok_or_else(|| Status::cancelled("the stream ended"))?.message.expect("a message of this release"))

@@ -1,0 +1,187 @@
+//! Bytes that hosts exchanged, as they are kept: by place, never by pair of hosts, and as bytes, never as money, so that a
+//! corrected price reaches back. How they are added exactly once stands in `service`, what they cost in [`crate::bill`].
+
+use jiff::civil::Date;
+use serde::{Deserialize, Serialize};
+
+use crate::{CloudLocation, HostId, Located, LocationSource, NetworkId, Scope};
+
+/// Days that usage is kept: this month and the one before, whatever their lengths.
+pub const KEPT_DAYS: i32 = 62;
+
+/// Rows of one record; what does not fit counts as exchanged with an unknown place. With hosts, networks and
+/// [`KEPT_DAYS`] this bounds what is kept.
+pub const MAX_ROWS: usize = 256;
+
+/// What prices depend on of a host's cloud location; what is not known is absent.
+#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Place {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub provider: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub account: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub region: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub zone: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub vpc: Option<String>,
+}
+
+/// What passed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Exchanged {
+    /// Of datagrams, with the headers of IP and UDP.
+    pub sent: u64,
+    pub received: u64,
+    /// Of inner packets that travelled unsealed.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub clear_sent: u64,
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub clear_received: u64,
+}
+
+/// What a host in one place exchanged with all hosts of another over one kind of path.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UsageRow {
+    /// Where the host stood.
+    pub own: Place,
+    /// Where the others stood.
+    pub peer: Place,
+    pub scope: Scope,
+    #[serde(flatten)]
+    pub bytes: Exchanged,
+}
+
+/// What one host exchanged in one network on one UTC day, by its own counters. Writer: the service.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HostUsage {
+    pub network: NetworkId,
+    pub host: HostId,
+    pub day: Date,
+    pub rows: Vec<UsageRow>,
+}
+
+/// The last report of a host that is counted. Written with what it holds. Writer: the service.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UsageCursor {
+    pub sequence: u64,
+}
+
+impl Place {
+    pub fn of(location: &CloudLocation) -> Self {
+        let value = |field: &Option<Located>| field.as_ref().map(|located| located.value.clone());
+        Self {
+            provider: value(&location.provider),
+            account: value(&location.account),
+            region: value(&location.region),
+            zone: value(&location.zone),
+            vpc: value(&location.vpc),
+        }
+    }
+
+    /// As prices are asked for.
+    pub fn location(&self) -> CloudLocation {
+        let located = |field: &Option<String>| {
+            field.as_ref().map(|value| Located { value: value.clone(), source: LocationSource::Injected })
+        };
+        CloudLocation {
+            provider: located(&self.provider),
+            account: located(&self.account),
+            region: located(&self.region),
+            zone: located(&self.zone),
+            vpc: located(&self.vpc),
+            ..CloudLocation::default()
+        }
+    }
+}
+
+impl std::ops::AddAssign for Exchanged {
+    fn add_assign(&mut self, other: Self) {
+        self.sent = self.sent.saturating_add(other.sent);
+        self.received = self.received.saturating_add(other.received);
+        self.clear_sent = self.clear_sent.saturating_add(other.clear_sent);
+        self.clear_received = self.clear_received.saturating_add(other.clear_received);
+    }
+}
+
+impl HostUsage {
+    pub fn new(network: NetworkId, host: HostId, day: Date) -> Self {
+        Self { network, host, day, rows: Vec::new() }
+    }
+
+    /// Adds what passed between the host in its place and one in another.
+    pub fn add(&mut self, own: &Place, peer: &Place, scope: Scope, bytes: Exchanged) {
+        if let Some(row) = self.row(own, peer, scope) {
+            row.bytes += bytes;
+        } else if self.rows.len() + Self::UNKNOWN < MAX_ROWS {
+            self.rows.push(UsageRow { own: own.clone(), peer: peer.clone(), scope, bytes });
+        } else {
+            let unknown = Place::default();
+            match self.row(&unknown, &unknown, scope) {
+                Some(row) => row.bytes += bytes,
+                None => self.rows.push(UsageRow { own: unknown.clone(), peer: unknown, scope, bytes }),
+            }
+        }
+    }
+
+    /// Rows that are kept free for what does not fit: one of each scope.
+    const UNKNOWN: usize = 3;
+
+    fn row(&mut self, own: &Place, peer: &Place, scope: Scope) -> Option<&mut UsageRow> {
+        self.rows.iter_mut().find(|row| (&row.own, &row.peer, row.scope) == (own, peer, scope))
+    }
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for a reference")]
+fn is_zero(bytes: &u64) -> bool {
+    *bytes == 0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn place(zone: &str) -> Place {
+        Place { provider: Some("aws".into()), zone: Some(zone.into()), ..Place::default() }
+    }
+
+    fn usage() -> HostUsage {
+        HostUsage::new("prod".parse().unwrap(), "host-a".parse().unwrap(), Date::new(2026, 11, 20).unwrap())
+    }
+
+    #[test]
+    fn hosts_of_one_place_share_a_row() {
+        let mut usage = usage();
+        let bytes = Exchanged { sent: 5, received: 7, ..Exchanged::default() };
+        usage.add(&place("a"), &place("b"), Scope::Private, bytes);
+        usage.add(&place("a"), &place("b"), Scope::Private, bytes);
+        usage.add(&place("a"), &place("b"), Scope::Public, bytes);
+        assert_eq!(usage.rows.len(), 2);
+        assert_eq!(usage.rows[0].bytes, Exchanged { sent: 10, received: 14, ..Exchanged::default() });
+    }
+
+    #[test]
+    fn too_many_places_lose_their_names_and_no_byte() {
+        let mut usage = usage();
+        for number in 0..2 * MAX_ROWS as u64 {
+            for scope in [Scope::Private, Scope::Public, Scope::PublicV6] {
+                usage.add(
+                    &place("a"),
+                    &place(&number.to_string()),
+                    scope,
+                    Exchanged { sent: 1, ..Exchanged::default() },
+                );
+            }
+        }
+        assert!(usage.rows.len() <= MAX_ROWS, "{}", usage.rows.len());
+        assert_eq!(usage.rows.iter().map(|row| row.bytes.sent).sum::<u64>(), 6 * MAX_ROWS as u64);
+    }
+
+    #[test]
+    fn a_place_is_what_prices_ask_for() {
+        let place = Place { vpc: Some("vpc-1".into()), ..place("a") };
+        assert_eq!(Place::of(&place.location()), place);
+    }
+}
