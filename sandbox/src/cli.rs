@@ -70,6 +70,7 @@ pub(crate) fn run(arguments: Arguments) -> Result<u8> {
 fn create(create: &Create) -> Result<()> {
     let topology = match &create.file {
         Some(path) => Topology::read(path).with_context(|| path.display().to_string())?,
+        None if create.regions => Topology::regions(),
         None => Topology::demo(),
     };
     let sandbox = match &create.id {

@@ -26,6 +26,7 @@ mod metadata;
 mod namespace;
 mod netlink;
 mod process;
+pub mod regions;
 mod router;
 mod rules;
 mod sandbox;

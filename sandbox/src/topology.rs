@@ -251,6 +251,19 @@ pub struct InternetVm {
 }
 
 impl InternetVm {
+    /// A machine without a link to the host and everything else as usual.
+    pub fn new(name: impl Into<String>, region: impl Into<String>) -> Self {
+        Self {
+            name: name.into(),
+            region: region.into(),
+            host_access: false,
+            ipv6: false,
+            disk_mib: DEFAULT_DISK_MIB,
+            tun: true,
+            ssh: None,
+        }
+    }
+
     pub fn site(&self) -> String {
         format!("internet/{}", self.region)
     }

@@ -122,11 +122,14 @@ pub(crate) enum Command {
 #[derive(Debug, Args)]
 pub(crate) struct Create {
     /// Topology, YAML or JSON
-    #[arg(short, long, value_name = "FILE", required_unless_present = "demo")]
+    #[arg(short, long, value_name = "FILE", required_unless_present_any = ["demo", "regions"])]
     pub(crate) file: Option<PathBuf>,
     /// The built-in topology: AWS, GCP, Azure and a control plane
     #[arg(long, conflicts_with = "file")]
     pub(crate) demo: bool,
+    /// The built-in topology: 20 regions of AWS and GCP with measured round trips, and a control plane
+    #[arg(long, conflicts_with_all = ["file", "demo"])]
+    pub(crate) regions: bool,
     /// a-z, 0-9 and -, at most 24 characters; generated if absent
     #[arg(long)]
     pub(crate) id: Option<String>,
