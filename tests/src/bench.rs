@@ -4,6 +4,7 @@ mod data_plane;
 mod deploy;
 mod footprint;
 mod join;
+mod paths;
 mod web;
 
 use std::path::PathBuf;
@@ -45,6 +46,8 @@ enum Name {
     Web,
     /// Rates, latency, CPU and memory of tunnels, beside other people's
     DataPlane,
+    /// How paths are chosen: time to rank, money of a traffic matrix
+    Paths,
 }
 
 /// How thorough a benchmark is.
@@ -67,6 +70,7 @@ pub fn run(options: &Options) -> Result<()> {
         Name::Deploy => deploy::measure(effort)?,
         Name::Footprint => footprint::measure(effort)?,
         Name::Web => web::measure(effort)?,
+        Name::Paths => paths::measure(effort)?,
         Name::DataPlane => data_plane::measure(effort, options.peers.as_deref())?,
     };
     report.print();
