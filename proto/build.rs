@@ -2,10 +2,11 @@
 
 use std::{env, error::Error, fs, path::PathBuf};
 
-const FILES: [&str; 4] = [
+const FILES: [&str; 5] = [
     "cbnet/v1/cloud_barista_network.proto",
     "cladnet/v1/admin.proto",
     "cladnet/v1/agent.proto",
+    "cladnet/v1/cost.proto",
     "cladnet/v1/deployment.proto",
 ];
 

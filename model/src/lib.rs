@@ -4,6 +4,7 @@
 
 pub mod access;
 pub mod advise;
+pub mod bill;
 pub mod command;
 pub mod connectivity;
 mod credential;

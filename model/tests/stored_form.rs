@@ -322,3 +322,32 @@ fn the_progress_of_a_machine_and_its_transcript() {
     transcript.push(at(0), "connected");
     assert_stored(transcript, json!({"text": "1970-01-01T00:00:00Z connected\n"}));
 }
+
+#[test]
+fn usage_and_how_far_it_is_counted() {
+    let mut usage = HostUsage::new("prod".parse().unwrap(), "host-1".parse().unwrap(), "2026-11-20".parse().unwrap());
+    let own = Place { provider: Some("aws".into()), region: Some("us-east-1".into()), ..Place::default() };
+    let bytes = Exchanged { sent: 5, received: 7, clear_sent: 3, clear_received: 0 };
+    usage.add(&own, &Place::default(), Scope::PublicV6, bytes);
+    let stored = json!({
+        "network": "prod", "host": "host-1", "day": "2026-11-20",
+        "rows": [{
+            "own": {"provider": "aws", "region": "us-east-1"}, "peer": {}, "scope": "public-v6",
+            "sent": 5, "received": 7, "clear_sent": 3,
+        }],
+    });
+    assert_stored(usage, stored);
+    assert_stored(UsageCursor { sequence: 9 }, json!({"sequence": 9}));
+}
+
+#[test]
+fn a_budget() {
+    let month = "2026-11-01".parse().unwrap();
+    let mut budget = bill::Budget::check(Some("prod".parse().unwrap()), 50_000_000_000, 0).unwrap();
+    budget.warned = Some(bill::Warned { month, percent: 80 });
+    let stored = json!({
+        "network": "prod", "monthly": 50_000_000_000i64, "warn_percent": 80,
+        "warned": {"month": "2026-11-01", "percent": 80},
+    });
+    assert_stored(budget, stored);
+}

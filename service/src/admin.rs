@@ -1,5 +1,6 @@
 //! `cladnet.v1` for administrators: requests are checked and become operations on the store, records become answers.
 
+mod cost;
 mod deployment;
 mod event;
 mod host;

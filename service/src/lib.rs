@@ -12,6 +12,7 @@ pub mod config;
 pub mod connection;
 mod connectivity;
 mod control;
+mod costs;
 mod credentials;
 mod deployments;
 mod docs;

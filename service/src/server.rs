@@ -26,7 +26,7 @@ use crate::{
     agents::{self, Agents, usage},
     auth::Gates,
     bootstrap::{self, BootstrapError},
-    deployments, envelope, events, in_process,
+    costs, deployments, envelope, events, in_process,
     listener::{self, Security},
     router,
     shares::Shares,
@@ -235,6 +235,7 @@ impl Server {
             Ok(())
         };
         let sweeping = web::sweep_for_ever(&service.store, &service.clock);
+        let warning = costs::warn_for_ever(&service);
         let forgetting = usage::trim_for_ever(&service.store, &service.clock);
         tokio::try_join!(
             stopping,
@@ -246,6 +247,7 @@ impl Server {
             vital("the care for deployments", &stop, stop.run_until_cancelled(deployments::keep_for_ever(&service))),
             vital("the removal of old events", &stop, stop.run_until_cancelled(events::trim_for_ever(&service.store))),
             vital("the removal of old sessions", &stop, stop.run_until_cancelled(sweeping)),
+            vital("the watch over budgets", &stop, stop.run_until_cancelled(warning)),
             vital("the removal of old usage", &stop, stop.run_until_cancelled(forgetting)),
         )?;
         Ok(())

@@ -60,6 +60,7 @@ impl Record for AnyRecord {
             | AnyKey::HostKey(_)
             | AnyKey::Usage(..)
             | AnyKey::UsageCursor(_)
+            | AnyKey::Budget(_)
             | AnyKey::Secret(_)
             | AnyKey::Election(_)
             | AnyKey::Unknown(_) => Self::Other,

@@ -39,6 +39,7 @@ pub enum AnyKey {
     PublicKey(PublicKey),
     Usage(Date, NetworkId, HostId),
     UsageCursor(HostId),
+    Budget(NetworkId),
     Secret(String),
     Cluster,
     Election(String),
@@ -109,6 +110,7 @@ fn known(path: &str) -> Option<AnyKey> {
         ("host-key", (Some(place), None)) => Some(AnyKey::HostKey(place.to_owned())),
         ("public-key", (Some(hex), None)) => public_key(hex).map(AnyKey::PublicKey),
         ("usage-cursor", (Some(host), None)) => Some(AnyKey::UsageCursor(host.parse().ok()?)),
+        ("budget", (Some(network), None)) => Some(AnyKey::Budget(network.parse().ok()?)),
         ("secret", (Some(name), None)) => Some(AnyKey::Secret(name.to_owned())),
         ("cluster", (None, None)) => Some(AnyKey::Cluster),
         ("election", (Some(name), None)) => Some(AnyKey::Election(name.to_owned())),
@@ -171,6 +173,7 @@ mod tests {
         );
         let day = Date::new(2026, 11, 20).unwrap();
         assert_eq!(key::usage(day, &network, &host).parse(), AnyKey::Usage(day, network.clone(), host.clone()));
+        assert_eq!(key::budget(&network).parse(), AnyKey::Budget(network.clone()));
         assert_eq!(key::usage_cursor(&host).parse(), AnyKey::UsageCursor(host.clone()));
         let session: SessionId = "0a".repeat(32).parse().unwrap();
         assert_eq!(key::session(&session).parse(), AnyKey::Session(session));

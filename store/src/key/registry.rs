@@ -7,6 +7,7 @@ use cladnet_model::{
     DeploymentHost, DeploymentId, DeploymentProgress, Event, EventId, Host, HostId, HostUsage, KeyId, MachineName,
     Membership, MembershipStatus, Network, NetworkId, Peer, Presence, PublicKey, PublicKeyOwner, RunId, Session,
     SessionId, Token, TokenId, UsageCursor,
+    bill::Budget,
     deployment::{DeploymentClaim, DeploymentTurn, PinnedHostKey, Transcript},
     network::AddressPlan,
 };
@@ -321,6 +322,21 @@ pub fn usages(day: Date) -> Prefix<HostUsage> {
 /// Up to which report a host's usage is counted.
 pub fn usage_cursor(host: &HostId) -> Key<UsageCursor> {
     Key::at(format!("{ROOT}usage-cursor/{host}"))
+}
+
+/// What a network may cost in a month.
+pub fn budget(network: &NetworkId) -> Key<Budget> {
+    Key::at(format!("{ROOT}budget/{network}"))
+}
+
+/// The budgets of all networks.
+pub fn budgets() -> Prefix<Budget> {
+    Prefix::at(format!("{ROOT}budget/"))
+}
+
+/// What all networks together may cost in a month. Watches take it for unknown: only the service reads it.
+pub fn budget_of_all() -> Key<Budget> {
+    Key::at(format!("{ROOT}budget-of-all"))
 }
 
 /// What is true of the whole installation.

@@ -1,0 +1,194 @@
+//! The bill of this installation: bytes from the store, priced by the book in force. Nothing of it is kept; budgets are.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use cladnet_model::{
+    HostId, HostUsage, NetworkId,
+    bill::{self, Bill, Budget, By, Period, Warned},
+    tariff::{AttoUsd, Book},
+    usage::KEPT_DAYS,
+};
+use cladnet_store::{Key, StoreError, Versioned, key};
+use jiff::{ToSpan as _, civil::Date};
+use tracing::warn;
+
+use crate::{Service, agents::usage::day, error::CallError, events::Note, networks::TRIES};
+
+/// Mean time between two looks at the budgets.
+const LOOK_EVERY: Duration = Duration::from_secs(600);
+
+/// A budget with what is spent of it this month.
+pub(crate) struct Standing {
+    pub(crate) budget: Budget,
+    pub(crate) spent: AttoUsd,
+}
+
+impl Service {
+    /// Today, by this replica's clock.
+    pub(crate) fn today(&self) -> Date {
+        day(self.clock.now())
+    }
+
+    /// The prices in force.
+    pub(crate) async fn prices(&self) -> Result<Arc<Book>, CallError> {
+        Ok(Book::shipped())
+    }
+
+    /// The days that somebody names; this month so far, if nobody does.
+    pub(crate) fn period(&self, from: Option<Date>, to: Option<Date>) -> Result<Period, CallError> {
+        let today = self.today();
+        let to = to.unwrap_or(today);
+        let from = from.unwrap_or(to.first_of_month());
+        if from > to {
+            return Err(CallError::invalid("from", format_args!("is {from}, after {to}")));
+        }
+        let oldest = today - KEPT_DAYS.days();
+        if from < oldest {
+            return Err(CallError::invalid("from", format_args!("is {from}; usage is kept since {oldest}")));
+        }
+        Ok(Period { from, to })
+    }
+
+    /// What hosts exchanged on these days. What cannot be read is missing in the bill, and said in the log.
+    pub(crate) async fn usages(&self, days: impl Iterator<Item = Date>) -> Result<Vec<HostUsage>, CallError> {
+        let mut usages = Vec::new();
+        for day in days {
+            let listing = self.store.list(&key::usages(day)).await?;
+            for record in &listing.undecodable {
+                warn!(key = record.key, error = &record.error as &dyn std::error::Error, "usage cannot be read");
+            }
+            usages.extend(listing.items.into_iter().map(|item| item.value));
+        }
+        Ok(usages)
+    }
+
+    /// The bill of a period, and the version of the book that it is made by.
+    pub(crate) async fn bill(
+        &self,
+        period: Period,
+        network: Option<NetworkId>,
+        by: By,
+    ) -> Result<(Bill, Arc<Book>), CallError> {
+        let (book, usages) = (self.prices().await?, self.usages(period.counted()).await?);
+        let priced = book.clone();
+        let made = tokio::task::spawn_blocking(move || bill::bill(&priced, &usages, period, network.as_ref(), by));
+        let bill = made.await.map_err(|error| CallError::Internal(format!("the bill was not made: {error}")))?;
+        Ok((bill, book))
+    }
+
+    /// Names of hosts that there are.
+    pub(crate) async fn host_names(&self) -> Result<BTreeMap<HostId, String>, CallError> {
+        let hosts = self.store.list(&key::hosts()).await?.items;
+        Ok(hosts.into_iter().map(|host| (host.value.id, host.value.facts.name)).collect())
+    }
+
+    /// Every budget, that of all networks first.
+    pub(crate) async fn budgets(&self) -> Result<Vec<Standing>, CallError> {
+        let budgets = self.budget_records().await?;
+        if budgets.is_empty() {
+            return Ok(Vec::new());
+        }
+        let (bill, _) = self.bill(Period::month_to_date(self.today()), None, By::Network).await?;
+        let standing =
+            |record: Versioned<Budget>| Standing { spent: spent(&bill, &record.value), budget: record.value };
+        Ok(budgets.into_iter().map(standing).collect())
+    }
+
+    async fn budget_records(&self) -> Result<Vec<Versioned<Budget>>, CallError> {
+        let all = self.store.get(&key::budget_of_all()).await?;
+        Ok(all.into_iter().chain(self.store.list(&key::budgets()).await?.items).collect())
+    }
+
+    /// Sets a budget in place of the one before. What was warned of is forgotten: another budget has other marks.
+    pub(crate) async fn set_budget(&self, budget: Budget, actor: &str) -> Result<Standing, CallError> {
+        if let Some(network) = &budget.network {
+            self.network(network).await?;
+        }
+        let whose = whose(budget.network.as_ref());
+        let message = format!("{whose} may cost {:.2} USD a month", budget.monthly);
+        let note = Note { kind: "budget.set", network: budget.network.as_ref(), host: None, actor, message };
+        let transaction = self.store.transaction().put(&budget_key(budget.network.as_ref()), &budget);
+        self.note(transaction, note).commit().await?;
+        let (bill, _) = self.bill(Period::month_to_date(self.today()), None, By::Network).await?;
+        Ok(Standing { spent: spent(&bill, &budget), budget })
+    }
+
+    pub(crate) async fn remove_budget(&self, network: Option<&NetworkId>, actor: &str) -> Result<(), CallError> {
+        let key = budget_key(network);
+        for _ in 0..TRIES {
+            let found = self.store.get(&key).await?;
+            let found = found.ok_or_else(|| CallError::NotFound(format!("{} has no budget", whose(network))))?;
+            let message = format!("{} has no budget any more", whose(network));
+            let note = Note { kind: "budget.removed", network, host: None, actor, message };
+            let transaction = self.store.transaction().unchanged(&key, found.modified).delete(&key);
+            match self.note(transaction, note).commit().await {
+                Ok(_) => return Ok(()),
+                Err(StoreError::Conflict { .. }) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Err(CallError::Conflict("others keep changing this budget; repeat the call".to_owned()))
+    }
+
+    /// Warns of every budget that has passed a mark; of each mark once a month, whichever replica sees it.
+    pub(crate) async fn warn_of_budgets(&self) -> Result<(), CallError> {
+        let budgets = self.budget_records().await?;
+        if budgets.is_empty() {
+            return Ok(());
+        }
+        let today = self.today();
+        let (bill, _) = self.bill(Period::month_to_date(today), None, By::Network).await?;
+        for record in budgets {
+            let spent = spent(&bill, &record.value);
+            if let Some(due) = record.value.due(today, spent) {
+                self.warn_of(&record, due, spent).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn warn_of(&self, record: &Versioned<Budget>, due: Warned, spent: AttoUsd) -> Result<(), CallError> {
+        let budget = Budget { warned: Some(due), ..record.value.clone() };
+        let network = budget.network.as_ref();
+        let message = format!(
+            "{} has spent {:.2} of {:.2} USD this month, {} %",
+            whose(network),
+            spent.round(),
+            budget.monthly,
+            budget.percent(spent)
+        );
+        warn!(whose = whose(network), percent = budget.percent(spent), "a budget is nearly spent");
+        let note = Note { kind: "budget.warning", network, host: None, actor: "service", message };
+        let transaction = self.store.transaction().unchanged(&record.key, record.modified).put(&record.key, &budget);
+        match self.note(transaction, note).commit().await {
+            Ok(_) | Err(StoreError::Conflict { .. }) => Ok(()), // another replica was faster
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
+/// What this month has cost of what a budget is about.
+fn spent(bill: &Bill, budget: &Budget) -> AttoUsd {
+    match &budget.network {
+        Some(network) => bill.by_network.get(network).copied().unwrap_or_default(),
+        None => bill.total.spent,
+    }
+}
+
+fn budget_key(network: Option<&NetworkId>) -> Key<Budget> {
+    network.map_or_else(key::budget_of_all, key::budget)
+}
+
+fn whose(network: Option<&NetworkId>) -> String {
+    network.map_or_else(|| "all networks together".to_owned(), |network| format!("network {network}"))
+}
+
+/// Looks at the budgets until the replica stops.
+pub(crate) async fn warn_for_ever(service: &Service) {
+    loop {
+        tokio::time::sleep(LOOK_EVERY.mul_f64(rand::random_range(0.5..1.5))).await;
+        if let Err(error) = service.warn_of_budgets().await {
+            warn!(%error, "budgets not looked at");
+        }
+    }
+}
