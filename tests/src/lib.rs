@@ -2,6 +2,7 @@
 
 pub mod bench;
 pub mod demo;
+pub mod heatmap;
 pub mod report;
 pub mod script;
 pub mod wait;

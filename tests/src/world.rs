@@ -5,6 +5,7 @@
 mod admin;
 mod deployment;
 mod servers;
+mod traffic;
 mod vm;
 
 use std::{
