@@ -6,7 +6,7 @@ use std::time::{Duration, Instant, SystemTime};
 use cladnet_tunnel::offload::{Mergeable, Segments, SuperPacket, VirtioNetHeader};
 use cladnet_tunnel::{
     Access, AccessRule, Action, BUFFER_SIZE, Delivery, Epoch, Implementation, InterfaceConfig, InterfaceId, Outbox,
-    PeerConfig, PrivateKey, PublicKey, ReceivedTrain, Traffic, Tunnel,
+    PeerConfig, PrivateKey, PublicKey, ReceivedTrain, Roaming, Traffic, Tunnel,
 };
 use rand::{SeedableRng as _, rngs::StdRng};
 
@@ -89,6 +89,7 @@ impl Host {
             allowed_ips: vec![SocketAddr::from(([a, b, c, d], 0)).ip().into()],
             endpoint: Some(at.endpoint()),
             persistent_keepalive: None,
+            roaming: Roaming::ByPackets,
             probes: true,
             trusted_endpoints: vec![at.endpoint()],
         };

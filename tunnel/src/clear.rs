@@ -207,6 +207,11 @@ impl Clear {
         Some(to)
     }
 
+    /// Whether frames from there are accepted.
+    pub(crate) fn is_proved(&self, now: Instant, endpoint: SocketAddr) -> bool {
+        self.incoming.load().as_ref().is_some_and(|incoming| incoming.is_from(now, endpoint))
+    }
+
     /// For how long we accept frames from an endpoint.
     pub(crate) fn accepts(&self, now: Instant, from: SocketAddr) -> Duration {
         let incoming = self.incoming.load();
@@ -269,7 +274,7 @@ impl Clear {
             return Transport::Sealed(Obstacle::Untrusted);
         };
         let is_leave = self.outgoing.load().as_ref().is_some_and(|outgoing| outgoing.is_for(now, endpoint));
-        let is_proved = self.incoming.load().as_ref().is_some_and(|incoming| incoming.is_from(now, endpoint));
+        let is_proved = self.is_proved(now, endpoint);
         match (is_leave && has_session, is_proved && has_session) {
             (true, _) => Transport::Clear,
             (false, true) => Transport::Sealed(Obstacle::Unaccepted),

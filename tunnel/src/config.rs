@@ -28,9 +28,9 @@ pub struct PeerConfig {
     /// Where packets for these prefixes go, and the only sources accepted from this peer. A prefix named by two peers
     /// belongs to the later one.
     pub allowed_ips: Vec<IpNet>,
-    /// Where the peer is believed to be. Taken when it first appears and when it changes here; between, authenticated
-    /// packets of the peer move the endpoint.
+    /// Where the peer is believed to be. Taken when it first appears; and, if it roams, when it changes here.
     pub endpoint: Option<SocketAddr>,
+    pub roaming: Roaming,
     /// Sends an empty packet when nothing was sent for this long, which keeps a NAT mapping open; whole seconds.
     pub persistent_keepalive: Option<Duration>,
     /// Whether it is an agent of ours, which answers probes; a plain WireGuard peer never hears of them.
@@ -38,6 +38,15 @@ pub struct PeerConfig {
     /// Endpoints of the peer to and from which packets may travel in clear: those in a scope that is trusted, where the
     /// network's policy says so; else none.
     pub trusted_endpoints: Vec<SocketAddr>,
+}
+
+/// Who moves a peer's endpoint.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Roaming {
+    /// Its authentic packets do, as WireGuard has it (whitepaper §2.1).
+    ByPackets,
+    /// [`crate::Tunnel::steer`] alone. Where else the peer is heard of is only told.
+    Pinned,
 }
 
 impl PeerConfig {

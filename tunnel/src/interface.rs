@@ -125,7 +125,7 @@ impl Interface {
         if config.public_key == self.engine.public_key() {
             return None;
         }
-        let Fresh { number, epoch } = fresh();
+        let Fresh { number, epoch, clock } = fresh();
         let parameters = PeerParameters {
             public_key: config.public_key,
             preshared_key: config.preshared_key.clone(),
@@ -135,7 +135,7 @@ impl Interface {
         let engine = self.engine.peer(now, parameters).ok()?;
         let probes = Probes::new(self.probe_keys(config), config.preshared_key.as_ref(), config.probes);
         let clear = Clear::new(number, epoch, config.trusted());
-        Some(Arc::new(Peer::new(config, self.id, number, engine, probes, clear)))
+        Some(Arc::new(Peer::new(config, self.id, number, engine, probes, clear, clock)))
     }
 
     fn probe_keys(&self, config: &PeerConfig) -> PairKeys {

@@ -7,9 +7,10 @@ use std::time::{Duration, Instant};
 
 use crate::clear::frame::Token;
 use crate::clear::{Clear, Transport};
-use crate::config::PeerConfig;
+use crate::config::{PeerConfig, Roaming};
 use crate::discard::Discard;
 use crate::engine::{Direction, Initiation, Opened, PeerEngine, Run, Sealed};
+use crate::host::Epoch;
 use crate::interface::InterfaceId;
 use crate::key::PublicKey;
 use crate::message::{DATA_OVERHEAD, Message};
@@ -18,7 +19,11 @@ use crate::probe::Probes;
 use crate::train::Train;
 use crate::volume::{Carried, Counters, Scope, Volume};
 
+mod activity;
 mod outside;
+
+use activity::Watch;
+pub use activity::{Activity, Sighting};
 
 /// What a peer has been doing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,7 +31,7 @@ pub struct PeerStats {
     pub public_key: PublicKey,
     /// Another one than before: the peer was made anew, and its counters began at zero.
     pub number: u32,
-    /// Where its last authentic packet came from, or where configuration put it since.
+    /// Where its packets go: where its last authentic one came from or configuration put it since, unless it is pinned.
     pub endpoint: Option<SocketAddr>,
     /// How long ago the last handshake was completed.
     pub last_handshake: Option<Duration>,
@@ -47,6 +52,8 @@ pub(crate) struct Fresh {
     pub(crate) number: u32,
     /// Random.
     pub(crate) epoch: Token,
+    /// The host's.
+    pub(crate) clock: Epoch,
 }
 
 pub(crate) struct Peer {
@@ -58,6 +65,7 @@ pub(crate) struct Peer {
     pub(crate) probes: Probes,
     clear: Clear,
     pub(crate) mtu: PathMtu,
+    watch: Watch,
     whereabouts: Mutex<Whereabouts>,
     tx_bytes: AtomicU64,
     rx_bytes: AtomicU64,
@@ -66,6 +74,9 @@ pub(crate) struct Peer {
 
 struct Whereabouts {
     endpoint: Option<SocketAddr>,
+    roaming: Roaming,
+    /// Where else something authentic came from last, though it is pinned.
+    elsewhere: Option<SocketAddr>,
     /// What configuration said last, to tell a change of it from roaming.
     configured: Option<SocketAddr>,
 }
@@ -93,7 +104,14 @@ impl Peer {
         engine: Box<dyn PeerEngine>,
         probes: Probes,
         clear: Clear,
+        clock: Epoch,
     ) -> Self {
+        let whereabouts = Whereabouts {
+            endpoint: config.endpoint,
+            roaming: config.roaming,
+            elsewhere: None,
+            configured: config.endpoint,
+        };
         Self {
             public_key: config.public_key,
             interface,
@@ -102,7 +120,8 @@ impl Peer {
             probes,
             clear,
             mtu: PathMtu::default(),
-            whereabouts: Mutex::new(Whereabouts { endpoint: config.endpoint, configured: config.endpoint }),
+            watch: Watch::new(clock),
+            whereabouts: Mutex::new(whereabouts),
             tx_bytes: AtomicU64::new(0),
             rx_bytes: AtomicU64::new(0),
             counters: Counters::default(),
@@ -120,10 +139,14 @@ impl Peer {
         self.probes.enable(config.probes);
         self.clear.trust(now, config.trusted());
         let mut whereabouts = self.whereabouts();
+        whereabouts.roaming = config.roaming;
         if whereabouts.configured == config.endpoint {
             return false;
         }
         whereabouts.configured = config.endpoint;
+        if config.roaming == Roaming::Pinned {
+            return false;
+        }
         let moved = config.endpoint.is_some() && whereabouts.endpoint != config.endpoint;
         if moved {
             whereabouts.endpoint = config.endpoint;
@@ -133,12 +156,23 @@ impl Peer {
 
     /// Moves it there, also if configuration said so before and the peer was heard of elsewhere since.
     pub(crate) fn set_endpoint(&self, endpoint: SocketAddr) {
-        *self.whereabouts() = Whereabouts { endpoint: Some(endpoint), configured: Some(endpoint) };
+        let mut whereabouts = self.whereabouts();
+        whereabouts.endpoint = Some(endpoint);
+        whereabouts.configured = Some(endpoint);
+    }
+
+    /// Sends what is sent from now on there, or nowhere; what was heard before counts for the former path alone.
+    pub(crate) fn steer(&self, to: Option<SocketAddr>) {
+        let mut whereabouts = self.whereabouts();
+        whereabouts.endpoint = to;
+        whereabouts.elsewhere = None;
+        self.watch.answered();
     }
 
     /// Makes datagrams of the packets of a train, and tells where to send them; nowhere if they wait for a session.
     pub(crate) fn seal_train(&self, now: Instant, train: &mut Train<'_>) -> Result<Option<SocketAddr>, Discard> {
         let to = self.endpoint().ok_or(Discard::NoEndpoint)?;
+        self.watch.sent(now);
         self.clear.note_traffic();
         self.mtu.note_sent(train.longest());
         if self.clear.write_train(now, to, train, || self.engine.has_session(now)) {
@@ -171,6 +205,7 @@ impl Peer {
             opened(result);
         });
         if longest > 0 {
+            self.watch.received();
             self.clear.note_traffic();
             self.mtu.note_received(longest);
         }
@@ -231,6 +266,10 @@ impl Peer {
         self.with_endpoint(|engine| engine.handle_timeout(now, buffer))
     }
 
+    pub(crate) fn has_session(&self, now: Instant) -> bool {
+        self.engine.has_session(now)
+    }
+
     pub(crate) fn stats(&self, now: Instant, default_mtu: u16) -> PeerStats {
         let endpoint = self.endpoint();
         PeerStats {
@@ -271,9 +310,20 @@ impl Peer {
     /// Something authentic came from there.
     fn heard(&self, from: SocketAddr, carried: Carried) {
         self.count_received(from, carried);
+        self.was_at(from);
+    }
+
+    /// The peer itself, and not long ago, sent something from there.
+    fn was_at(&self, from: SocketAddr) {
         let mut whereabouts = self.whereabouts();
-        if whereabouts.endpoint != Some(from) {
+        if whereabouts.endpoint == Some(from) {
+            self.watch.answered();
+        } else if whereabouts.roaming == Roaming::ByPackets {
             whereabouts.endpoint = Some(from);
+            self.watch.answered();
+        } else if whereabouts.elsewhere != Some(from) {
+            whereabouts.elsewhere = Some(from);
+            self.watch.moved();
         }
     }
 

@@ -20,6 +20,7 @@ mod keys;
 mod wire;
 
 pub use endpoint::Proof;
+pub use wire::Urgency;
 
 use endpoint::{Asked, Endpoint};
 pub(crate) use keys::PairKeys;
@@ -40,6 +41,7 @@ pub struct ProbeRequest<'a> {
     pub endpoints: &'a [SocketAddr],
     /// UDP payload of each request, padded to it; at least that of the shortest. Replies are never longer than that.
     pub size: usize,
+    pub urgency: Urgency,
 }
 
 /// The probes of one peer, both ways.
@@ -62,9 +64,9 @@ struct State {
 /// What a probe means that was read.
 pub(crate) enum Heard {
     /// To be answered.
-    Request { challenge: Challenge, accepts: Duration },
+    Request { challenge: Challenge, accepts: Duration, urgency: Urgency },
     /// The endpoint it came from is proved, by a request of `len` bytes.
-    Answer { asked_at: Instant, len: usize, terms: Terms },
+    Answer { asked_at: Instant, len: usize, mapped: SocketAddr, terms: Terms },
 }
 
 impl Probes {
@@ -106,7 +108,7 @@ impl Probes {
         &self,
         now: Instant,
         to: SocketAddr,
-        accepts: Duration,
+        (accepts, urgency): (Duration, Urgency),
         host: &Host,
         datagram: &mut [u8],
     ) -> Result<bool, Discard> {
@@ -124,7 +126,7 @@ impl Probes {
         wire::seal(
             &self.keys.load().outgoing,
             &host.random(),
-            Body::Request { counter, challenge, accepts },
+            Body::Request { counter, challenge, accepts, urgency },
             datagram,
         )?;
         Ok(true)
@@ -133,12 +135,12 @@ impl Probes {
     /// Reads a probe that bears our tag; `probe` is of no use afterwards.
     pub(crate) fn open(&self, now: Instant, from: SocketAddr, probe: &mut [u8]) -> Result<Heard, Discard> {
         match wire::open(&self.keys.load().incoming, probe)? {
-            Body::Request { counter, challenge, accepts } => {
-                self.lock().take_request(counter).map(|()| Heard::Request { challenge, accepts })
+            Body::Request { counter, challenge, accepts, urgency } => {
+                self.lock().take_request(counter).map(|()| Heard::Request { challenge, accepts, urgency })
             }
             Body::Reply { challenge, seen_from, terms } => {
                 let asked = self.lock().take_reply(now, from, &challenge, seen_from)?;
-                Ok(Heard::Answer { asked_at: asked.at, len: asked.len, terms })
+                Ok(Heard::Answer { asked_at: asked.at, len: asked.len, mapped: seen_from, terms })
             }
         }
     }

@@ -24,8 +24,8 @@ use crate::interface::{Applied, Interface, InterfaceId};
 use crate::key::PublicKey;
 use crate::message::{Form, MAX_DATAGRAM, Message};
 use crate::packet::Addresses;
-use crate::peer::{Fresh, Peer, PeerStats, Received, Transmit};
-use crate::probe::{MIN_LEN, ProbeRequest, Proof, REPLIES_PER_SECOND};
+use crate::peer::{Activity, Fresh, Peer, PeerStats, Received, Sighting, Transmit};
+use crate::probe::{MIN_LEN, ProbeRequest, Proof, REPLIES_PER_SECOND, Urgency};
 use crate::sources::PerSecond;
 use crate::train::{Delivery, ReceivedTrain, Train};
 
@@ -56,6 +56,9 @@ pub trait Outbox {
     }
 
     fn deliver(&mut self, interface: InterfaceId, packet: &[u8]);
+
+    /// What a probe of a peer has shown; for whoever sends them.
+    fn sighted(&mut self, _interface: InterfaceId, _peer: PublicKey, _sighting: Sighting) {}
 }
 
 /// The WireGuard state of a host. Shared by the data threads; every `buffer` is the calling thread's own, of
@@ -132,6 +135,34 @@ impl Tunnel {
         for (key, endpoint) in endpoints {
             if let Some(peer) = interface.peers.get(key) {
                 peer.set_endpoint(*endpoint);
+            }
+        }
+    }
+
+    /// Sends what is sent to a pinned peer there from now on, or nowhere. Without a session a handshake begins.
+    pub fn steer(
+        &self,
+        now: Instant,
+        interface: InterfaceId,
+        peer: &PublicKey,
+        to: Option<SocketAddr>,
+        buffer: &mut [u8],
+        outbox: &mut impl Outbox,
+    ) {
+        let snapshot = self.snapshot.load();
+        let Some(peer) = snapshot.interface(interface).and_then(|interface| interface.peers.get(peer)) else { return };
+        peer.steer(to);
+        if !peer.has_session(now) {
+            self.send(&snapshot, peer.initiate(now, buffer), buffer, outbox);
+        }
+    }
+
+    /// Tells what passed between us and each peer since this was asked last; idle ones are left out.
+    pub fn activities(&self, now: Instant, interface: InterfaceId, mut each: impl FnMut(PublicKey, Activity)) {
+        let snapshot = self.snapshot.load();
+        for peer in snapshot.interface(interface).into_iter().flat_map(|interface| interface.peers.values()) {
+            if let Some(activity) = peer.activity(now) {
+                each(peer.public_key, activity);
             }
         }
     }
@@ -285,7 +316,8 @@ impl Tunnel {
         let snapshot = self.snapshot.load();
         for peer in snapshot.interfaces().flat_map(|interface| interface.peers.values()) {
             if let Some(to) = peer.ask_due(now) {
-                self.ask(now, &snapshot, peer, Transmit { to, len: MIN_LEN }, buffer, outbox);
+                let request = Transmit { to, len: MIN_LEN };
+                self.ask(now, &snapshot, peer, (request, Urgency::Routine), buffer, outbox);
             }
         }
     }
@@ -317,6 +349,11 @@ impl Tunnel {
         }
     }
 
+    /// Those that there are.
+    pub fn interfaces(&self) -> Vec<InterfaceId> {
+        self.snapshot.load().interfaces().map(|interface| interface.id).collect()
+    }
+
     /// In the order of public keys; empty if there is no such interface.
     pub fn peer_stats(&self, now: Instant, interface: InterfaceId) -> Vec<PeerStats> {
         let snapshot = self.snapshot.load();
@@ -343,7 +380,7 @@ impl Tunnel {
         let Some(peer) = snapshot.interface(interface).and_then(|interface| interface.peers.get(peer)) else { return };
         let len = request.size.clamp(MIN_LEN, MAX_DATAGRAM);
         for to in request.endpoints {
-            self.ask(now, &snapshot, peer, Transmit { to: *to, len }, buffer, outbox);
+            self.ask(now, &snapshot, peer, (Transmit { to: *to, len }, request.urgency), buffer, outbox);
         }
     }
 
@@ -360,13 +397,13 @@ impl Tunnel {
         now: Instant,
         snapshot: &Snapshot,
         peer: &Peer,
-        request: Transmit,
+        (request, urgency): (Transmit, Urgency),
         buffer: &mut [u8],
         outbox: &mut impl Outbox,
     ) {
         let _ = self.counted(|| {
             let datagram = buffer.get_mut(..request.len).ok_or(Discard::Oversized)?;
-            match peer.ask(now, request.to, &self.host, datagram)? {
+            match peer.ask(now, request.to, urgency, &self.host, datagram)? {
                 true => {
                     peer.asked(request.to, request.len);
                     snapshot.transmit(&request, buffer, outbox)
@@ -394,7 +431,9 @@ impl Tunnel {
         let peer = snapshot.by_tag(&tag)?;
         let probe = buffer.get_mut(..bytes.len()).ok_or(Discard::Oversized)?;
         probe.copy_from_slice(bytes);
-        match peer.handle_probe(now, from, &self.host, &self.probe_replies, probe)? {
+        let (sighting, reply) = peer.handle_probe(now, from, &self.host, &self.probe_replies, probe)?;
+        outbox.sighted(peer.interface, peer.public_key, sighting);
+        match reply {
             Some(len) => snapshot.transmit(&Transmit { to: from, len }, buffer, outbox),
             None => Ok(()),
         }
@@ -414,8 +453,11 @@ impl Tunnel {
     /// Puts `interface` with these peers in force. `changing` is held.
     fn publish(&self, now: Instant, snapshot: &Snapshot, interface: &Interface, peers: &[PeerConfig]) -> Applied {
         let mut numbers = PeerNumbers::of(snapshot.numbers());
-        let fresh =
-            || Fresh { number: numbers.fresh(|| u32::from_le_bytes(self.host.random())), epoch: self.host.random() };
+        let fresh = || Fresh {
+            number: numbers.fresh(|| u32::from_le_bytes(self.host.random())),
+            epoch: self.host.random(),
+            clock: self.host.epoch,
+        };
         let (interface, applied) = interface.with_peers(now, peers, fresh);
         self.snapshot.store(Arc::new(snapshot.with(interface)));
         applied

@@ -6,7 +6,8 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant, SystemTime};
 
 use cladnet_tunnel::{
-    BUFFER_SIZE, Epoch, Implementation, InterfaceConfig, InterfaceId, Outbox, PeerConfig, PrivateKey, PublicKey, Tunnel,
+    BUFFER_SIZE, Epoch, Implementation, InterfaceConfig, InterfaceId, Outbox, PeerConfig, PrivateKey, PublicKey,
+    Roaming, Tunnel,
 };
 use rand::rand_core::UnwrapErr;
 use rand::rngs::SysRng;
@@ -63,6 +64,7 @@ fn peer(public_key: PublicKey, number: usize) -> PeerConfig {
         allowed_ips: vec![format!("10.0.{}.{}/32", number / 256, number % 256).parse().unwrap()],
         endpoint: Some(endpoint(number)),
         persistent_keepalive: Some(Duration::from_secs(25)),
+        roaming: Roaming::ByPackets,
         probes: true,
         trusted_endpoints: vec![],
     }

@@ -133,7 +133,7 @@ impl Change<'_> {
 
 #[cfg(test)]
 mod tests {
-    use cladnet_tunnel::{PeerConfig, PrivateKey};
+    use cladnet_tunnel::{PeerConfig, PrivateKey, Roaming};
 
     use super::*;
 
@@ -145,6 +145,7 @@ mod tests {
             allowed_ips: prefixes.iter().map(|prefix| prefix.parse().unwrap()).collect(),
             endpoint: None,
             persistent_keepalive: None,
+            roaming: Roaming::ByPackets,
             probes: true,
             trusted_endpoints: vec![],
         });

@@ -9,7 +9,9 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread;
 use std::time::Instant;
 
-use cladnet_tunnel::{BUFFER_SIZE, Delivery, Discard, InterfaceId, ProbeRequest, PublicKey, ReceivedTrain, TICK};
+use cladnet_tunnel::{
+    BUFFER_SIZE, Delivery, Discard, InterfaceId, ProbeRequest, PublicKey, ReceivedTrain, TICK, Urgency,
+};
 use tokio::sync::mpsc;
 use tracing::warn;
 
@@ -75,7 +77,11 @@ fn shares(queues: usize) -> impl Iterator<Item = Vec<usize>> {
     (0..threads).map(move |first| (first..queues).step_by(threads).collect())
 }
 
-fn spawn(name: &str, shared: &Arc<Shared>, body: impl FnOnce(Arc<Shared>) + Send + 'static) -> io::Result<()> {
+pub(super) fn spawn(
+    name: &str,
+    shared: &Arc<Shared>,
+    body: impl FnOnce(Arc<Shared>) + Send + 'static,
+) -> io::Result<()> {
     let shared = shared.clone();
     thread::Builder::new().name(name.to_owned()).spawn(move || body(shared)).map(drop)
 }
@@ -160,7 +166,7 @@ fn keep_time(shared: &Shared, commands: &Receiver<Command>) {
                 shared.tunnel.probe_due(now, &mut buffer, &mut wire);
             }
             Ok(Command::Probe(id, peer, endpoints, size)) => {
-                let request = ProbeRequest { endpoints: &endpoints, size };
+                let request = ProbeRequest { endpoints: &endpoints, size, urgency: Urgency::Routine };
                 shared.tunnel.probe(Instant::now(), id, &peer, request, &mut buffer, &mut wire);
             }
             Ok(Command::Announce) => shared.tunnel.announce(Instant::now(), &mut buffer, &mut wire),

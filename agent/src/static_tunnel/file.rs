@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 
-use cladnet_tunnel::{KeyError, PeerConfig, PublicKey};
+use cladnet_tunnel::{KeyError, PeerConfig, PublicKey, Roaming};
 use ipnet::IpNet;
 use serde::{Deserialize, Deserializer, de};
 use zeroize::Zeroizing;
@@ -107,6 +107,7 @@ impl Peer {
             allowed_ips: self.allowed_ips,
             endpoint: self.endpoint,
             persistent_keepalive: Some(keepalive).filter(|interval| !interval.is_zero()),
+            roaming: Roaming::ByPackets,
             probes: self.probes,
             trusted_endpoints: self.trusted_endpoints,
         })

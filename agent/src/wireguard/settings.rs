@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use cladnet_tunnel::{PeerConfig, PresharedKey, PrivateKey, PublicKey};
+use cladnet_tunnel::{PeerConfig, PresharedKey, PrivateKey, PublicKey, Roaming};
 use ipnet::IpNet;
 
 use super::uapi::{AllowedIpChange, PeerChange, Set};
@@ -64,6 +64,7 @@ impl Settings {
             allowed_ips: peer.allowed_ips.iter().copied().collect(),
             endpoint: peer.endpoint,
             persistent_keepalive: peer.is_kept_alive().then(|| Duration::from_secs(peer.persistent_keepalive.into())),
+            roaming: Roaming::ByPackets,
             probes: false,
             trusted_endpoints: Vec::new(),
         };

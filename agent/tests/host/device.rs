@@ -6,7 +6,7 @@ use cladnet_agent::device::{Device, DeviceError, InterfaceConfig};
 use cladnet_agent::netlink::Netlink;
 use cladnet_agent::offload::{OffloadPolicy, Offloads};
 use cladnet_agent::tun::TunError;
-use cladnet_tunnel::{Implementation, PeerConfig, PrivateKey, PublicKey};
+use cladnet_tunnel::{Implementation, PeerConfig, PrivateKey, PublicKey, Roaming};
 
 use crate::namespace::{eventually, ip, isolated};
 
@@ -22,6 +22,7 @@ fn peer(public_key: PublicKey, device: &Device) -> PeerConfig {
         allowed_ips: vec!["10.9.77.0/24".parse().unwrap()],
         endpoint: Some(SocketAddr::from(([127, 0, 0, 1], device.port().unwrap()))),
         persistent_keepalive: None,
+        roaming: Roaming::ByPackets,
         probes: true,
         trusted_endpoints: vec![],
     }

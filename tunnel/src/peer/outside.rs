@@ -3,19 +3,26 @@
 use std::net::SocketAddr;
 use std::time::Instant;
 
-use super::Peer;
+use super::{Peer, Sighting};
 use crate::discard::Discard;
 use crate::engine::{Opened, Run};
 use crate::host::Host;
 use crate::mtu::Probing;
-use crate::probe::{Heard, Proof};
+use crate::probe::{Heard, Proof, Urgency};
 use crate::sources::PerSecond;
 use crate::volume::Carried;
 
 impl Peer {
     /// Writes a request for `to` that fills `datagram`; false if this peer is not probed.
-    pub(crate) fn ask(&self, now: Instant, to: SocketAddr, host: &Host, datagram: &mut [u8]) -> Result<bool, Discard> {
-        self.probes.ask(now, to, self.clear.accepts(now, to), host, datagram)
+    pub(crate) fn ask(
+        &self,
+        now: Instant,
+        to: SocketAddr,
+        urgency: Urgency,
+        host: &Host,
+        datagram: &mut [u8],
+    ) -> Result<bool, Discard> {
+        self.probes.ask(now, to, (self.clear.accepts(now, to), urgency), host, datagram)
     }
 
     /// A request of `len` bytes has been sent.
@@ -28,8 +35,8 @@ impl Peer {
         self.clear.due(now, || self.endpoint())
     }
 
-    /// Takes a probe that bears our tag. `probe` becomes the reply, if there is one to send back; the result is its
-    /// length.
+    /// Takes a probe that bears our tag. `probe` becomes the reply, if there is one to send back; the result is what it
+    /// has shown, and the reply's length.
     pub(crate) fn handle_probe(
         &self,
         now: Instant,
@@ -37,27 +44,34 @@ impl Peer {
         host: &Host,
         limit: &PerSecond,
         probe: &mut [u8],
-    ) -> Result<Option<usize>, Discard> {
+    ) -> Result<(Sighting, Option<usize>), Discard> {
         let heard = self.probes.open(now, from, probe)?;
         self.counters.received(from, Carried::one(probe.len()));
         match heard {
-            Heard::Request { challenge, accepts } => {
+            Heard::Request { challenge, accepts, urgency } => {
                 if !limit.admits(now, from.ip()) {
                     return Err(Discard::ProbeLimit);
                 }
                 self.clear.asked(now, from, accepts);
                 let len = self.probes.reply(from, challenge, self.clear.terms(now, from), host, probe)?;
                 self.counters.sent(from, Carried::one(len));
-                Ok(Some(len))
+                let is_alarm = urgency == Urgency::Alarm;
+                Ok((Sighting::Request { from, is_alarm }, Some(len)))
             }
-            Heard::Answer { asked_at, len, terms } => {
+            Heard::Answer { asked_at, len, mapped, terms } => {
                 self.mtu.answered(now, from, len);
-                if self.engine.has_session(now) {
+                if self.engine.has_session(now) && self.may_vouch(now, from) {
                     self.clear.proved(now, from, asked_at, terms);
                 }
-                Ok(None)
+                Ok((Sighting::Answer { endpoint: from, asked_at, mapped }, None))
             }
         }
+    }
+
+    /// Clear frames are for one endpoint at a time: the answer of an alternative does not end those of the one in use.
+    fn may_vouch(&self, now: Instant, endpoint: SocketAddr) -> bool {
+        let in_use = self.endpoint();
+        in_use == Some(endpoint) || in_use.is_none_or(|in_use| !self.clear.is_proved(now, in_use))
     }
 
     pub(crate) fn proofs(&self, now: Instant) -> Vec<Proof> {
@@ -83,6 +97,10 @@ impl Peer {
         if carried.datagrams > 0 {
             self.count_received(from, carried.in_clear());
             self.mtu.note_received(run.stride);
+            self.watch.received();
+            if self.endpoint() == Some(from) {
+                self.watch.answered();
+            }
         }
         carried.datagrams > 0
     }

@@ -25,6 +25,8 @@ const BODY: usize = HEAD_LEN + NONCE_LEN;
 const BODY_LEN: usize = 72;
 const AUTHENTICATOR_LEN: usize = 16;
 
+const ALARM: u8 = 1;
+
 const REQUEST: u8 = 1;
 const REPLY: u8 = 2;
 
@@ -42,6 +44,7 @@ pub(super) enum Body {
         challenge: Challenge,
         /// See [`Terms::accepts`].
         accepts: Duration,
+        urgency: Urgency,
     },
     Reply {
         /// That of the request.
@@ -50,6 +53,15 @@ pub(super) enum Body {
         seen_from: SocketAddr,
         terms: Terms,
     },
+}
+
+/// Why a peer is asked.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Urgency {
+    #[default]
+    Routine,
+    /// The sender doubts the path that its packets take. The other one's may be dead too, and it may not have noticed.
+    Alarm,
 }
 
 /// What a peer tells the other of clear frames. It is believed in an answer to a fresh challenge only.
@@ -98,11 +110,12 @@ pub(super) fn open(key: &OneWay, datagram: &mut [u8]) -> Result<Body, Discard> {
 }
 
 impl Body {
-    /// Byte 0 says what it is, byte 1 is reserved.
+    /// Byte 0 says what it is, byte 1 holds flags; those of a later release mean nothing here.
     fn write(self, plain: &mut [u8]) {
         match self {
-            Self::Request { counter, challenge, accepts } => {
+            Self::Request { counter, challenge, accepts, urgency } => {
                 plain[0] = REQUEST;
+                plain[1] = if urgency == Urgency::Alarm { ALARM } else { 0 };
                 plain[2..4].copy_from_slice(&milliseconds(accepts));
                 plain[8..24].copy_from_slice(&challenge);
                 plain[24..32].copy_from_slice(&counter.to_le_bytes());
@@ -130,7 +143,9 @@ impl Body {
         match *plain.first()? {
             REQUEST => {
                 let counter = u64::from_le_bytes(*plain.get(24..)?.first_chunk()?);
-                Some(Self::Request { counter, challenge, accepts })
+                let is_alarm = plain.get(1)? & ALARM != 0;
+                let urgency = if is_alarm { Urgency::Alarm } else { Urgency::Routine };
+                Some(Self::Request { counter, challenge, accepts, urgency })
             }
             REPLY => {
                 let ip: [u8; 16] = *plain.get(24..)?.first_chunk()?;

@@ -12,6 +12,7 @@ use crate::mtu::Probing;
 use crate::mtu::too_long::{self, TooLong};
 use crate::packet::Addresses;
 use crate::peer::{Peer, Transmit};
+use crate::probe::Urgency;
 use crate::train::Train;
 
 /// How often one inner sender is told what its path carries: one answer is enough, if it arrives.
@@ -82,7 +83,7 @@ impl Tunnel {
         for len in lens.into_iter().filter(|len| *len > 0) {
             let _ = self.counted(|| {
                 let datagram = buffer.get_mut(..len).ok_or(Discard::Oversized)?;
-                if !peer.ask(now, to, &self.host, datagram)? {
+                if !peer.ask(now, to, Urgency::Routine, &self.host, datagram)? {
                     return Ok(());
                 }
                 match snapshot.transmit_whole(&Transmit { to, len }, buffer, outbox)? {

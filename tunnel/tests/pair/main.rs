@@ -11,6 +11,7 @@ mod handshake;
 mod hostile;
 mod mixed;
 mod mtu;
+mod pinned;
 mod preshared;
 mod probes;
 mod sim;

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use cladnet_tunnel::{
     BUFFER_SIZE, Discard, Epoch, Implementation, InterfaceConfig, InterfaceId, Outbox, PeerConfig, PeerStats,
-    PresharedKey, PrivateKey, ProbeRequest, Proof, PublicKey, ReceivedTrain, Tunnel,
+    PresharedKey, PrivateKey, ProbeRequest, Proof, PublicKey, ReceivedTrain, Roaming, Sighting, Tunnel, Urgency,
 };
 use ipnet::IpNet;
 use rand::rand_core::UnwrapErr;
@@ -16,6 +16,8 @@ use rand::rngs::SysRng;
 pub(crate) struct Output {
     pub(crate) datagrams: Vec<(SocketAddr, Vec<u8>)>,
     pub(crate) packets: Vec<(InterfaceId, Vec<u8>)>,
+    /// What probes have shown.
+    pub(crate) sightings: Vec<Sighting>,
 }
 
 impl Outbox for Output {
@@ -25,6 +27,10 @@ impl Outbox for Output {
 
     fn deliver(&mut self, interface: InterfaceId, packet: &[u8]) {
         self.packets.push((interface, packet.to_vec()));
+    }
+
+    fn sighted(&mut self, _: InterfaceId, _: PublicKey, sighting: Sighting) {
+        self.sightings.push(sighting);
     }
 }
 
@@ -129,7 +135,7 @@ impl Host {
 
     /// Asks `peer` at these endpoints.
     pub(crate) fn probe(&self, peer: &Host, endpoints: &[SocketAddr], size: usize) -> Output {
-        let (request, mut output) = (ProbeRequest { endpoints, size }, Output::default());
+        let (request, mut output) = (ProbeRequest { endpoints, size, urgency: Urgency::Routine }, Output::default());
         let (key, mut buffer) = (peer.public_key(), vec![0xaa; BUFFER_SIZE]);
         self.tunnel.probe(self.now, self.interface, &key, request, &mut buffer, &mut output);
         output
@@ -181,6 +187,7 @@ pub(crate) fn peer(number: u8, public_key: PublicKey) -> PeerConfig {
         allowed_ips: vec![format!("10.9.0.{number}/32").parse().unwrap()],
         endpoint: Some(endpoint(number)),
         persistent_keepalive: None,
+        roaming: Roaming::ByPackets,
         probes: true,
         trusted_endpoints: vec![],
     }

@@ -9,7 +9,8 @@ use std::{
 
 use anyhow::{Context, Result, anyhow, bail};
 use cladnet_tunnel::{
-    BUFFER_SIZE, Epoch, Implementation, InterfaceConfig, InterfaceId, Outbox, PeerConfig, PrivateKey, PublicKey, Tunnel,
+    BUFFER_SIZE, Epoch, Implementation, InterfaceConfig, InterfaceId, Outbox, PeerConfig, PrivateKey, PublicKey,
+    Roaming, Tunnel,
 };
 use nix::sched::{CloneFlags, setns};
 use rand::{rand_core::UnwrapErr, rngs::SysRng};
@@ -68,6 +69,7 @@ fn open_session(number: u16, private_key: PrivateKey, device: PublicKey, at: Soc
         allowed_ips: vec!["0.0.0.0/0".parse()?],
         endpoint: Some(at),
         persistent_keepalive: None,
+        roaming: Roaming::ByPackets,
         probes: false,
         trusted_endpoints: Vec::new(),
     };
