@@ -27,6 +27,7 @@ mod keeper;
 mod mtu;
 mod plain;
 mod probe;
+mod prober;
 mod shared;
 mod stun;
 mod threads;
@@ -112,6 +113,7 @@ impl Device {
         let netlink = Netlink::connect()?;
         let shared = Arc::new(Shared::new(UdpSocket::bind(port, policy)?, implementation, policy));
         let commands = threads::start(&shared).map_err(DeviceError::Thread)?;
+        prober::start(&shared).map_err(DeviceError::Thread)?;
         let interfaces = Arc::new(Mutex::new(BTreeMap::new()));
         let (lost, reports) = mpsc::channel(cladnet_tunnel::MAX_INTERFACES);
         let keeper = Keeper {
@@ -210,8 +212,10 @@ impl Device {
     }
 
     /// Tells every peer where we are: to be called when an address of ours changed or the machine was resumed. A living
-    /// session sends an authenticated packet, so that the other side roams; without one a handshake starts.
+    /// session sends an authenticated packet, so that the other side roams; without one a handshake starts. All paths
+    /// are measured anew.
     pub fn kick_all(&self) {
+        prober::moved(&self.shared);
         self.command(Command::Announce);
     }
 
@@ -260,6 +264,7 @@ impl Device {
 
     /// Deleting the link is what ends its reader.
     async fn take_down(&self, name: &str, id: InterfaceId) -> Result<(), DeviceError> {
+        prober::forget(&self.shared, id);
         self.shared.tunnel.remove_interface(id);
         self.shared.detach(id);
         Ok(self.netlink.remove(name).await?)

@@ -20,6 +20,7 @@ pub mod netlink;
 pub mod offload;
 mod paths;
 mod ping;
+mod probing;
 mod readiness;
 mod state;
 pub mod static_tunnel;

@@ -1,10 +1,10 @@
 //! Which endpoint of a remote peer is used, and why. Pure; candidates and their ranking are `model`'s.
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, sync::Arc};
 
 use cladnet_model::{
-    CloudLocation, Endpoint, RuleType, Scope,
-    path::{HostView, Measurements, Policy, Ranked, Route, candidates, rank, summary},
+    CloudLocation, Endpoint, EndpointSource, RuleType, Scope,
+    path::{HostView, Measurements, Policy, Ranked, Route, candidates, rank},
 };
 
 use crate::{configuration::Remote, facts::endpoints::scope_of};
@@ -17,17 +17,16 @@ pub(crate) struct Local<'a> {
     pub(crate) rule_type: RuleType,
 }
 
-/// The endpoint that the device is given. Until paths are probed nothing that was seen counts, so it changes only with
-/// what the hosts tell of themselves.
+/// The endpoint that is used before any was tried.
 pub(crate) fn choose(local: Local<'_>, remote: &Remote) -> Option<Endpoint> {
-    let best = ranked(local, remote, &Measurements::default()).into_iter().next()?;
+    let best = untried(local, remote).into_iter().next()?;
     best.rank.is_some().then_some(best.candidate.endpoint)
 }
 
 /// The endpoints of a remote peer inside the VPC that we share with it, as far as we know. A public address is none,
 /// whatever the peer calls it.
 pub(crate) fn inside_vpc(local: Local<'_>, remote: &Remote) -> Vec<SocketAddr> {
-    let all = ranked(local, remote, &Measurements::default()).into_iter();
+    let all = untried(local, remote).into_iter();
     let inside = all.filter(|ranked| ranked.candidate.route == Ok(Route::Vpc));
     let addresses = inside.map(|ranked| ranked.candidate.endpoint.address);
     addresses.filter(|address| scope_of(address.ip()) == Some(Scope::Private)).collect()
@@ -35,18 +34,60 @@ pub(crate) fn inside_vpc(local: Local<'_>, remote: &Remote) -> Vec<SocketAddr> {
 
 /// What packets to an endpoint of a remote peer cross, if it may be used.
 pub(crate) fn route(local: Local<'_>, remote: &Remote, endpoint: SocketAddr) -> Option<Route> {
-    let all = ranked(local, remote, &Measurements::default());
+    let all = untried(local, remote);
     let found = all.into_iter().find(|ranked| ranked.candidate.endpoint.address == endpoint)?;
     found.candidate.route.ok()
 }
 
-/// One sentence on the path as it is.
-pub(crate) fn explain(local: Local<'_>, remote: &Remote, seen: &Measurements) -> String {
-    summary(&ranked(local, remote, seen))
+/// All candidates, best first, with what was seen of them.
+pub(crate) fn ranked(local: Local<'_>, remote: &Remote, observed: &[SocketAddr], seen: &Measurements) -> Vec<Ranked> {
+    let ours = HostView { location: local.location, endpoints: local.endpoints };
+    let endpoints = with_observed(&remote.endpoints, observed);
+    rank_pair(local.rule_type, ours, HostView { location: &remote.location, endpoints: &endpoints }, seen)
 }
 
-fn ranked(local: Local<'_>, remote: &Remote, seen: &Measurements) -> Vec<Ranked> {
-    let ours = HostView { location: local.location, endpoints: local.endpoints };
-    let theirs = HostView { location: &remote.location, endpoints: &remote.endpoints };
-    rank(&Policy::new(local.rule_type), candidates(ours, theirs, |_| None), seen)
+fn untried(local: Local<'_>, remote: &Remote) -> Vec<Ranked> {
+    ranked(local, remote, &[], &Measurements::default())
+}
+
+fn rank_pair(rule_type: RuleType, ours: HostView<'_>, theirs: HostView<'_>, seen: &Measurements) -> Vec<Ranked> {
+    rank(&Policy::new(rule_type), candidates(ours, theirs, |_| None), seen)
+}
+
+/// A pair of hosts as its paths are ranked, for whoever measures them.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Pair {
+    pub(crate) rule_type: RuleType,
+    pub(crate) ours: Arc<Side>,
+    pub(crate) theirs: Side,
+}
+
+/// One end of a pair.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(crate) struct Side {
+    pub(crate) location: CloudLocation,
+    pub(crate) endpoints: Vec<Endpoint>,
+}
+
+impl Pair {
+    /// All candidates, best first; `observed` are endpoints where the remote peer was heard of though nobody told them.
+    pub(crate) fn rank(&self, observed: &[SocketAddr], seen: &Measurements) -> Vec<Ranked> {
+        let theirs = with_observed(&self.theirs.endpoints, observed);
+        let ours = HostView { location: &self.ours.location, endpoints: &self.ours.endpoints };
+        let theirs = HostView { location: &self.theirs.location, endpoints: &theirs };
+        rank_pair(self.rule_type, ours, theirs, seen)
+    }
+
+    /// Whether both hosts are still where they were.
+    pub(crate) fn is_same_place(&self, other: &Self) -> bool {
+        self.ours == other.ours && self.theirs == other.theirs
+    }
+}
+
+/// What a remote host tells of itself, and where else it was heard of.
+pub(crate) fn with_observed(told: &[Endpoint], observed: &[SocketAddr]) -> Vec<Endpoint> {
+    let observed = observed.iter().filter_map(|address| {
+        Some(Endpoint { address: *address, scope: scope_of(address.ip())?, source: EndpointSource::Interface })
+    });
+    told.iter().copied().chain(observed).collect()
 }

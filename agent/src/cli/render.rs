@@ -213,13 +213,14 @@ fn peers_table(peers: &[PeerStatus]) -> String {
         "ENCRYPTION",
     ]);
     for peer in peers {
+        let endpoint = peer.no_path.as_ref().map(|reason| format!("no path: {reason}"));
         table.add_row([
             peer.network.to_string(),
             peer.host.to_string(),
             peer.name.clone(),
             or_dash(peer.address),
             or_dash(peer.scope),
-            or_dash(peer.endpoint),
+            endpoint.unwrap_or_else(|| or_dash(peer.endpoint)),
             or_dash(peer.mtu),
             handshake(peer),
             bytes(peer.sent_bytes),

@@ -101,6 +101,8 @@ pub(crate) struct Status {
     /// How many packets were dropped since the start, by reason; those that never occurred are missing.
     #[serde(default)]
     pub discards: BTreeMap<String, u64>,
+    #[serde(default)]
+    pub probes: ProbeCounts,
     /// What does not work as it should, and what to do; the agent forwards nevertheless.
     pub problems: Vec<String>,
 }
@@ -210,6 +212,35 @@ pub(crate) struct PeerStatus {
     /// The same for programs; none while there is no tunnel.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub transport: Option<String>,
+    /// Why there is no path, if there is none: nothing is sent, or to an endpoint that does not answer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub no_path: Option<String>,
+    /// What probes have found out of its endpoints, those included that it was only heard at; none of a plain peer.
+    #[serde(default)]
+    pub probed: Vec<ProbedStatus>,
+}
+
+/// What probes have found out of one endpoint.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct ProbedStatus {
+    pub endpoint: SocketAddr,
+    /// `untried`, `answers`, `silent`, or `proving`: it was left, and answers again.
+    pub state: String,
+    /// Smoothed.
+    pub rtt_us: Option<u32>,
+    /// Of the last 64 requests.
+    pub loss_permille: u16,
+    /// How long ago the last answer came.
+    pub answered_ms: Option<u64>,
+}
+
+/// Since the daemon's start.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct ProbeCounts {
+    pub asked: u64,
+    pub answered: u64,
+    /// How often another endpoint of a peer was taken into use.
+    pub path_changes: u64,
 }
 
 /// The path in use to a remote peer, and those it was chosen from.

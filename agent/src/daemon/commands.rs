@@ -146,7 +146,7 @@ impl Agent {
         let known = self.round_trips.lock().expect("no holder of this lock panics");
         for path in paths {
             let last = known.get(&path_key(path)).filter(|(endpoint, _)| *endpoint == path.peer.endpoint);
-            path.rtt_us = last.and_then(|(_, rtt)| *rtt);
+            path.rtt_us = path.rtt_us.or(last.and_then(|(_, rtt)| *rtt));
         }
     }
 }

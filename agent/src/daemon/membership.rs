@@ -1,16 +1,20 @@
 //! One membership while the daemon runs, and what should be done about it. Pure.
 
-use std::time::{Duration, Instant};
+use std::{
+    collections::BTreeMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use cladnet_model::{DesiredState, EncryptionPolicy, MembershipStatus, PeerState};
-use cladnet_tunnel::{PeerConfig, PublicKey};
+use cladnet_tunnel::{PeerConfig, PublicKey, Roaming};
 use ipnet::{IpNet, Ipv4Net};
 
 use crate::{
     configuration::{Configuration, Remote},
     device::{DEFAULT_MTU, InterfaceConfig},
     facts::Facts,
-    paths::{self, Local},
+    paths::{self, Local, Pair, Side},
     state::MembershipRecord,
 };
 
@@ -100,6 +104,7 @@ impl Membership {
             preshared_key: None,
             allowed_ips: vec![IpNet::from(std::net::IpAddr::V4(remote.address))],
             endpoint: paths::choose(local, remote).map(|endpoint| endpoint.address),
+            roaming: if remote.plain { Roaming::ByPackets } else { Roaming::Pinned },
             persistent_keepalive,
             probes: !remote.plain,
             trusted_endpoints: match configuration.settings().encryption_policy {
@@ -108,6 +113,20 @@ impl Membership {
             },
         };
         configuration.remotes().values().filter(up).map(peer).collect()
+    }
+
+    /// The pairs whose paths are measured: plain WireGuard peers answer no probes.
+    pub(super) fn pairs(&self, facts: &Facts) -> BTreeMap<PublicKey, Pair> {
+        let Some(configuration) = &self.configuration else { return BTreeMap::new() };
+        let settings = configuration.settings();
+        let ours = Arc::new(Side { location: settings.location.clone(), endpoints: facts.host.endpoints.clone() });
+        let measured = |remote: &&Remote| remote.desired_state == DesiredState::Up && !remote.plain;
+        let pair = |remote: &Remote| {
+            let theirs = Side { location: remote.location.clone(), endpoints: remote.endpoints.clone() };
+            let pair = Pair { rule_type: settings.rule_type, ours: ours.clone(), theirs };
+            (PublicKey::from_bytes(remote.public_key.0), pair)
+        };
+        configuration.remotes().values().filter(measured).map(pair).collect()
     }
 
     /// What the service is told.

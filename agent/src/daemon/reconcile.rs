@@ -40,6 +40,10 @@ impl Agent {
                 } else {
                     self.raise(membership, *config).await
                 };
+                if outcome.is_ok() {
+                    let pairs = membership.pairs(&facts);
+                    self.device.set_pairs(&membership.record.interface, pairs).await;
+                }
                 (membership.state, membership.reason) = match outcome {
                     Ok(()) => (PeerState::Tunneling, String::new()),
                     Err(reason) => (PeerState::Failed, reason),

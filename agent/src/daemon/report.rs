@@ -1,19 +1,35 @@
 //! What is told of the daemon's state. Pure.
 
+use std::collections::BTreeMap;
+
 use cladnet_model::{
     Scope,
-    path::{Measurements, Transport, encryption},
+    path::{Measurements, Transport, encryption, summary},
 };
-use cladnet_tunnel::{Obstacle, PeerStats};
+use cladnet_tunnel::{Obstacle, PeerStats, PublicKey};
 
 use super::membership::Membership;
 use super::volumes::volumes;
 use crate::{
     configuration::{Configuration, Remote},
-    control::protocol::{NetworkStatus, PathStatus, PeerStatus},
+    control::protocol::{NetworkStatus, PathStatus, PeerStatus, ProbedStatus},
     facts::{Facts, endpoints::scope_of},
     paths,
+    probing::{Measured, Probed},
 };
+
+/// What the device says of a membership's peers.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Told {
+    pub stats: Vec<PeerStats>,
+    pub measured: BTreeMap<PublicKey, Measured>,
+}
+
+impl Told {
+    fn measured(&self, remote: &Remote) -> Option<&Measured> {
+        self.measured.get(&PublicKey::from_bytes(remote.public_key.0))
+    }
+}
 
 /// One membership, with what the device says of its peers.
 pub(super) fn network(membership: &Membership, stats: &[PeerStats]) -> NetworkStatus {
@@ -39,19 +55,19 @@ pub(super) fn network(membership: &Membership, stats: &[PeerStats]) -> NetworkSt
 }
 
 /// The remote peers of a membership, with what the device says of them.
-pub(super) fn peers(membership: &Membership, stats: &[PeerStats], facts: &Facts) -> Vec<PeerStatus> {
+pub(super) fn peers(membership: &Membership, told: &Told, facts: &Facts) -> Vec<PeerStatus> {
     let Some(configuration) = &membership.configuration else { return Vec::new() };
-    configuration.remotes().values().map(|remote| peer(membership, configuration, remote, stats, facts)).collect()
+    configuration.remotes().values().map(|remote| peer(membership, configuration, remote, told, facts)).collect()
 }
 
 fn peer(
     membership: &Membership,
     configuration: &Configuration,
     remote: &Remote,
-    stats: &[PeerStats],
+    told: &Told,
     facts: &Facts,
 ) -> PeerStatus {
-    let stats = stats.iter().find(|stats| stats.public_key.as_bytes() == &remote.public_key.0);
+    let stats = told.stats.iter().find(|stats| stats.public_key.as_bytes() == &remote.public_key.0);
     let endpoint = stats.and_then(|stats| stats.endpoint);
     let known = |address| remote.endpoints.iter().find(|e| e.address == address).map(|e| e.scope);
     let scope: Option<Scope> = endpoint.and_then(|address| known(address).or_else(|| scope_of(address.ip())));
@@ -75,18 +91,52 @@ fn peer(
         plain: remote.plain,
         encryption: transport.map(|told| encryption(policy, route, Some(told)).to_owned()).unwrap_or_default(),
         transport: transport.map(|transport| transport.to_string()),
+        no_path: no_path(configuration, remote, told.measured(remote), facts),
+        probed: told.measured(remote).iter().flat_map(|measured| &measured.probed).map(probed).collect(),
     }
 }
 
-/// The path to every remote peer, without round trips.
-pub(super) fn paths(membership: &Membership, stats: &[PeerStats], facts: &Facts) -> Vec<PathStatus> {
+/// Why nothing is sent to a peer, or nothing that is sent is likely to arrive.
+fn no_path(
+    configuration: &Configuration,
+    remote: &Remote,
+    measured: Option<&Measured>,
+    facts: &Facts,
+) -> Option<String> {
+    let measured = measured?;
+    let local = Membership::local(configuration, facts);
+    match measured.seen.in_use {
+        None => Some(summary(&paths::ranked(local, remote, &measured.observed, &measured.seen))),
+        Some(_) if measured.is_silent() => Some("no endpoint answers".into()),
+        Some(_) => None,
+    }
+}
+
+fn probed(probed: &Probed) -> ProbedStatus {
+    ProbedStatus {
+        endpoint: probed.endpoint,
+        state: probed.state.to_string(),
+        rtt_us: probed.rtt.map(|rtt| u32::try_from(rtt.as_micros()).unwrap_or(u32::MAX)),
+        loss_permille: probed.loss_permille,
+        answered_ms: probed.answered.map(|age| u64::try_from(age.as_millis()).unwrap_or(u64::MAX)),
+    }
+}
+
+/// The path to every remote peer, with the round trip that probes have measured.
+pub(super) fn paths(membership: &Membership, told: &Told, facts: &Facts) -> Vec<PathStatus> {
     let Some(configuration) = &membership.configuration else { return Vec::new() };
     let local = Membership::local(configuration, facts);
     let path = |remote: &Remote| {
-        let peer = peer(membership, configuration, remote, stats, facts);
-        let seen = Measurements { in_use: peer.endpoint, ..Measurements::default() };
-        let detail = paths::explain(local, remote, &seen);
-        PathStatus { peer, rtt_us: None, candidates: remote.endpoints.clone(), detail }
+        let peer = peer(membership, configuration, remote, told, facts);
+        let (mut seen, observed) = match told.measured(remote) {
+            Some(measured) => (measured.seen.clone(), measured.observed.as_slice()),
+            None => (Measurements::default(), [].as_slice()),
+        };
+        seen.in_use = peer.endpoint;
+        let detail = summary(&paths::ranked(local, remote, observed, &seen));
+        let rtt = peer.endpoint.and_then(|endpoint| seen.rtt(endpoint));
+        let rtt_us = rtt.map(|rtt| u32::try_from(rtt.as_micros()).unwrap_or(u32::MAX));
+        PathStatus { peer, rtt_us, candidates: paths::with_observed(&remote.endpoints, observed), detail }
     };
     configuration.remotes().values().map(path).collect()
 }

@@ -9,17 +9,18 @@ use std::{
 use cladnet_model::{DesiredState, NetworkId};
 use cladnet_pki::Credentials;
 
-use super::{Agent, core::Core, report};
+use super::{Agent, core::Core, membership::Membership, report, report::Told};
 use crate::{
     configuration::Remote,
     control::{
         Reply, Request, Response,
-        protocol::{HostStatus, PathStatus, PeerStatus, PingReport, Status},
+        protocol::{HostStatus, PathStatus, PeerStatus, PingReport, ProbeCounts, Status},
         server::Caller,
     },
     failure::{Failure, Kind, chain},
     netcheck,
     ping::{Plan, Source},
+    probing::Counts,
     state::Identity,
     sync::credentials,
 };
@@ -86,8 +87,20 @@ impl Agent {
             networks,
             offloads: self.device.offloads(),
             discards: self.discards(),
+            probes: self.probes(),
             problems,
         }
+    }
+
+    fn probes(&self) -> ProbeCounts {
+        let Counts { asked, answered, steered } = self.device.probe_counts();
+        ProbeCounts { asked, answered, path_changes: steered }
+    }
+
+    /// What the device says of a membership's peers.
+    async fn told(&self, membership: &Membership) -> Told {
+        let name = &membership.record.interface;
+        Told { stats: self.device.peer_stats(name).await, measured: self.device.measured(name).await }
     }
 
     fn discards(&self) -> BTreeMap<String, u64> {
@@ -100,8 +113,7 @@ impl Agent {
         let core = self.core.lock().await;
         let mut peers = Vec::new();
         for membership in selected(&core, network.as_ref())? {
-            let stats = self.device.peer_stats(&membership.record.interface).await;
-            peers.extend(report::peers(membership, &stats, &facts));
+            peers.extend(report::peers(membership, &self.told(membership).await, &facts));
         }
         Ok(peers)
     }
@@ -112,8 +124,7 @@ impl Agent {
         {
             let core = self.core.lock().await;
             for membership in selected(&core, network.as_ref())? {
-                let stats = self.device.peer_stats(&membership.record.interface).await;
-                paths.extend(report::paths(membership, &stats, &facts));
+                paths.extend(report::paths(membership, &self.told(membership).await, &facts));
             }
         }
         match probe {
@@ -184,7 +195,7 @@ pub(super) fn pick(core: &Core, network: Option<NetworkId>) -> Result<NetworkId,
 fn selected<'a>(
     core: &'a Core,
     network: Option<&'a NetworkId>,
-) -> Result<impl Iterator<Item = &'a super::membership::Membership>, Failure> {
+) -> Result<impl Iterator<Item = &'a Membership>, Failure> {
     if let Some(network) = network
         && !core.memberships.contains_key(network)
     {

@@ -13,6 +13,7 @@ use rand::rngs::SysRng;
 use tokio::sync::broadcast;
 use tracing::trace;
 
+use super::prober::Probing;
 use super::stun::{self, StunReply};
 use crate::offload::OffloadPolicy;
 use crate::tun::Tun;
@@ -23,6 +24,7 @@ pub(super) struct Shared {
     pub(super) socket: UdpSocket,
     pub(super) offload_policy: OffloadPolicy,
     pub(super) stun: broadcast::Sender<StunReply>,
+    pub(super) probing: Probing,
     tuns: [ArcSwapOption<Tun>; MAX_INTERFACES],
     stopped: AtomicBool,
 }
@@ -34,6 +36,7 @@ impl Shared {
             socket,
             offload_policy,
             stun: broadcast::Sender::new(stun::BACKLOG),
+            probing: Probing::new(),
             tuns: Default::default(),
             stopped: AtomicBool::new(false),
         }
@@ -70,6 +73,7 @@ impl Shared {
 
     pub(super) fn stop(&self) {
         self.stopped.store(true, Ordering::Relaxed);
+        self.probing.stop();
         // If they cannot be woken, the next datagrams end the readers.
         let _ = self.socket.wake();
     }

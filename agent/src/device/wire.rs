@@ -4,7 +4,7 @@
 use std::net::SocketAddr;
 
 use cladnet_tunnel::offload::SuperPacket;
-use cladnet_tunnel::{Delivery, Discard, InterfaceId, Outbox};
+use cladnet_tunnel::{Delivery, Discard, InterfaceId, Outbox, PublicKey, Sighting};
 use tracing::trace;
 
 use super::shared::Shared;
@@ -90,5 +90,9 @@ impl Outbox for Wire<'_> {
 
     fn deliver(&mut self, interface: InterfaceId, packet: &[u8]) {
         self.write(interface, std::iter::once(packet));
+    }
+
+    fn sighted(&mut self, interface: InterfaceId, peer: PublicKey, sighting: Sighting) {
+        self.shared.probing.sighted((interface, peer), sighting);
     }
 }

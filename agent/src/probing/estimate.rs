@@ -1,0 +1,87 @@
+//! What many requests tell together: the round trip, and how many are lost. Pure.
+
+use std::time::Duration;
+
+/// Of as many requests as one word remembers.
+const REMEMBERED: u32 = u64::BITS;
+/// Fewer say nothing of loss.
+const ENOUGH: u32 = 8;
+
+/// Smoothed round trip and its variation (RFC 6298 §2).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct RoundTrip {
+    smoothed: Duration,
+    variation: Duration,
+}
+
+impl RoundTrip {
+    pub(super) fn first(rtt: Duration) -> Self {
+        Self { smoothed: rtt, variation: rtt / 2 }
+    }
+
+    pub(super) fn update(&mut self, rtt: Duration) {
+        self.variation = (3 * self.variation + self.smoothed.abs_diff(rtt)) / 4;
+        self.smoothed = (7 * self.smoothed + rtt) / 8;
+    }
+
+    pub(super) fn smoothed(self) -> Duration {
+        self.smoothed
+    }
+
+    pub(super) fn timeout(self) -> Duration {
+        self.smoothed + 4 * self.variation
+    }
+}
+
+/// How the last requests ended.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Outcomes {
+    /// A bit for each that was lost; the last one is the lowest.
+    lost: u64,
+    count: u32,
+}
+
+impl Outcomes {
+    pub(super) fn push(&mut self, is_answered: bool) {
+        self.lost = self.lost << 1 | u64::from(!is_answered);
+        self.count = (self.count + 1).min(REMEMBERED);
+    }
+
+    /// Nothing before there are enough of them.
+    pub(super) fn loss_permille(self) -> u16 {
+        if self.count < ENOUGH {
+            return 0;
+        }
+        u16::try_from(1_000 * self.lost.count_ones() / self.count).unwrap_or(1_000)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const fn ms(milliseconds: u64) -> Duration {
+        Duration::from_millis(milliseconds)
+    }
+
+    #[test]
+    fn round_trips_are_smoothed_as_rfc_6298_says() {
+        let mut round_trip = RoundTrip::first(ms(80));
+        assert_eq!((round_trip.smoothed(), round_trip.timeout()), (ms(80), ms(240)));
+        round_trip.update(ms(160));
+        assert_eq!((round_trip.smoothed(), round_trip.timeout()), (ms(90), ms(290)));
+    }
+
+    #[test]
+    fn loss_is_that_of_the_last_64_and_of_no_fewer_than_8() {
+        let mut outcomes = Outcomes::default();
+        (0..7).for_each(|_| outcomes.push(false));
+        assert_eq!(outcomes.loss_permille(), 0);
+        outcomes.push(true);
+        assert_eq!(outcomes.loss_permille(), 875);
+        (0..48).for_each(|_| outcomes.push(true));
+        assert_eq!(outcomes.loss_permille(), 125);
+        (0..16).for_each(|_| outcomes.push(true));
+        assert_eq!(outcomes.loss_permille(), 0);
+    }
+}

@@ -1,0 +1,434 @@
+//! Probing in virtual time: one host and what lies between it and its peers.
+
+use std::collections::BTreeSet;
+use std::time::SystemTime;
+
+use cladnet_model::{CloudLocation, Endpoint, EndpointSource, Located, LocationSource, RuleType, Scope};
+use cladnet_tunnel::{Epoch, Implementation, InterfaceConfig, PrivateKey, Tunnel};
+use rand::rand_core::UnwrapErr;
+use rand::rngs::{StdRng, SysRng};
+use rand::{RngExt as _, SeedableRng as _};
+
+use super::*;
+use crate::paths::Side;
+
+const SECOND: Duration = Duration::from_secs(1);
+const MILLISECOND: Duration = Duration::from_millis(1);
+const LOOK_EVERY: Duration = Duration::from_millis(50);
+
+/// How a path carries datagrams; a share of 1 is a black hole.
+#[derive(Debug, Clone, Copy)]
+struct Line {
+    rtt: Duration,
+    lost_out: f64,
+    lost_back: f64,
+}
+
+fn fair(rtt: Duration) -> Line {
+    Line { rtt, lost_out: 0.0, lost_back: 0.0 }
+}
+
+fn dead(rtt: Duration) -> Line {
+    Line { lost_out: 1.0, lost_back: 1.0, ..fair(rtt) }
+}
+
+/// Who speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Traffic {
+    None,
+    /// Every packet is answered, if both pass.
+    Both,
+    /// We send and nobody answers.
+    Out,
+    /// We send, and the peer sends whether it hears us or not.
+    Beside,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Event {
+    Answer { asked_at: Instant },
+    Packet,
+}
+
+/// One pair with two paths.
+struct Sim {
+    prober: Prober,
+    id: PeerId,
+    now: Instant,
+    lines: BTreeMap<SocketAddr, Line>,
+    traffic: Traffic,
+    flying: BTreeMap<(Instant, u64), (SocketAddr, Event)>,
+    serial: u64,
+    rng: StdRng,
+    in_use: Option<SocketAddr>,
+    switches: Vec<(Instant, Option<SocketAddr>)>,
+    asked: Vec<(Instant, SocketAddr, Urgency)>,
+    unanswered_since: Option<Instant>,
+    packet_at: Instant,
+    look_at: Instant,
+}
+
+fn private() -> SocketAddr {
+    "10.0.1.2:8055".parse().expect("address")
+}
+
+fn public() -> SocketAddr {
+    "203.0.113.2:8055".parse().expect("address")
+}
+
+fn elsewhere() -> SocketAddr {
+    "198.51.100.7:4500".parse().expect("address")
+}
+
+fn interface() -> InterfaceId {
+    let now = Instant::now();
+    let tunnel = Tunnel::new(Implementation::Own, Epoch::new(now, SystemTime::now()), UnwrapErr(SysRng));
+    let private_key = PrivateKey::generate(&mut rand::rng());
+    let config = InterfaceConfig { private_key, network: None, mtu: 1420, peers: vec![] };
+    tunnel.add_interface(now, &config).expect("interface").0
+}
+
+fn key(number: u32) -> PublicKey {
+    let mut bytes = [7; 32];
+    bytes[..4].copy_from_slice(&number.to_be_bytes());
+    PublicKey::from_bytes(bytes)
+}
+
+fn side(endpoints: &[SocketAddr]) -> Side {
+    let located = |value: &str| Some(Located { value: value.into(), source: LocationSource::Metadata });
+    let location = CloudLocation {
+        provider: located("aws"),
+        account: located("1"),
+        region: located("ap-northeast-2"),
+        vpc: located("vpc-1"),
+        ..CloudLocation::default()
+    };
+    let scope =
+        |address: &SocketAddr| if address.to_string().starts_with("10.") { Scope::Private } else { Scope::Public };
+    let endpoint =
+        |address: &SocketAddr| Endpoint { address: *address, scope: scope(address), source: EndpointSource::Interface };
+    Side { location, endpoints: endpoints.iter().map(endpoint).collect() }
+}
+
+fn pair(theirs: &[SocketAddr]) -> Pair {
+    let ours = side(&["10.0.1.1:8055".parse().expect("address"), "203.0.113.1:8055".parse().expect("address")]);
+    Pair { rule_type: RuleType::CostPrioritized, ours: ours.into(), theirs: side(theirs) }
+}
+
+impl Sim {
+    fn new(seed: u64, lines: [Line; 2]) -> Self {
+        let now = Instant::now() + Duration::from_secs(86_400);
+        let mut jitter = StdRng::seed_from_u64(seed ^ 1);
+        let mut sim = Self {
+            prober: Prober::new(now, move || jitter.random()),
+            id: (interface(), key(1)),
+            now,
+            lines: BTreeMap::from_iter([private(), public()].into_iter().zip(lines)),
+            traffic: Traffic::Both,
+            flying: BTreeMap::new(),
+            serial: 0,
+            rng: StdRng::seed_from_u64(seed),
+            in_use: None,
+            switches: Vec::new(),
+            asked: Vec::new(),
+            unanswered_since: None,
+            packet_at: now,
+            look_at: now,
+        };
+        sim.prober.set_peers(now, sim.id.0, BTreeMap::from([(sim.id.1, pair(&[private(), public()]))]));
+        sim
+    }
+
+    /// On a path that has settled, at a random moment.
+    fn settled(lines: [Line; 2]) -> (u64, Self) {
+        let seed = rand::random();
+        let mut sim = Self::new(seed, lines);
+        sim.run(20 * SECOND);
+        let phase = SECOND.mul_f64(2.0 * sim.rng.random::<f64>());
+        sim.run(phase);
+        assert_eq!(sim.in_use, Some(private()), "seed {seed}");
+        (seed, sim)
+    }
+
+    fn run(&mut self, time: Duration) {
+        let end = self.now + time;
+        loop {
+            self.poll();
+            let flying = self.flying.first_key_value().map(|((at, _), _)| *at);
+            let next = [flying, self.prober.wake_at(), Some(self.packet_at), Some(self.look_at)];
+            let next = next.into_iter().flatten().min().unwrap_or(end).max(self.now);
+            if next > end {
+                self.now = end;
+                return;
+            }
+            self.now = next;
+            self.step();
+        }
+    }
+
+    /// Runs until `holds`; how long that took.
+    fn until(&mut self, within: Duration, holds: impl Fn(&Self) -> bool) -> Option<Duration> {
+        let start = self.now;
+        while !holds(self) {
+            if self.now - start > within {
+                return None;
+            }
+            self.run(5 * MILLISECOND);
+        }
+        Some(self.now - start)
+    }
+
+    fn step(&mut self) {
+        while let Some(first) = self.flying.first_entry().filter(|first| first.key().0 <= self.now) {
+            let (endpoint, event) = first.remove();
+            match event {
+                Event::Answer { asked_at } => {
+                    let sighting = Sighting::Answer { endpoint, asked_at, mapped: endpoint };
+                    self.prober.sighted(self.now, self.id, sighting);
+                }
+                Event::Packet if self.in_use == Some(endpoint) => self.unanswered_since = None,
+                Event::Packet => {}
+            }
+        }
+        if self.packet_at <= self.now {
+            self.packet_at = self.now + 50 * MILLISECOND;
+            self.send_packet();
+        }
+        if self.look_at <= self.now {
+            self.look_at = self.now + LOOK_EVERY;
+            self.look();
+        }
+    }
+
+    fn send_packet(&mut self) {
+        let Some(endpoint) = self.in_use.filter(|_| self.traffic != Traffic::None) else { return };
+        self.unanswered_since.get_or_insert(self.now);
+        let line = self.lines[&endpoint];
+        let (out, back) = (self.passes(line.lost_out), self.passes(line.lost_back));
+        let comes = match self.traffic {
+            Traffic::None | Traffic::Out => false,
+            Traffic::Both => out && back,
+            Traffic::Beside => back,
+        };
+        if comes {
+            self.fly(line.rtt, endpoint, Event::Packet);
+        }
+    }
+
+    fn look(&mut self) {
+        let unanswered = self.unanswered_since.map(|since| self.now - since);
+        let has_traffic = self.traffic != Traffic::None;
+        if has_traffic || unanswered.is_some() {
+            self.prober.note(self.now, self.id, Activity { has_traffic, unanswered, elsewhere: None });
+        }
+    }
+
+    fn poll(&mut self) {
+        for action in self.prober.poll(self.now) {
+            match action {
+                Action::Ask { endpoint, urgency, .. } => {
+                    self.asked.push((self.now, endpoint, urgency));
+                    let Some(line) = self.lines.get(&endpoint).copied() else { continue };
+                    if self.passes(line.lost_out) && self.passes(line.lost_back) {
+                        let asked_at = self.now;
+                        self.fly(line.rtt, endpoint, Event::Answer { asked_at });
+                    }
+                }
+                Action::Steer { to, .. } => {
+                    self.switches.push((self.now, to));
+                    self.in_use = to;
+                    self.unanswered_since = None;
+                }
+            }
+        }
+    }
+
+    fn passes(&mut self, lost: f64) -> bool {
+        self.rng.random::<f64>() >= lost
+    }
+
+    fn fly(&mut self, time: Duration, endpoint: SocketAddr, event: Event) {
+        self.serial += 1;
+        self.flying.insert((self.now + time, self.serial), (endpoint, event));
+    }
+
+    fn asked_since(&self, since: Instant) -> impl Iterator<Item = &(Instant, SocketAddr, Urgency)> {
+        self.asked.iter().filter(move |(at, ..)| *at >= since)
+    }
+}
+
+#[test]
+fn a_black_hole_is_left_within_a_second_and_a_half() {
+    let mut worst = Duration::ZERO;
+    for _ in 0..1_000 {
+        let mut rtts = [(); 2].map(|()| MILLISECOND.mul_f64(1.0 + 250.0 * rand::random::<f64>()));
+        rtts.sort();
+        let (seed, mut sim) = Sim::settled(rtts.map(fair));
+        sim.lines.insert(private(), dead(rtts[0]));
+        let took = sim.until(3 * SECOND, |sim| sim.in_use == Some(public()));
+        worst = worst.max(took.unwrap_or_else(|| panic!("never left; seed {seed}, {rtts:?}")));
+        assert!(worst <= 1_500 * MILLISECOND, "{worst:?}; seed {seed}, {rtts:?}");
+    }
+}
+
+#[test]
+fn a_hole_in_either_direction_is_left_also_while_the_peer_is_heard() {
+    let rtt = 10 * MILLISECOND;
+    for line in [Line { lost_out: 1.0, ..fair(rtt) }, Line { lost_back: 1.0, ..fair(rtt) }] {
+        for traffic in [Traffic::Both, Traffic::Out, Traffic::Beside] {
+            let (seed, mut sim) = Sim::settled([fair(rtt), fair(2 * rtt)]);
+            sim.traffic = traffic;
+            sim.lines.insert(private(), line);
+            let took = sim.until(3 * SECOND, |sim| sim.in_use == Some(public()));
+            let most = if traffic == Traffic::Beside { 2_200 } else { 1_500 } * MILLISECOND;
+            assert!(took.is_some_and(|took| took <= most), "{took:?} with {traffic:?} and {line:?}; seed {seed}");
+        }
+    }
+}
+
+#[test]
+fn a_fifth_of_all_datagrams_lost_each_way_makes_no_path_flap() {
+    let mut left = 0;
+    for _ in 0..1_000 {
+        let (seed, mut sim) = Sim::settled([fair(20 * MILLISECOND), fair(30 * MILLISECOND)]);
+        sim.switches.clear();
+        sim.lines.insert(private(), Line { lost_out: 0.2, lost_back: 0.2, ..fair(20 * MILLISECOND) });
+        sim.run(60 * SECOND);
+        // Who left and took it back has done so once; it does not go on like that.
+        assert!(sim.switches.len() <= 2, "{:?}; seed {seed}", sim.switches);
+        left += usize::from(!sim.switches.is_empty());
+    }
+    assert!(left <= 5, "{left} of 1,000 left their path");
+}
+
+#[test]
+fn loss_in_one_direction_makes_no_path_flap() {
+    for (lost_out, lost_back) in [(0.3, 0.0), (0.0, 0.3)] {
+        for _ in 0..200 {
+            let (seed, mut sim) = Sim::settled([fair(20 * MILLISECOND), fair(30 * MILLISECOND)]);
+            sim.switches.clear();
+            sim.lines.insert(private(), Line { rtt: 20 * MILLISECOND, lost_out, lost_back });
+            sim.run(60 * SECOND);
+            assert!(sim.switches.len() <= 2, "{:?}; seed {seed}", sim.switches);
+        }
+    }
+}
+
+#[test]
+fn packets_that_nobody_answers_leave_no_path_that_answers_probes() {
+    let (seed, mut sim) = Sim::settled([fair(10 * MILLISECOND), fair(20 * MILLISECOND)]);
+    sim.switches.clear();
+    let start = sim.now;
+    sim.traffic = Traffic::Out;
+    sim.run(60 * SECOND);
+    assert_eq!(sim.switches, [], "seed {seed}");
+    assert!(sim.asked_since(start).all(|(.., urgency)| *urgency == Urgency::Routine), "nobody is alarmed");
+    let asked = sim.asked_since(start).count();
+    assert!(asked <= 60 * 4, "{asked} requests in a minute");
+}
+
+#[test]
+fn a_path_is_taken_back_when_it_has_proved_itself_and_later_after_each_relapse() {
+    let (seed, mut sim) = Sim::settled([fair(10 * MILLISECOND), fair(20 * MILLISECOND)]);
+    let mut before = Duration::ZERO;
+    for least in [5, 10, 20] {
+        sim.lines.insert(private(), dead(10 * MILLISECOND));
+        assert!(sim.until(2 * SECOND, |sim| sim.in_use == Some(public())).is_some(), "seed {seed}");
+        sim.run(7 * SECOND);
+        sim.lines.insert(private(), fair(10 * MILLISECOND));
+        let back = sim.until(60 * SECOND, |sim| sim.in_use == Some(private())).expect("taken back");
+        assert!(back >= least * SECOND && back <= (least + 8) * SECOND, "{back:?} after {before:?}; seed {seed}");
+        before = back;
+    }
+}
+
+#[test]
+fn a_peer_that_was_away_comes_back_on_the_path_it_had() {
+    let (seed, mut sim) = Sim::settled([fair(10 * MILLISECOND), fair(20 * MILLISECOND)]);
+    for _ in 0..5 {
+        sim.switches.clear();
+        let lines =
+            std::mem::replace(&mut sim.lines, BTreeMap::from([private(), public()].map(|it| (it, dead(SECOND)))));
+        sim.run(20 * SECOND);
+        sim.lines = lines;
+        sim.run(10 * SECOND);
+        assert_eq!(sim.in_use, Some(private()), "seed {seed}");
+        let used: BTreeSet<_> = sim.switches.iter().map(|(_, to)| *to).collect();
+        assert!(used.len() <= 2, "{:?}; seed {seed}", sim.switches);
+    }
+}
+
+#[test]
+fn where_a_peer_is_heard_of_is_asked_at_once_and_used_if_nothing_else_answers() {
+    let (seed, mut sim) = Sim::settled([fair(10 * MILLISECOND), fair(20 * MILLISECOND)]);
+    let rtt = 30 * MILLISECOND;
+    sim.lines = BTreeMap::from([(private(), dead(rtt)), (public(), dead(rtt)), (elsewhere(), fair(rtt))]);
+    sim.run(300 * MILLISECOND);
+    sim.prober.sighted(sim.now, sim.id, Sighting::Request { from: elsewhere(), is_alarm: false });
+    let took = sim.until(2 * SECOND, |sim| sim.in_use == Some(elsewhere()));
+    assert!(took.is_some_and(|took| took <= 1_300 * MILLISECOND), "{took:?}; seed {seed}");
+}
+
+#[test]
+fn the_peers_alarm_is_reason_to_look_at_the_own_path() {
+    let (seed, mut sim) = Sim::settled([fair(10 * MILLISECOND), fair(20 * MILLISECOND)]);
+    sim.traffic = Traffic::None;
+    sim.run(30 * SECOND);
+    sim.lines.insert(private(), dead(10 * MILLISECOND));
+    sim.prober.sighted(sim.now, sim.id, Sighting::Request { from: public(), is_alarm: true });
+    let took = sim.until(2 * SECOND, |sim| sim.in_use == Some(public()));
+    assert!(took.is_some_and(|took| took <= 800 * MILLISECOND), "{took:?}; seed {seed}");
+}
+
+#[test]
+fn idle_peers_cost_two_requests_a_second_however_many_there_are() {
+    for count in [10, 100, 1_000] {
+        let (_, mut sim) = Sim::settled([fair(10 * MILLISECOND), fair(20 * MILLISECOND)]);
+        sim.traffic = Traffic::None;
+        let pairs = (0..count).map(|number| (key(number), pair(&[private(), public()])));
+        sim.prober.set_peers(sim.now, sim.id.0, pairs.collect());
+        let (start, mut asked) = (sim.now, 0);
+        let warm = start + 120 * SECOND;
+        // All of them answer.
+        let mut answers: BTreeMap<Instant, Vec<(PeerId, SocketAddr, Instant)>> = BTreeMap::new();
+        while sim.now < start + 720 * SECOND {
+            for action in sim.prober.poll(sim.now) {
+                if let Action::Ask { peer, endpoint, .. } = action {
+                    asked += u32::from(sim.now >= warm);
+                    answers.entry(sim.now + 10 * MILLISECOND).or_default().push((peer, endpoint, sim.now));
+                }
+            }
+            let next = [answers.keys().next().copied(), sim.prober.wake_at()].into_iter().flatten().min();
+            sim.now = next.unwrap_or(warm + 600 * SECOND).max(sim.now);
+            for (peer, endpoint, asked_at) in answers.remove(&sim.now).unwrap_or_default() {
+                sim.prober.sighted(sim.now, peer, Sighting::Answer { endpoint, asked_at, mapped: endpoint });
+            }
+        }
+        let rate = f64::from(asked) / 600.0;
+        assert!(rate <= 2.1, "{rate} requests a second to {count} idle peers");
+    }
+}
+
+#[test]
+fn after_a_move_all_endpoints_are_asked_at_once() {
+    let (seed, mut sim) = Sim::settled([fair(10 * MILLISECOND), fair(20 * MILLISECOND)]);
+    let start = sim.now;
+    sim.prober.moved(sim.now);
+    sim.run(MILLISECOND);
+    let asked: BTreeSet<_> = sim.asked_since(start).map(|(_, endpoint, _)| *endpoint).collect();
+    assert_eq!(asked, BTreeSet::from([private(), public()]), "seed {seed}");
+}
+
+#[test]
+fn a_machine_that_stood_still_does_not_blame_the_path() {
+    let (seed, mut sim) = Sim::settled([fair(10 * MILLISECOND), fair(20 * MILLISECOND)]);
+    sim.switches.clear();
+    for _ in 0..20 {
+        let phase = sim.rng.random::<f64>();
+        sim.run(SECOND.mul_f64(1.0 + phase));
+        // Everything that was under way is lost.
+        sim.flying.clear();
+        sim.now += 5 * SECOND;
+    }
+    assert_eq!(sim.switches, [], "seed {seed}");
+}
