@@ -1,7 +1,7 @@
 //! What the agent keeps on disk: who this host is, its memberships with their keys, and the last configuration it
 //! applied. Files are replaced whole; the generation before is kept and used when the newest cannot be read.
 //!
-//! `identity.json`, `pending.json`, `metadata.json`, `networks/<network>.json`, `usage/<day>.json`, `lock`; directory 0700, files 0600.
+//! `identity.json`, `pending.json`, `metadata.json`, `tariffs.json`, `networks/<network>.json`, `usage/<day>.json`, `lock`; directory 0700, files 0600.
 
 mod file;
 mod identity;
@@ -9,6 +9,7 @@ mod lock;
 mod membership;
 mod metadata;
 mod secret;
+mod tariffs;
 mod usage;
 
 use std::{
@@ -17,7 +18,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use cladnet_model::NetworkId;
+use cladnet_model::{NetworkId, tariff::Book};
 use jiff::civil::Date;
 
 pub(crate) use file::{Defect, StateError};
@@ -31,6 +32,7 @@ use file::{Document, sync_directory};
 const IDENTITY: &str = "identity.json";
 const PENDING: &str = "pending.json";
 const METADATA: &str = "metadata.json";
+const TARIFFS: &str = "tariffs.json";
 const NETWORKS: &str = "networks";
 const USAGE: &str = "usage";
 
@@ -99,6 +101,16 @@ impl StateDir {
 
     pub(crate) fn save_metadata(&self, machine_id: &str, instance: &Instance) -> Result<(), StateError> {
         self.save(METADATA, &metadata::Remembered { machine_id: machine_id.to_owned(), instance: instance.clone() })
+    }
+
+    /// The last book of prices that the service sent.
+    pub(crate) fn tariff_book(&self) -> Result<Option<Book>, StateError> {
+        let found: Option<tariffs::SavedBook> = file::load(&self.path.join(TARIFFS))?;
+        Ok(found.map(Book::from))
+    }
+
+    pub(crate) fn save_tariff_book(&self, book: &Book) -> Result<(), StateError> {
+        self.save(TARIFFS, &tariffs::SavedBook::from(book))
     }
 
     /// Every membership that can be read; one bad file never hides the others.

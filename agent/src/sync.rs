@@ -39,6 +39,9 @@ pub(crate) trait Subject: Send + Sync + 'static {
     /// What is applied and sound; a network that is missing here gets a snapshot.
     fn applied(&self) -> impl Future<Output = Vec<Applied>> + Send;
 
+    /// Version of the tariff book in use.
+    fn tariff_book_version(&self) -> impl Future<Output = String> + Send;
+
     /// Takes a message. Soon after a refusal the stream is made anew, and [`Subject::applied`] leaves that network out.
     fn take(&self, message: Message) -> impl Future<Output = Result<(), Refusal>> + Send;
 

@@ -11,6 +11,7 @@ mod document;
 mod find;
 mod money;
 mod place;
+mod record;
 #[cfg(test)]
 mod tests;
 mod usage;
@@ -29,6 +30,7 @@ pub use document::{
 };
 pub use money::{AttoUsd, Figure, FigureError, GB, NanoUsd, Price, Unit};
 pub use place::{Place, PlaceError, Site, SiteError};
+pub use record::TariffRecord;
 pub use usage::{Meter, PoolUsage};
 
 use crate::{CloudLocation, HostId, Scope, word::words};
@@ -117,7 +119,7 @@ pub enum Unpriced {
 }
 
 /// What one side pays for one thing.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Part {
     pub side: Side,
     pub class: Class,
@@ -130,7 +132,7 @@ pub struct Part {
 }
 
 /// What a path costs in one direction.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Quote {
     /// Of the whole path; none as long as one part of it is not known.
     pub per_gb: Option<Price>,
@@ -143,7 +145,7 @@ pub struct Quote {
 }
 
 /// What so many bytes cost in one direction.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Charge {
     /// Of the whole path; none as long as one part of it is not known.
     pub total: Option<AttoUsd>,

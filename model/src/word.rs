@@ -74,7 +74,7 @@ mod tests {
     use crate::{
         DesiredState, EncryptionPolicy, EndpointSource, LocationSource, PeerState, Role, RuleType, Scope,
         deployment::{DeploymentAction, DeploymentState, FailureReason},
-        rule,
+        rule, tariff,
     };
 
     fn agree<T>(words: &[&str])
@@ -103,6 +103,12 @@ mod tests {
         agree::<Role>(Role::WORDS);
         agree::<RuleType>(RuleType::WORDS);
         agree::<Scope>(Scope::WORDS);
+        agree::<tariff::Class>(tariff::Class::WORDS);
+        agree::<tariff::Confidence>(tariff::Confidence::WORDS);
+        agree::<tariff::Origin>(tariff::Origin::WORDS);
+        agree::<tariff::Per>(tariff::Per::WORDS);
+        agree::<tariff::Side>(tariff::Side::WORDS);
+        agree::<tariff::Unit>(tariff::Unit::WORDS);
         agree::<rule::Action>(rule::Action::WORDS);
         agree::<rule::KindWord>(rule::KindWord::WORDS);
         agree::<rule::Protocol>(rule::Protocol::WORDS);

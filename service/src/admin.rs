@@ -10,6 +10,7 @@ mod path;
 mod peer;
 mod stream;
 mod system;
+mod tariff;
 mod test;
 mod token;
 

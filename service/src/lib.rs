@@ -40,6 +40,7 @@ mod server;
 mod shares;
 mod state;
 mod stun;
+mod tariffs;
 mod tls;
 mod web;
 

@@ -2,7 +2,7 @@
 
 use cladnet_model::{
     Allocation, ApiKey, Cluster, CommandRecord, Deployment, DeploymentHost, DeploymentProgress, Event, Host,
-    Membership, MembershipStatus, Network, Peer, Presence, PublicKeyOwner, Session, Token,
+    Membership, MembershipStatus, Network, Peer, Presence, PublicKeyOwner, Session, Token, tariff::TariffRecord,
 };
 
 use crate::{AnyKey, DecodeError, Record};
@@ -27,6 +27,7 @@ pub enum AnyRecord {
     DeploymentHost(Box<DeploymentHost>),
     DeploymentProgress(Box<DeploymentProgress>),
     Cluster(Cluster),
+    Tariff(Box<TariffRecord>),
     /// Secrets, elections, what only few ever read, and what is not ours.
     Other,
 }
@@ -48,6 +49,7 @@ impl Record for AnyRecord {
             AnyKey::Event(_) => Self::Event(Record::decode(path, bytes)?),
             AnyKey::PublicKey(_) => Self::PublicKey(Record::decode(path, bytes)?),
             AnyKey::Cluster => Self::Cluster(Record::decode(path, bytes)?),
+            AnyKey::Tariff(_) => Self::Tariff(Box::new(Record::decode(path, bytes)?)),
             AnyKey::Deployment(_) => Self::Deployment(Box::new(Record::decode(path, bytes)?)),
             AnyKey::DeploymentHost(..) => Self::DeploymentHost(Box::new(Record::decode(path, bytes)?)),
             AnyKey::DeploymentProgress(..) => Self::DeploymentProgress(Box::new(Record::decode(path, bytes)?)),

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use cladnet_model::NetworkId;
+use cladnet_model::{NetworkId, tariff::Book};
 use cladnet_pki::channel::ServiceUrl;
 use cladnet_proto::cladnet::v1::Snapshot;
 use prost::Message as _;
@@ -28,6 +28,8 @@ pub(crate) struct Core {
     pub early: BTreeMap<NetworkId, Configuration>,
     /// Left while the service could not be told.
     pub leaving: BTreeMap<NetworkId, MembershipRecord>,
+    /// What paths cost: as the service last said, the shipped book before.
+    pub book: Arc<Book>,
     pub link: ServiceStatus,
     /// What does not work, by what it is about.
     pub problems: BTreeMap<String, String>,
@@ -60,9 +62,21 @@ impl Core {
         if let Some(blocked) = &core.blocked {
             warn!(problem = blocked, "this host's identity cannot be used");
         } else if let Some(identity) = core.identity.clone() {
+            core.load_book(state);
             core.load_memberships(state, &identity);
         }
         core
+    }
+
+    /// The last book of the service's; one that cannot be read is no reason to stop, the service sends another.
+    fn load_book(&mut self, state: &StateDir) {
+        match state.tariff_book() {
+            Ok(Some(book)) => self.book = Arc::new(book),
+            Ok(None) => {}
+            Err(error) => {
+                warn!(error = chain(&error), "the last tariff book cannot be read; going on with the shipped one")
+            }
+        }
     }
 
     fn load_memberships(&mut self, state: &StateDir, identity: &Identity) {

@@ -4,7 +4,10 @@
 use std::sync::Arc;
 
 use cladnet_model::NetworkId;
-use cladnet_proto::cladnet::v1::{Applied, MembershipEnded, Welcome, service_message::Message};
+use cladnet_proto::{
+    cladnet::v1::{Applied, MembershipEnded, TariffBook, Welcome, service_message::Message},
+    convert,
+};
 use tracing::{info, warn};
 
 use super::{
@@ -22,6 +25,10 @@ impl Subject for Arc<Agent> {
             .collect()
     }
 
+    async fn tariff_book_version(&self) -> String {
+        self.core.lock().await.book.version().to_owned()
+    }
+
     async fn take(&self, message: Message) -> Result<(), Refusal> {
         let mut core = self.core.lock().await;
         match message {
@@ -36,6 +43,7 @@ impl Subject for Arc<Agent> {
             }
             Message::Ended(ended) => self.ended(&mut core, &ended).await,
             Message::Command(command) => self.carry_out(command),
+            Message::TariffBook(book) => self.priced_anew(&mut core, book).await,
             Message::UsageTaken(taken) => self.usage_taken(taken.sequence),
             Message::Pong(()) => {}
         }
@@ -93,6 +101,23 @@ impl Agent {
                 core.problems.insert(member_of(id), problem);
             }
         }
+    }
+
+    /// Other prices: paths are chosen anew. A book that cannot be read leaves the one before in force.
+    async fn priced_anew(&self, core: &mut Core, book: TariffBook) {
+        let book = match convert::book(book) {
+            Ok(book) => Arc::new(book),
+            Err(error) => {
+                warn!(%error, "the tariff book cannot be read; going on with the one before");
+                return;
+            }
+        };
+        info!(version = book.version(), "tariff book changed");
+        if let Err(error) = tokio::task::block_in_place(|| self.state.save_tariff_book(&book)) {
+            warn!(error = chain(&error), "tariff book not saved; a restart would go on with the one before");
+        }
+        core.book = book;
+        self.reconcile_all(core).await;
     }
 
     async fn applied_anew(&self, core: &mut Core, network: Option<NetworkId>) {

@@ -1,6 +1,9 @@
 use std::{fs, net::SocketAddr, time::Duration};
 
-use cladnet_model::{CloudLocation, DesiredState, Located, LocationSource, PeerState};
+use cladnet_model::{
+    CloudLocation, DesiredState, Located, LocationSource, PeerState,
+    tariff::{Book, Document},
+};
 use cladnet_proto::cladnet::v1::{AgentEndpoint, AgentLocation, MembershipEnded, Welcome};
 use cladnet_tunnel::PrivateKey;
 use prost::Message as _;
@@ -259,6 +262,19 @@ fn the_last_configuration_is_there_after_a_restart() {
     assert_eq!(core.services().len(), 1);
     let configuration = core.memberships[&network()].configuration.as_ref().expect("is there");
     assert_eq!(configuration.remotes().len(), 2);
+}
+
+#[test]
+fn the_last_prices_are_there_after_a_restart_and_the_shipped_ones_without_them() {
+    let (_dir, state) = saved("machine-1");
+    assert_eq!(*Core::load(&state, "machine-1").book, *Book::shipped());
+    let (document, _) = Document::parse("suggested_defaults = true").expect("parses");
+    let book = Book::effective(None, Some(&document));
+    assert_ne!(book, *Book::shipped());
+    state.save_tariff_book(&book).expect("save");
+    assert_eq!(*Core::load(&state, "machine-1").book, book);
+    fs::write(state.path().join("tariffs.json"), "{").expect("write");
+    assert_eq!(*Core::load(&state, "machine-1").book, *Book::shipped(), "what cannot be read stops nothing");
 }
 
 #[test]

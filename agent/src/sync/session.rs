@@ -96,7 +96,11 @@ impl<'a, S: Subject> Session<'a, S> {
             let facts = inputs.facts.borrow_and_update();
             (wire::HostFacts::from(&facts.host), local_addresses(&facts))
         };
-        let hello = Hello { facts: Some(facts.clone()), applied: subject.applied().await };
+        let hello = Hello {
+            facts: Some(facts.clone()),
+            applied: subject.applied().await,
+            tariff_book_version: subject.tariff_book_version().await,
+        };
         let (outgoing, queue) = mpsc::channel(BACKLOG);
         let mut session = Self {
             subject,

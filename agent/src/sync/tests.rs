@@ -129,6 +129,10 @@ impl Subject for Arc<Recorder> {
         self.applied.lock().expect("lock").clone()
     }
 
+    async fn tariff_book_version(&self) -> String {
+        "v1".to_owned()
+    }
+
     async fn take(&self, message: Message) -> Result<(), Refusal> {
         let refuse = matches!(message, Message::Delta(_)) && *self.refuses_deltas.lock().expect("lock");
         self.taken.lock().expect("lock").push(message);

@@ -31,14 +31,14 @@ words!(Origin {
 });
 
 /// One document in its place.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Layer {
     pub origin: Origin,
     pub document: Document,
 }
 
 /// What a price comes from.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rule {
     /// Its own, or its place in its document: `shipped/aws/internet-egress/7`.
     pub id: String,
@@ -88,6 +88,8 @@ impl PartialEq for Book {
     }
 }
 
+impl Eq for Book {}
+
 static SHIPPED: LazyLock<Arc<Book>> = LazyLock::new(|| {
     let (document, _) =
         Document::parse(include_str!("../../data/tariffs.toml")).expect("the shipped book is checked by test");
@@ -102,10 +104,12 @@ impl Book {
 
     /// The shipped book under what was imported and what the operator states.
     pub fn effective(imported: Option<&Document>, operator: Option<&Document>) -> Self {
-        let layer = |origin, document: &Document| Layer { origin, document: document.clone() };
+        let layer = |origin, document: Option<&Document>| {
+            let document = document.filter(|document| **document != Document::default())?.clone();
+            Some(Layer { origin, document })
+        };
         let mut layers = Self::shipped().layers.clone();
-        layers.extend(imported.map(|document| layer(Origin::Imported, document)));
-        layers.extend(operator.map(|document| layer(Origin::Operator, document)));
+        layers.extend([layer(Origin::Imported, imported), layer(Origin::Operator, operator)].into_iter().flatten());
         Self::new(layers)
     }
 
@@ -213,6 +217,13 @@ impl Book {
             let Interconnect { name, currency, unit, valid_from, valid_to, .. } = line;
             (stated(format!("{origin}/interconnect/{name}"), currency, *unit, *valid_from, *valid_to), line.clone())
         }));
+    }
+}
+
+/// The shipped book.
+impl Default for Book {
+    fn default() -> Self {
+        Self::clone(&SHIPPED)
     }
 }
 

@@ -20,7 +20,7 @@ const MAX_STATED: usize = 1000;
 /// Checks a document that is to lie over `beneath`. What it answers is only strange: unknown providers, figures that do
 /// not count on `today`.
 pub fn check(document: &Document, beneath: &Book, today: Date) -> Result<Vec<Invalid>, InvalidInput> {
-    let mut report = Report { document, beneath, today, wrong: Vec::new(), strange: Vec::new() };
+    let mut report = Report { document, beneath, today, ids: BTreeSet::new(), wrong: Vec::new(), strange: Vec::new() };
     report.exchange_rates();
     for (name, provider) in &document.providers {
         report.provider(name, provider);
@@ -40,6 +40,8 @@ struct Report<'a> {
     document: &'a Document,
     beneath: &'a Book,
     today: Date,
+    /// Ids of rules that were met.
+    ids: BTreeSet<String>,
     wrong: Vec<Invalid>,
     strange: Vec<Invalid>,
 }
@@ -125,6 +127,9 @@ impl Report<'_> {
     fn rule(&mut self, path: &str, provider: &str, rule: &RuleEntry) {
         if let Some(id) = &rule.id {
             self.text(format!("{path}.id"), check_name(id));
+            if !self.ids.insert(id.clone()) {
+                self.refuse(format!("{path}.id"), format!("is {id:?}, as another rule's"));
+            }
         }
         self.text(format!("{path}.note"), check_text(&rule.note, MAX_NOTE));
         if matches!(rule.class, Class::Interconnect | Class::Surcharge) {

@@ -15,7 +15,7 @@ use super::{
 use crate::{HostId, Scope, validate::InvalidInput, word::words};
 
 /// A document as it is written. Every part of it may be missing.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Document {
     /// When its figures were gathered.
@@ -92,7 +92,7 @@ pub struct ExchangeRate {
 }
 
 /// What one provider charges.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Provider {
     /// Of its figures; if absent, that of the document below, and at last `USD`.
@@ -111,7 +111,7 @@ pub struct Provider {
 }
 
 /// What one class of traffic costs between some places, for its sender, its receiver or both.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RuleEntry {
     /// Its name in answers; one is made if there is none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -177,7 +177,7 @@ impl Confidence {
 }
 
 /// What one side pays for a unit.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Rate {
     /// Always the same.
     Flat(Figure),
@@ -192,7 +192,7 @@ pub enum Rate {
 }
 
 /// Prices by how much went before.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Tiers {
     /// What is counted together.
@@ -202,7 +202,7 @@ pub struct Tiers {
 }
 
 /// One step.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Tier {
     /// Units of the month up to which it goes; without end if absent.
@@ -229,7 +229,7 @@ words!(Per {
 });
 
 /// Traffic of a month that is free.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Pool {
     pub id: String,
     /// Units.
@@ -247,7 +247,7 @@ pub struct Pool {
 }
 
 /// What some hosts pay beside the tariff: for a NAT gateway, a transit gateway, a VPN, a peering.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Surcharge {
     /// Its name in answers.
     pub name: String,
@@ -287,7 +287,7 @@ pub enum Bearer {
 }
 
 /// A line of the operator's own between two sites: private addresses reach through it, at its own price.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Interconnect {
     /// Its name in answers.
     pub name: String,

@@ -3,12 +3,22 @@
 use std::{cmp::Reverse, sync::Arc};
 
 use super::{
-    AttoUsd, Book, Class, End, Figure, Meter, Origin, Part, Place, PoolUsage, Price, Rate, Rule, Side, Trip, Unpriced,
+    AttoUsd, Book, Class, End, Figure, Meter, Origin, Part, Place, PoolUsage, Price, Rate, Rule, RuleEntry, Side, Trip,
+    Unpriced,
     book::{Filed, Tariff},
     classify::{Assumed, classify},
     document::{Bearer, Per, Pool, Surcharge, Tier},
 };
 use crate::Scope;
+
+impl Book {
+    /// Whether a rule of a provider names a region, or no region at all.
+    pub fn names(&self, provider: &str, entry: &RuleEntry, region: &str) -> bool {
+        let Some(tariff) = self.tariffs.get(provider) else { return false };
+        let mut named = [&entry.from, &entry.to].into_iter().filter(|places| !places.is_empty()).peekable();
+        named.peek().is_none() || named.any(|places| holds(tariff, places, Some(region)).is_some())
+    }
+}
 
 /// All that is paid for on a path.
 pub(super) struct Crossed<'b> {

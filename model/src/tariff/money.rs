@@ -164,11 +164,13 @@ impl Figure {
         if !(0.0..=MAX_FIGURE).contains(&number) {
             return Err(if number < 0.0 { FigureError::Negative(number) } else { FigureError::TooLarge(number) });
         }
-        let nano = (number * NANO as f64).round();
-        if (nano / NANO as f64 - number).abs() > number * f64::EPSILON {
+        let scaled = number * NANO as f64;
+        // As much as binary fractions stray from decimal ones.
+        let stray = 1e-4 + scaled * 4.0 * f64::EPSILON;
+        if (scaled - scaled.round()).abs() > stray {
             return Err(FigureError::TooFine(number));
         }
-        Ok(Self(nano as u64))
+        Ok(Self(scaled.round() as u64))
     }
 
     fn decimal(self) -> f64 {

@@ -52,6 +52,9 @@ fn wake(shared: &Shared, view: &View, changes: &Changes) {
         shared.streams.wake(view.members(network));
     }
     shared.streams.wake(changes.hosts.iter());
+    if changes.tariffs {
+        shared.streams.wake_all();
+    }
 }
 
 /// A stream that another replica took over ends here; a presence that vanished under a living stream is written again, and

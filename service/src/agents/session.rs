@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use cladnet_model::{HostId, NetworkId, PublicKey, SetDigest};
 use cladnet_proto::{
-    cladnet::v1::{Applied, Delta, MembershipConfig, MembershipEnded, Snapshot, service_message::Message},
+    cladnet::v1::{Applied, Delta, MembershipConfig, MembershipEnded, Snapshot, TariffBook, service_message::Message},
     convert,
 };
 
@@ -16,6 +16,8 @@ use super::view::{NetworkState, View, fingerprint};
 pub(crate) struct Session {
     host: HostId,
     told: BTreeMap<NetworkId, Told>,
+    /// Version of the tariff book that the agent has; empty for one that knows none.
+    tariff_book: String,
 }
 
 /// What the agent has of one network.
@@ -52,7 +54,13 @@ impl Session {
             };
             Some((applied.network_id.parse().ok()?, told))
         });
-        Self { host, told: told.collect() }
+        Self { host, told: told.collect(), tariff_book: String::new() }
+    }
+
+    /// The same of an agent that knows prices, and has those of this version.
+    #[must_use]
+    pub(crate) fn with_tariff_book(self, version: String) -> Self {
+        Self { tariff_book: version, ..self }
     }
 
     /// The next message that brings the agent closer to the view; none when it has everything. A network of which the
@@ -61,6 +69,9 @@ impl Session {
         let now = view.revision()?;
         if let Some(ended) = self.ended(view, now) {
             return Some(Message::Ended(ended));
+        }
+        if let Some(book) = self.tariff_book(view) {
+            return Some(Message::TariffBook(book));
         }
         for (id, network) in view.networks_of(&self.host) {
             let Some(wanted) = Wanted::of(&self.host, id, network, view) else { continue };
@@ -90,6 +101,16 @@ impl Session {
     pub(crate) fn waits_for(&self, view: &View) -> Option<i64> {
         let now = view.revision().unwrap_or_default();
         self.told.values().map(|told| told.revision).filter(|revision| *revision > now).max()
+    }
+
+    /// The prices in force, if the agent has others: before what networks tell, so that no path is chosen by old ones.
+    fn tariff_book(&mut self, view: &View) -> Option<TariffBook> {
+        let wanted = view.tariffs()?.wire();
+        if self.tariff_book.is_empty() || self.tariff_book == wanted.version {
+            return None;
+        }
+        self.tariff_book.clone_from(&wanted.version);
+        Some(TariffBook::clone(wanted))
     }
 
     /// A network that the agent has and is no longer a member of. One that this replica may not have seen yet is not.

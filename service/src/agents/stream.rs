@@ -150,13 +150,14 @@ where
         let host = &caller.host.id;
         let (session, welcome) = {
             let view = shared.view();
+            let session = Session::new(host.clone(), view.epoch(), hello.applied);
             let welcome = Welcome {
                 epoch: view.epoch().to_owned(),
                 time: Some(convert::timestamp(now)),
                 network_ids: view.networks_of(host).map(|(id, _)| id.to_string()).collect(),
                 complete: view.knows_networks_of(host),
             };
-            (Session::new(host.clone(), view.epoch(), hello.applied), welcome)
+            (session.with_tariff_book(hello.tariff_book_version), welcome)
         };
         let reports = Reports::start(shared.clone(), host.clone());
         let usages = Usages::start(shared.clone(), host.clone());

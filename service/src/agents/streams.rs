@@ -113,6 +113,11 @@ impl Streams {
         }
     }
 
+    /// Wakes every stream.
+    pub(crate) fn wake_all(&self) {
+        self.lock().values().for_each(|handle| handle.wake.notify_one());
+    }
+
     /// Ends every stream.
     pub(crate) fn end_all(&self, reason: &Status) {
         self.lock().values().for_each(|handle| handle.end(reason.clone()));

@@ -116,7 +116,7 @@ async fn live(
 }
 
 fn hello() -> AgentMessage {
-    let hello = Hello { facts: Some((&facts(8055)).into()), applied: Vec::new() };
+    let hello = Hello { facts: Some((&facts(8055)).into()), applied: Vec::new(), ..Hello::default() };
     AgentMessage { message: Some(Said::Hello(hello)) }
 }
 

@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use cladnet_model::{
     Cluster, Endpoint, EndpointSource, Host, HostFacts, HostId, Membership, Network, NetworkId, Peer, PublicKey, Scope,
     SetDigest,
+    tariff::{Document, Origin, TariffRecord},
 };
 use cladnet_proto::cladnet::v1::{Applied, MembershipConfig, RemotePeer, service_message::Message as ServiceMessage};
 use cladnet_store::{AnyRecord, Batch, Change, Key, Revision, Update, Versioned, key};
@@ -103,6 +104,11 @@ pub(crate) fn put_cluster(epoch: &str, revision: i64) -> Change<AnyRecord> {
     put(&key::cluster(), AnyRecord::Cluster(cluster), revision)
 }
 
+pub(crate) fn put_tariff(origin: Origin, document: Document, revision: i64) -> Change<AnyRecord> {
+    let record = TariffRecord { version: 1, document, changed_at: Timestamp::UNIX_EPOCH, changed_by: String::new() };
+    put(&key::tariff(origin), AnyRecord::Tariff(Box::new(record)), revision)
+}
+
 pub(crate) fn batch(revision: i64, changes: Vec<Change<AnyRecord>>) -> Update<AnyRecord> {
     Update::Batch(Batch { revision: revision.into(), changes })
 }
@@ -161,6 +167,7 @@ impl Copy {
                 self.check(host, &network, snapshot.count, &snapshot.digest)?;
                 self.networks.insert(id, network);
             }
+            ServiceMessage::TariffBook(_) => {}
             ServiceMessage::Delta(delta) => {
                 let mut network = self.networks.get(&delta.network_id).ok_or("delta without a base")?.clone();
                 if (network.revision, &network.epoch) != (delta.base_revision, &delta.epoch) {

@@ -3,6 +3,7 @@
 //! while there is none its network counts as incomplete: absence is never removal.
 
 mod network;
+mod tariffs;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -13,6 +14,7 @@ use jiff::Timestamp;
 use tracing::{error, warn};
 
 pub(crate) use network::{NetworkState, fingerprint};
+pub(crate) use tariffs::Tariffs;
 
 /// The state at [`View::revision`].
 #[derive(Debug, Default)]
@@ -31,6 +33,7 @@ pub(crate) struct View {
     api_keys: BTreeMap<KeyId, Option<Timestamp>>,
     /// When each session of the admin web ends.
     sessions: BTreeMap<SessionId, Timestamp>,
+    tariffs: Tariffs,
     /// Keys with a value that was never readable.
     unreadable: BTreeMap<String, AnyKey>,
 }
@@ -44,6 +47,8 @@ pub(crate) struct Changes {
     pub(crate) hosts: BTreeSet<HostId>,
     pub(crate) presences: BTreeSet<HostId>,
     pub(crate) commands: Vec<CommandChange>,
+    /// There are other prices: every agent has something new to be told.
+    pub(crate) tariffs: bool,
     /// The store was restored, or went back in time: what streams remember means nothing now.
     pub(crate) reset: bool,
 }
@@ -94,6 +99,13 @@ impl View {
     /// Whether there is such a session, and it is not over.
     pub(crate) fn in_session(&self, session: &SessionId, now: Timestamp) -> bool {
         self.sessions.get(session).is_some_and(|end| now < *end)
+    }
+
+    /// The prices in force; none while a document of them was never readable, or before the view has seen the store.
+    pub(crate) fn tariffs(&self) -> Option<&Tariffs> {
+        let is_tariff = |key: &AnyKey| matches!(key, AnyKey::Tariff(_));
+        let is_known = self.revision.is_some() && !self.unreadable.values().any(is_tariff);
+        is_known.then_some(&self.tariffs)
     }
 
     /// What the agent last reported of a membership.
@@ -203,6 +215,7 @@ impl View {
             AnyKey::Peer(network, host) => {
                 self.networks.get(network).is_some_and(|state| state.peers.contains_key(host))
             }
+            AnyKey::Tariff(origin) => self.tariffs.has(*origin),
             _ => true,
         }
     }
@@ -239,6 +252,10 @@ impl View {
             (AnyKey::Stream(host), _) => {
                 self.connected.insert(host.clone());
                 changes.presences.insert(host);
+            }
+            (AnyKey::Tariff(origin), AnyRecord::Tariff(record)) => {
+                self.tariffs.put(origin, record.document);
+                changes.tariffs = true;
             }
             (AnyKey::Session(id), AnyRecord::Session(session)) => drop(self.sessions.insert(id, session.ends_at())),
             (AnyKey::ApiKey(id), AnyRecord::ApiKey(key)) => drop(self.api_keys.insert(id, key.expires_at)),
@@ -277,6 +294,10 @@ impl View {
             AnyKey::Presence(host) => {
                 self.presences.remove(&host);
                 changes.presences.insert(host);
+            }
+            AnyKey::Tariff(origin) => {
+                self.tariffs.delete(origin);
+                changes.tariffs = true;
             }
             AnyKey::Stream(host) => drop(self.connected.remove(&host)),
             AnyKey::Session(id) => drop(self.sessions.remove(&id)),

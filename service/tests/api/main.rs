@@ -14,3 +14,4 @@ mod networks;
 mod peers;
 mod session;
 mod streams;
+mod tariffs;

@@ -4,6 +4,7 @@ use std::net::Ipv4Addr;
 
 use cladnet_model::{
     CommandId, DeploymentId, EventId, HostId, KeyId, MachineName, NetworkId, PublicKey, RunId, SessionId, TokenId,
+    tariff::Origin,
 };
 
 use jiff::civil::Date;
@@ -37,6 +38,7 @@ pub enum AnyKey {
     /// `address:port`.
     HostKey(String),
     PublicKey(PublicKey),
+    Tariff(Origin),
     Usage(Date, NetworkId, HostId),
     UsageCursor(HostId),
     Budget(NetworkId),
@@ -108,6 +110,7 @@ fn known(path: &str) -> Option<AnyKey> {
         }
         ("deployment-claim", (Some(deployment), None)) => Some(AnyKey::DeploymentClaim(deployment.parse().ok()?)),
         ("host-key", (Some(place), None)) => Some(AnyKey::HostKey(place.to_owned())),
+        ("tariff", (Some(origin), None)) => Some(AnyKey::Tariff(origin.parse().ok()?)),
         ("public-key", (Some(hex), None)) => public_key(hex).map(AnyKey::PublicKey),
         ("usage-cursor", (Some(host), None)) => Some(AnyKey::UsageCursor(host.parse().ok()?)),
         ("budget", (Some(network), None)) => Some(AnyKey::Budget(network.parse().ok()?)),
@@ -177,6 +180,7 @@ mod tests {
         assert_eq!(key::usage_cursor(&host).parse(), AnyKey::UsageCursor(host.clone()));
         let session: SessionId = "0a".repeat(32).parse().unwrap();
         assert_eq!(key::session(&session).parse(), AnyKey::Session(session));
+        assert_eq!(key::tariff(Origin::Operator).parse(), AnyKey::Tariff(Origin::Operator));
         assert_eq!(key::cluster().parse(), AnyKey::Cluster);
         assert_eq!(key::secret("ca").parse(), AnyKey::Secret("ca".into()));
         assert_eq!(key::election("controller").parse(), AnyKey::Election("controller".into()));

@@ -10,6 +10,7 @@ use cladnet_model::{
     bill::Budget,
     deployment::{DeploymentClaim, DeploymentTurn, PinnedHostKey, Transcript},
     network::AddressPlan,
+    tariff::{Origin, TariffRecord},
 };
 use jiff::civil::Date;
 
@@ -296,6 +297,16 @@ pub fn public_key(key: &PublicKey) -> Key<PublicKeyOwner> {
 /// All WireGuard keys in use.
 pub fn public_keys() -> Prefix<PublicKeyOwner> {
     Prefix::at(format!("{ROOT}public-key/"))
+}
+
+/// A tariff document: the operator's, or what was imported.
+pub fn tariff(origin: Origin) -> Key<TariffRecord> {
+    Key::at(format!("{ROOT}tariff/{origin}"))
+}
+
+/// All tariff documents that are not shipped.
+pub fn tariffs() -> Prefix<TariffRecord> {
+    Prefix::at(format!("{ROOT}tariff/"))
 }
 
 /// What every transaction writes that gives a network an address space. Watches take it for unknown: it only excludes.

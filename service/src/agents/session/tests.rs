@@ -1,4 +1,7 @@
-use cladnet_model::Host;
+use cladnet_model::{
+    Host,
+    tariff::{Book, Document, Origin},
+};
 use cladnet_proto::cladnet::v1::service_message::Message;
 use cladnet_store::{AnyRecord, Change, Listing, Update, key};
 use proptest::prelude::*;
@@ -243,4 +246,61 @@ fn a_view_with_holes_takes_nothing_from_an_agent() {
     holes.apply(batch(9, changes));
     assert_eq!(Session::new(me.clone(), "e", copy.applied(&me)).next(&holes), None);
     assert!(Session::new(me, "e", Vec::new()).next(&holes).is_some(), "who has nothing gets what there is");
+}
+
+fn surcharged(name: &str) -> Document {
+    let text = format!("[[surcharges]]\nname = {name:?}\non = {{ vpc = 'aws' }}\nsends = 0.01");
+    Document::parse(&text).expect("parses").0
+}
+
+#[test]
+fn other_prices_are_told_first_and_once() {
+    let mut view = populated(&["a", "b"]);
+    let shipped = Book::shipped().version().to_owned();
+    let with_book = |version: &str| Session::new(host_id("a"), "e", Vec::new()).with_tariff_book(version.to_owned());
+    assert!(matches!(with_book(&shipped).next(&view), Some(Message::Snapshot(_))), "it has these prices");
+
+    let mut session = with_book("of another release");
+    let Some(Message::TariffBook(book)) = session.next(&view) else { panic!("no book") };
+    assert_eq!(book.version, shipped);
+    assert!(matches!(session.next(&view), Some(Message::Snapshot(_))));
+    assert_eq!(session.next(&view), None);
+
+    let changes = view.apply(batch(4, vec![put_tariff(Origin::Operator, surcharged("NAT gateway"), 4)]));
+    assert!(changes.tariffs);
+    let Some(Message::TariffBook(book)) = session.next(&view) else { panic!("no book") };
+    assert_ne!(book.version, shipped);
+    assert_eq!(convert::book(book.clone()).expect("arrives").version(), book.version);
+    assert_eq!(session.next(&view), None);
+
+    view.apply(batch(5, vec![Change::Deleted(key::tariff(Origin::Operator).erased())]));
+    assert!(matches!(session.next(&view), Some(Message::TariffBook(book)) if book.version == shipped));
+}
+
+#[test]
+fn an_agent_that_knows_no_prices_is_told_none() {
+    let mut view = populated(&["a", "b"]);
+    view.apply(batch(4, vec![put_tariff(Origin::Operator, surcharged("NAT gateway"), 4)]));
+    let mut session = Session::new(host_id("a"), "e", Vec::new());
+    assert!(matches!(session.next(&view), Some(Message::Snapshot(_))));
+    assert_eq!(session.next(&view), None);
+}
+
+#[test]
+fn prices_that_cannot_be_read_change_nothing_for_an_agent() {
+    let mut view = populated(&["a", "b"]);
+    let bad = cladnet_store::Undecodable {
+        key: key::tariff(Origin::Operator).path().to_owned(),
+        error: cladnet_store::DecodeError::Newer { found: 2 },
+    };
+    view.apply(batch(4, vec![Change::Undecodable(bad.clone())]));
+    let mut session = Session::new(host_id("a"), "e", Vec::new()).with_tariff_book("its own".to_owned());
+    assert!(matches!(session.next(&view), Some(Message::Snapshot(_))));
+    assert_eq!(session.next(&view), None);
+
+    view.apply(batch(5, vec![put_tariff(Origin::Operator, surcharged("VPN"), 5)]));
+    let Some(Message::TariffBook(readable)) = session.next(&view) else { panic!("no book") };
+    view.apply(batch(6, vec![Change::Undecodable(bad)]));
+    assert_eq!(session.next(&view), None, "the last readable ones stay");
+    assert_eq!(view.tariffs().expect("known").wire().version, readable.version);
 }

@@ -204,7 +204,8 @@ async fn slow(
     let record = replica.shared().parts.store.get(&key::host(&agent.host)).await.unwrap().unwrap();
     let caller = Caller { host: record.value, revision: record.modified, valid_for: Duration::from_secs(3_600) };
     let (said, heard) = mpsc::channel(8);
-    let hello = Hello { facts: Some(agent.facts.clone()), applied: agent.copy.applied(&agent.host) };
+    let hello =
+        Hello { facts: Some(agent.facts.clone()), applied: agent.copy.applied(&agent.host), ..Hello::default() };
     said.send(Ok(AgentMessage { message: Some(Heard::Hello(hello)) })).await.unwrap();
     let heard = tokio_stream::wrappers::ReceiverStream::new(heard);
     (said, start(replica.agents.shared.clone(), caller, None, heard, patience))

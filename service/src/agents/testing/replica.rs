@@ -251,7 +251,8 @@ impl Agent {
     /// Opens a stream and says hello.
     pub(crate) async fn sync(&self, replica: &Replica) -> Result<Wire, Status> {
         let (said, outbound) = mpsc::channel(8);
-        let hello = Hello { facts: Some(self.facts.clone()), applied: self.copy.applied(&self.host) };
+        let hello =
+            Hello { facts: Some(self.facts.clone()), applied: self.copy.applied(&self.host), ..Hello::default() };
         said.try_send(AgentMessage { message: Some(Said::Hello(hello)) }).unwrap();
         let told = self.client(replica).await.sync(ReceiverStream::new(outbound)).await?.into_inner();
         Ok(Wire { said, told })
