@@ -4,7 +4,8 @@
 use std::{collections::BTreeMap, net::Ipv4Addr};
 
 use cladnet_model::{
-    CloudLocation, DesiredState, EncryptionPolicy, Endpoint, HostId, NetworkId, PublicKey, RuleType, SetDigest,
+    CloudLocation, DesiredState, EncryptionPolicy, Endpoint, HostId, NetworkId, PublicKey, SetDigest,
+    path::{PathSettings, Policy},
 };
 use cladnet_proto::{
     cladnet::v1::{Applied, Delta, MembershipConfig, RemotePeer, Snapshot},
@@ -12,8 +13,6 @@ use cladnet_proto::{
 };
 use ipnet::Ipv4Net;
 use tracing::warn;
-
-use crate::subnets::{self, Subnet};
 
 /// Why a snapshot or delta is not taken on. Nothing has changed then; the way out is a fresh snapshot.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -45,13 +44,12 @@ pub(crate) struct Settings {
     pub address_space: Ipv4Net,
     /// None until the controller has given one.
     pub address: Option<Ipv4Addr>,
-    pub rule_type: RuleType,
+    /// How paths are ranked, as far as no rule says otherwise.
+    pub path_policy: Policy,
     pub encryption_policy: EncryptionPolicy,
     pub desired_state: DesiredState,
     /// This host's, as the service knows it from all sources.
     pub location: CloudLocation,
-    /// What the others reach through this host.
-    pub subnets: Vec<Subnet>,
 }
 
 /// Another peer of the network.
@@ -65,8 +63,6 @@ pub(crate) struct Remote {
     pub location: CloudLocation,
     pub desired_state: DesiredState,
     pub plain: bool,
-    /// What is reached through it beside itself.
-    pub subnets: Vec<Subnet>,
 }
 
 /// The configuration that is applied.
@@ -251,11 +247,13 @@ impl Settings {
             name: wire.network_name.clone(),
             address_space: convert::required("membership.ipv4_address_space", &wire.ipv4_address_space)?,
             address: convert::optional("membership.ipv4_address", &wire.ipv4_address)?,
-            rule_type: wire.rule_type.parse().unwrap_or_default(),
+            path_policy: Policy::of(
+                wire.rule_type.parse().unwrap_or_default(),
+                wire.path_settings.as_ref().map(PathSettings::from).unwrap_or_default(),
+            ),
             encryption_policy: wire.encryption_policy.parse().unwrap_or(EncryptionPolicy::Always),
             desired_state: convert::required("membership.desired_state", &wire.desired_state)?,
             location: wire.location.clone().and_then(|wire| CloudLocation::try_from(wire).ok()).unwrap_or_default(),
-            subnets: subnets::read(&wire.advertised),
         })
     }
 }
@@ -288,7 +286,6 @@ impl Remote {
             location: wire.location.clone().and_then(|wire| CloudLocation::try_from(wire).ok()).unwrap_or_default(),
             desired_state: convert::required("desired_state", &wire.desired_state)?,
             plain: wire.plain,
-            subnets: subnets::read(&wire.advertised),
         })
     }
 }

@@ -62,9 +62,6 @@ pub struct InterfaceConfig {
     pub address: IpNet,
     pub mtu: u16,
     pub peers: Vec<PeerConfig>,
-    /// Subnets behind peers, each one of a peer's allowed IPs: the kernel routes them here. Other allowed IPs outside of
-    /// the network are routed by whoever wants them to be.
-    pub subnets: Vec<IpNet>,
     /// Who of them may reach this host, and how; `None`: all, whatever way.
     pub access: Option<Access>,
 }
@@ -169,9 +166,6 @@ impl Device {
             let changed = self.shared.tunnel.set_access(Instant::now(), running.id, config.access.as_ref());
             changed.map_err(refused)?;
         }
-        if running.config.subnets != config.subnets {
-            self.shared.tunnel.set_subnets(running.id, &config.subnets).map_err(refused)?;
-        }
         let applied = self
             .shared
             .tunnel
@@ -179,7 +173,6 @@ impl Device {
             .map_err(refused)?;
         let id = running.id;
         running.config = config;
-        mtu::tell(&self.shared, &self.netlink, running).await;
         self.greet(id, &running.config.name, applied);
         Ok(())
     }
@@ -257,7 +250,6 @@ impl Device {
         };
         let refused = |source| DeviceError::Config { name: config.name.clone(), source };
         let (id, applied) = self.shared.tunnel.add_interface(Instant::now(), &identity).map_err(refused)?;
-        self.shared.tunnel.set_subnets(id, &config.subnets).map_err(refused)?;
         // Nothing is delivered before the device is attached.
         self.shared.tunnel.set_access(Instant::now(), id, config.access.as_ref()).map_err(refused)?;
         if let Err(error) = threads::read_tun(&self.shared, id, &config.name, &tun, &self.lost) {
@@ -266,10 +258,8 @@ impl Device {
             return Err(DeviceError::Thread(error));
         }
         info!(interface = config.name, address = %config.address, mtu = config.mtu, "interface up");
-        let mut running = Running { id, config, mtus: Mtus::default() };
-        mtu::tell(&self.shared, &self.netlink, &mut running).await;
-        self.greet(id, &running.config.name, applied);
-        Ok(running)
+        self.greet(id, &config.name, applied);
+        Ok(Running { id, config, mtus: Mtus::default() })
     }
 
     /// Deleting the link is what ends its reader.

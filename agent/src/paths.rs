@@ -3,7 +3,7 @@
 use std::{net::SocketAddr, sync::Arc};
 
 use cladnet_model::{
-    CloudLocation, Endpoint, EndpointSource, RuleType, Scope,
+    CloudLocation, Endpoint, EndpointSource, Scope,
     path::{HostView, Measurements, Policy, Ranked, Route, candidates, rank},
 };
 
@@ -14,7 +14,7 @@ use crate::{configuration::Remote, facts::endpoints::scope_of};
 pub(crate) struct Local<'a> {
     pub(crate) location: &'a CloudLocation,
     pub(crate) endpoints: &'a [Endpoint],
-    pub(crate) rule_type: RuleType,
+    pub(crate) policy: &'a Policy,
 }
 
 /// The endpoint that is used before any was tried.
@@ -43,21 +43,21 @@ pub(crate) fn route(local: Local<'_>, remote: &Remote, endpoint: SocketAddr) -> 
 pub(crate) fn ranked(local: Local<'_>, remote: &Remote, observed: &[SocketAddr], seen: &Measurements) -> Vec<Ranked> {
     let ours = HostView { location: local.location, endpoints: local.endpoints };
     let endpoints = with_observed(&remote.endpoints, observed);
-    rank_pair(local.rule_type, ours, HostView { location: &remote.location, endpoints: &endpoints }, seen)
+    rank_pair(local.policy, ours, HostView { location: &remote.location, endpoints: &endpoints }, seen)
 }
 
 fn untried(local: Local<'_>, remote: &Remote) -> Vec<Ranked> {
     ranked(local, remote, &[], &Measurements::default())
 }
 
-fn rank_pair(rule_type: RuleType, ours: HostView<'_>, theirs: HostView<'_>, seen: &Measurements) -> Vec<Ranked> {
-    rank(&Policy::new(rule_type), candidates(ours, theirs, |_| None), seen)
+fn rank_pair(policy: &Policy, ours: HostView<'_>, theirs: HostView<'_>, seen: &Measurements) -> Vec<Ranked> {
+    rank(policy, candidates(ours, theirs, |_| None), seen)
 }
 
 /// A pair of hosts as its paths are ranked, for whoever measures them.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Pair {
-    pub(crate) rule_type: RuleType,
+    pub(crate) policy: Policy,
     pub(crate) ours: Arc<Side>,
     pub(crate) theirs: Side,
 }
@@ -75,7 +75,7 @@ impl Pair {
         let theirs = with_observed(&self.theirs.endpoints, observed);
         let ours = HostView { location: &self.ours.location, endpoints: &self.ours.endpoints };
         let theirs = HostView { location: &self.theirs.location, endpoints: &theirs };
-        rank_pair(self.rule_type, ours, theirs, seen)
+        rank_pair(&self.policy, ours, theirs, seen)
     }
 
     /// Whether both hosts are still where they were.

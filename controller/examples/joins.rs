@@ -36,6 +36,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         description: String::new(),
         rule_type: Default::default(),
         encryption_policy: Default::default(),
+        path_settings: Default::default(),
         generation: 1,
         created_at: Timestamp::now(),
     };

@@ -10,7 +10,11 @@ use serde::{Deserialize, Serialize};
 pub use draft::{NetworkDraft, NetworkSettings, NetworkUpdate};
 pub use fit::{Misfit, check_fit, check_room};
 
-use crate::{NetworkId, word::words};
+use crate::{
+    NetworkId,
+    path::{PathSettings, Policy},
+    word::words,
+};
 
 /// How a network ranks the paths between two peers.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -62,9 +66,18 @@ pub struct Network {
     pub rule_type: RuleType,
     #[serde(default)]
     pub encryption_policy: EncryptionPolicy,
+    #[serde(default, skip_serializing_if = "PathSettings::is_default")]
+    pub path_settings: PathSettings,
     /// Counts the changes of these settings.
     pub generation: u64,
     pub created_at: Timestamp,
+}
+
+impl Network {
+    /// How the paths of its pairs are ranked, as far as no rule says otherwise.
+    pub fn path_policy(&self) -> Policy {
+        Policy::of(self.rule_type, self.path_settings.clone())
+    }
 }
 
 /// Written by every transaction that gives a network an address space: two that overlap, asked for at the same moment,

@@ -6,7 +6,7 @@ mod encryption;
 mod health;
 mod order;
 mod policy;
-mod price;
+mod pricing;
 mod rank;
 mod reason;
 #[cfg(test)]
@@ -16,8 +16,10 @@ mod vpc;
 pub use candidate::{Candidate, HostView, Route, Unfit, candidates};
 pub use encryption::{Transport, encryption};
 pub use health::{Health, Measurements, Reach};
-pub use policy::{DEFAULT_PRICE_PER_LOSS_PERCENT, DEFAULT_PRICE_PER_MS, Limits, Policy};
-pub use price::Price;
+pub use policy::{
+    DEFAULT_PRICE_PER_LOSS_PERCENT, DEFAULT_PRICE_PER_MS, Limits, PathSettings, PathSettingsDraft, Policy,
+};
+pub use pricing::Pricing;
 pub use rank::{CandidateState, Ranked, ancestor, rank};
 pub use reason::{Grounds, Reason, summary};
 pub use vpc::{Apart, same_vpc};

@@ -28,7 +28,7 @@ pub use document::{
     Bearer, Confidence, Document, ExchangeRate, Interconnect, Per, Pool, Provider, Rate, RuleEntry, Source, Surcharge,
     Tier, Tiers,
 };
-pub use money::{AttoUsd, Figure, FigureError, GB, NanoUsd, Price, Unit};
+pub use money::{AttoUsd, Figure, FigureError, GB, NanoUsd, Price, PriceError, Unit};
 pub use place::{Place, PlaceError, Site, SiteError};
 pub use record::TariffRecord;
 pub use usage::{Meter, PoolUsage};

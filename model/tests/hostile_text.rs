@@ -3,6 +3,7 @@
 use cladnet_model::{
     ApiKeyText, EndpointSource, HostId, JoinToken, NetworkDraft, PublicKey, RuleType,
     advise::parse_avoid,
+    path::PathSettingsDraft,
     rule::{RuleDraft, RulesDraft},
     space, validate,
 };
@@ -54,6 +55,10 @@ proptest! {
             let draft = NetworkDraft {
                 id: Some(&text), name: Some(&text), address_space: Some(&text), description: &text,
                 rule_type: Some(&text), encryption_policy: Some(&text),
+                path_settings: PathSettingsDraft {
+                    usd_per_ms: Some(&text), max_usd_per_gb: Some(&text), forbid: Some(std::slice::from_ref(&text)),
+                    ..PathSettingsDraft::default()
+                },
             };
             let told = draft.check().unwrap_err().to_string() + &hostile_rules(&text).check().unwrap_err().to_string();
             prop_assert!(!told.chars().any(char::is_control), "an error repeats control characters: {:?}", told);

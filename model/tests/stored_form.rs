@@ -3,7 +3,13 @@
 
 #![expect(clippy::unwrap_used, reason = "a helper of tests may just fail, as a test may")]
 
-use cladnet_model::*;
+use std::time::Duration;
+
+use cladnet_model::{
+    path::{Limits, PathSettings},
+    tariff::Price,
+    *,
+};
 use jiff::Timestamp;
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
@@ -30,13 +36,26 @@ fn a_network() {
         description: String::new(),
         rule_type: RuleType::LatencyPrioritized,
         encryption_policy: EncryptionPolicy::Public,
+        path_settings: PathSettings {
+            price_per_ms: Price(2_000_000),
+            price_per_loss_percent: Price(0),
+            limits: Limits {
+                max_rtt: Some(Duration::from_millis(80)),
+                max_price_per_gb: Some(Price(50_000_000)),
+                forbid: [Scope::PublicV6].into(),
+            },
+        },
         generation: 3,
         created_at: at(0),
     };
     let stored = json!({
         "id": "prod", "name": "Production", "address_space": "10.77.0.0/16", "description": "",
-        "rule_type": "latency-prioritized", "encryption_policy": "public", "generation": 3,
-        "created_at": "1970-01-01T00:00:00Z",
+        "rule_type": "latency-prioritized", "encryption_policy": "public",
+        "path_settings": {
+            "price_per_ms": 2_000_000, "price_per_loss_percent": 0, "max_rtt_ms": 80, "max_price_per_gb": 50_000_000,
+            "forbid": ["public-v6"],
+        },
+        "generation": 3, "created_at": "1970-01-01T00:00:00Z",
     });
     assert_stored(network, stored);
 }
@@ -123,7 +142,6 @@ fn a_host() {
             routes: vec!["10.0.0.0/16".parse().unwrap()],
             private_address: Some("10.0.0.4/24".parse().unwrap()),
             location: CloudLocation { vpc: Some(vpc), ..CloudLocation::default() },
-            advertise: vec!["10.2.0.0/16".parse().unwrap()],
         },
         injected: CloudLocation::default(),
         identity: "ab".into(),
@@ -136,7 +154,6 @@ fn a_host() {
             "endpoints": [{"address": "203.0.113.9:8055", "scope": "public", "source": "stun"}],
             "routes": ["10.0.0.0/16"], "private_address": "10.0.0.4/24",
             "location": {"vpc": {"value": "vpc-1", "source": "metadata"}},
-            "advertise": ["10.2.0.0/16"],
         },
         "injected": {}, "identity": "ab", "enrolled_at": "1970-01-01T00:00:00Z",
     });

@@ -6,6 +6,7 @@ mod agent;
 mod connectivity;
 mod deployment;
 mod location;
+mod path;
 mod tariff;
 mod time;
 
@@ -18,6 +19,7 @@ pub use admin::{PeerRecords, host, injected_location, network, peer, token};
 pub use agent::{host_facts, membership_config, membership_status, public_key, remote_peer};
 pub use connectivity::{connectivity_run, connectivity_test};
 pub use deployment::{DeploymentRecords, deployment, deployment_draft, deployment_overview, host_key};
+pub use path::{candidate, measurement, measurements};
 pub use tariff::{book, tariff_book, tariff_overrides, tariff_quote, tariff_rule, tariff_warnings};
 pub use time::{duration, timestamp};
 

@@ -311,6 +311,8 @@ fn differences(before: &Network, after: &Network) -> String {
     compare("address space", before.address_space.to_string(), after.address_space.to_string());
     compare("rule type", before.rule_type.to_string(), after.rule_type.to_string());
     compare("encryption policy", before.encryption_policy.to_string(), after.encryption_policy.to_string());
+    let settings = |network: &Network| network.path_settings.to_string();
+    compare("path settings", settings(before), settings(after));
     if before.description != after.description {
         differences.push("description".to_owned());
     }

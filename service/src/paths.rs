@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, net::SocketAddr, time::Duration};
 
 use cladnet_model::{
-    Endpoint, NetworkId, RuleType, Scope,
+    Endpoint, NetworkId, Scope,
     path::{HostView, Measurements, Policy, candidates, rank},
 };
 use cladnet_proto::cladnet::v1::{ExplainPathResponse, ListPathsResponse};
@@ -63,9 +63,8 @@ impl Service {
 }
 
 /// The endpoint of `destination` that ranks first at `source` without any measurement.
-pub(crate) fn likely(rule: RuleType, source: &PeerRow, destination: &PeerRow) -> Option<(SocketAddr, Scope)> {
-    let ranked =
-        rank(&Policy::new(rule), candidates(view(source), view(destination), |_| None), &Measurements::default());
+pub(crate) fn likely(policy: &Policy, source: &PeerRow, destination: &PeerRow) -> Option<(SocketAddr, Scope)> {
+    let ranked = rank(policy, candidates(view(source), view(destination), |_| None), &Measurements::default());
     let Endpoint { address, scope, .. } = ranked.iter().find(|ranked| ranked.rank == Some(1))?.candidate.endpoint;
     Some((address, scope))
 }

@@ -52,7 +52,10 @@ fn words_of_a_newer_service_leave_nothing_in_clear_and_keep_the_network() {
     service.membership.encryption_policy = "sometimes".into();
     let configuration = service.taken();
     let settings = configuration.settings();
-    assert_eq!((settings.rule_type, settings.encryption_policy), (RuleType::default(), EncryptionPolicy::Always));
+    assert_eq!(
+        (settings.path_policy.rule_type, settings.encryption_policy),
+        (cladnet_model::RuleType::default(), EncryptionPolicy::Always)
+    );
     assert_eq!(configuration.to_snapshot(), service.snapshot(), "what it does not know it keeps");
 }
 

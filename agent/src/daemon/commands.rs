@@ -198,5 +198,6 @@ fn path_report(path: &PathStatus) -> PathReport {
         detail: path.detail.clone(),
         candidates: path.candidates.iter().map(AgentEndpoint::from).collect(),
         transport: path.peer.transport.clone().unwrap_or_default(),
+        ..PathReport::default()
     }
 }

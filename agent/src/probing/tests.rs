@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::SystemTime;
 
-use cladnet_model::{CloudLocation, Endpoint, EndpointSource, Located, LocationSource, RuleType, Scope};
+use cladnet_model::{CloudLocation, Endpoint, EndpointSource, Located, LocationSource, RuleType, Scope, path::Policy};
 use cladnet_tunnel::{Epoch, Implementation, InterfaceConfig, PrivateKey, Tunnel};
 use rand::rand_core::UnwrapErr;
 use rand::rngs::{StdRng, SysRng};
@@ -112,7 +112,7 @@ fn side(endpoints: &[SocketAddr]) -> Side {
 
 fn pair(theirs: &[SocketAddr]) -> Pair {
     let ours = side(&["10.0.1.1:8055".parse().expect("address"), "203.0.113.1:8055".parse().expect("address")]);
-    Pair { rule_type: RuleType::CostPrioritized, ours: ours.into(), theirs: side(theirs) }
+    Pair { policy: Policy::new(RuleType::CostPrioritized), ours: ours.into(), theirs: side(theirs) }
 }
 
 impl Sim {

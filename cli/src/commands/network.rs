@@ -2,7 +2,7 @@
 
 use cladnet_proto::cladnet::v1::{
     CreateNetworkRequest, DeleteNetworkRequest, GetNetworkRequest, ListNetworksRequest, Network,
-    RecommendAddressSpacesRequest, UpdateNetworkRequest,
+    RecommendAddressSpacesRequest, Scopes, UpdateNetworkRequest,
 };
 use clap::{Args, Subcommand};
 use jiff::Timestamp;
@@ -82,6 +82,51 @@ pub(crate) struct Settings {
     /// Remark for people.
     #[arg(long, value_name = "TEXT")]
     description: Option<String>,
+    #[command(flatten)]
+    paths: PathSettings,
+}
+
+/// What can be said of a network's paths.
+#[derive(Debug, Args)]
+struct PathSettings {
+    /// What rule type balanced pays per GB for a millisecond less of round trip [default: 0.001].
+    #[arg(long, value_name = "USD")]
+    usd_per_ms: Option<String>,
+    /// What rule type balanced pays per GB for one percent less of loss [default: 0.01].
+    #[arg(long, value_name = "USD")]
+    usd_per_loss_percent: Option<String>,
+    /// Use no path with a longer round trip; 0: no limit.
+    #[arg(long, value_name = "MS")]
+    max_rtt_ms: Option<u32>,
+    /// Use no path that costs more, or whose price is not known; none: no limit.
+    #[arg(long, value_name = "USD")]
+    max_usd_per_gb: Option<String>,
+    /// Send nothing by addresses of these scopes: private, public (by IPv6 too), public-v6; none: all may be used. May be
+    /// repeated.
+    #[arg(long, value_name = "SCOPE", value_delimiter = ',')]
+    forbid: Vec<String>,
+}
+
+/// The word for what is not stated any more.
+const NONE: &str = "none";
+
+impl PathSettings {
+    fn is_empty(&self) -> bool {
+        let Self { usd_per_ms, usd_per_loss_percent, max_rtt_ms, max_usd_per_gb, forbid } = self;
+        let texts = [usd_per_ms, usd_per_loss_percent, max_usd_per_gb];
+        texts.iter().all(|text| text.is_none()) && max_rtt_ms.is_none() && forbid.is_empty()
+    }
+
+    fn max_usd_per_gb(&self) -> Option<String> {
+        let stated = |text: &String| if text == NONE { String::new() } else { text.clone() };
+        self.max_usd_per_gb.as_ref().map(stated)
+    }
+
+    /// None if nothing is said of it.
+    fn forbid(&self) -> Option<Vec<String>> {
+        let stated = || self.forbid.iter().filter(|word| *word != NONE).cloned().collect();
+        (!self.forbid.is_empty()).then(stated)
+    }
 }
 
 #[derive(Debug, Args)]
@@ -160,6 +205,11 @@ async fn create(api: &Api, out: Output, args: CreateArgs) -> Result<(), Failure>
         rule_type: args.settings.rule_type.unwrap_or_default(),
         encryption_policy: args.settings.encryption.unwrap_or_default(),
         expected_hosts: args.hosts.unwrap_or_default(),
+        max_usd_per_gb: args.settings.paths.max_usd_per_gb().unwrap_or_default(),
+        forbid: args.settings.paths.forbid().unwrap_or_default(),
+        usd_per_ms: args.settings.paths.usd_per_ms.unwrap_or_default(),
+        usd_per_loss_percent: args.settings.paths.usd_per_loss_percent.unwrap_or_default(),
+        max_rtt_ms: args.settings.paths.max_rtt_ms.unwrap_or_default(),
     };
     out.show(api.networks().create_network(request(ask)).await?.get_ref(), sheet)
 }
@@ -184,10 +234,12 @@ async fn list(api: &Api, out: Output) -> Result<(), Failure> {
 }
 
 async fn update(api: &Api, out: Output, args: UpdateArgs) -> Result<(), Failure> {
-    let Settings { name, address_space, rule_type, encryption, description } = args.settings;
-    if [&name, &address_space, &rule_type, &encryption, &description].iter().all(|setting| setting.is_none()) {
+    let Settings { name, address_space, rule_type, encryption, description, paths } = args.settings;
+    let texts = [&name, &address_space, &rule_type, &encryption, &description];
+    if texts.iter().all(|setting| setting.is_none()) && paths.is_empty() {
         return Err(Failure::usage(
-            "nothing to change; name a setting: --name, --address-space, --rule-type, --encryption or --description",
+            "nothing to change; name a setting: --name, --address-space, --rule-type, --encryption, --description, \
+             --usd-per-ms, --usd-per-loss-percent, --max-rtt-ms, --max-usd-per-gb or --forbid",
         ));
     }
     let ask = UpdateNetworkRequest {
@@ -198,6 +250,11 @@ async fn update(api: &Api, out: Output, args: UpdateArgs) -> Result<(), Failure>
         rule_type,
         encryption_policy: encryption,
         expected_generation: args.expected_generation,
+        max_usd_per_gb: paths.max_usd_per_gb(),
+        forbid: paths.forbid().map(|scopes| Scopes { scopes }),
+        usd_per_ms: paths.usd_per_ms,
+        usd_per_loss_percent: paths.usd_per_loss_percent,
+        max_rtt_ms: paths.max_rtt_ms,
     };
     out.show(api.networks().update_network(request(ask)).await?.get_ref(), sheet)
 }
@@ -238,6 +295,13 @@ async fn recommend(api: &Api, out: Output, args: RecommendArgs) -> Result<(), Fa
     }
 }
 
+fn limits(network: &Network) -> String {
+    let rtt = (network.max_rtt_ms > 0).then(|| format!("at most {} ms", network.max_rtt_ms));
+    let price = (!network.max_usd_per_gb.is_empty()).then(|| format!("at most {} USD/GB", network.max_usd_per_gb));
+    let forbidden = network.forbid.iter().map(|scope| format!("nothing by {scope} addresses"));
+    rtt.into_iter().chain(price).chain(forbidden).collect::<Vec<_>>().join(", ")
+}
+
 fn sheet(network: &Network) -> Table {
     Table::sheet([
         ("network", network.network_id.clone()),
@@ -245,6 +309,9 @@ fn sheet(network: &Network) -> Table {
         ("address space", network.ipv4_address_space.clone()),
         ("rule type", network.rule_type.clone()),
         ("encryption", network.encryption_policy.clone()),
+        ("price of 1 ms", format!("{} USD/GB", network.usd_per_ms)),
+        ("price of 1 % loss", format!("{} USD/GB", network.usd_per_loss_percent)),
+        ("limits", limits(network)),
         ("description", network.description.clone()),
         ("peers", network.peer_count.to_string()),
         ("generation", network.generation.to_string()),

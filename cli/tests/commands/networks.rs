@@ -46,7 +46,36 @@ fn no_bad_network_is_made() {
     server.run(&["network", "create", "bad", "--rule-type", "fast"]).refused(2, &["rule_type", "balanced"]);
     server.run(&["network", "create", "bad", "--encryption", "never"]).refused(2, &["encryption_policy", "always"]);
     server.run(&["network", "create", "bad", "--hosts", "5000000000"]).refused(2, &["--hosts"]);
+    server.run(&["network", "create", "bad", "--usd-per-ms", "dear"]).refused(2, &["usd_per_ms", "0.02"]);
+    server.run(&["network", "create", "bad", "--max-usd-per-gb=-1"]).refused(2, &["max_usd_per_gb", "0.02"]);
+    server.run(&["network", "create", "bad", "--max-rtt-ms", "60001"]).refused(2, &["max_rtt_ms", "60000"]);
+    server.run(&["network", "create", "bad", "--forbid", "everything"]).refused(2, &["forbid[0]", "public-v6"]);
+    server.run(&["network", "create", "bad", "--forbid", "private,public"]).refused(2, &["forbid", "no scope"]);
+    server.run(&["network", "create", "bad", "--forbid", "public", "--rule-type", "basic"]).refused(2, &["basic"]);
     assert_eq!(server.json(&["network", "list"])["networks"].as_array().unwrap().len(), 1);
+}
+
+#[test]
+fn path_settings_are_stated_kept_and_taken_back() {
+    let server = Server::start();
+    let stated = ["--rule-type", "balanced", "--usd-per-ms", "0.002", "--max-rtt-ms", "80", "--forbid", "public-v6"];
+    server.run(&[&["network", "create", "prod", "--address-space", "172.20.0.0/24"], &stated[..]].concat()).ok();
+    let shown = server.json(&["network", "show", "prod"]);
+    assert_eq!((shown["usdPerMs"].as_str(), shown["usdPerLossPercent"].as_str()), (Some("0.002"), Some("0.01")));
+    assert_eq!((shown["maxRttMs"].as_u64(), &shown["forbid"]), (Some(80), &serde_json::json!(["public-v6"])));
+    server.run(&["network", "update", "prod", "--max-usd-per-gb", "0.05"]).ok();
+    let shown = server.json(&["network", "show", "prod"]);
+    assert_eq!((shown["maxRttMs"].as_u64(), shown["maxUsdPerGb"].as_str()), (Some(80), Some("0.05")));
+    let sheet = server.run(&["network", "show", "prod"]).ok();
+    assert!(sheet.stdout.contains("at most 80 ms, at most 0.05 USD/GB, nothing by public-v6 addresses"), "{sheet:?}");
+    server.run(&["network", "update", "prod", "--rule-type", "basic", "--forbid", "public"]).refused(2, &["forbid"]);
+    server
+        .run(&["network", "update", "prod", "--max-rtt-ms", "0", "--max-usd-per-gb", "none", "--forbid", "none"])
+        .ok();
+    let shown = server.json(&["network", "show", "prod"]);
+    assert_eq!((shown["maxRttMs"].as_u64().unwrap_or(0), shown["maxUsdPerGb"].as_str().unwrap_or("")), (0, ""));
+    let events = server.run(&["event", "list", "--network", "prod"]).ok();
+    assert!(events.stdout.contains("path settings from"), "{events:?}");
 }
 
 #[test]

@@ -32,6 +32,7 @@ fn settled() -> Vec<(Key<AnyRecord>, AnyRecord)> {
             description: String::new(),
             rule_type: Default::default(),
             encryption_policy: Default::default(),
+            path_settings: Default::default(),
             generation: 1,
             created_at: Timestamp::UNIX_EPOCH,
         }),

@@ -5,7 +5,9 @@ use jiff::Timestamp;
 
 use super::{EncryptionPolicy, Network, RuleType};
 use crate::{
-    NetworkId, space,
+    NetworkId,
+    path::{PathSettings, PathSettingsDraft},
+    space,
     validate::{Checks, InvalidInput, check_description, check_name},
 };
 
@@ -22,6 +24,7 @@ pub struct NetworkDraft<'a> {
     pub rule_type: Option<&'a str>,
     /// Absent: [`EncryptionPolicy::default`].
     pub encryption_policy: Option<&'a str>,
+    pub path_settings: PathSettingsDraft<'a>,
 }
 
 /// A [`NetworkDraft`] whose fields are right.
@@ -33,13 +36,14 @@ pub struct NetworkSettings {
     pub description: String,
     pub rule_type: RuleType,
     pub encryption_policy: EncryptionPolicy,
+    pub path_settings: PathSettings,
 }
 
 impl NetworkDraft<'_> {
     /// All fields checked, all faults told.
     pub fn check(&self) -> Result<NetworkSettings, InvalidInput> {
         let mut checks = Checks::default();
-        let settings = NetworkSettings {
+        let mut settings = NetworkSettings {
             id: checks.optional("network_id", self.id.map(str::parse)),
             name: checks.optional("name", self.name.map(named)),
             address_space: checks.optional("ipv4_address_space", self.address_space.map(space::parse)),
@@ -48,7 +52,9 @@ impl NetworkDraft<'_> {
             encryption_policy: checks
                 .optional("encryption_policy", self.encryption_policy.map(str::parse))
                 .unwrap_or_default(),
+            path_settings: PathSettings::default(),
         };
+        settings.path_settings = self.path_settings.apply(&settings.path_settings, settings.rule_type, &mut checks);
         checks.finish().map(|()| settings)
     }
 }
@@ -63,6 +69,7 @@ impl NetworkSettings {
             description: self.description,
             rule_type: self.rule_type,
             encryption_policy: self.encryption_policy,
+            path_settings: self.path_settings,
             generation: 1,
             created_at: now,
         }
@@ -77,6 +84,7 @@ pub struct NetworkUpdate<'a> {
     pub description: Option<&'a str>,
     pub rule_type: Option<&'a str>,
     pub encryption_policy: Option<&'a str>,
+    pub path_settings: PathSettingsDraft<'a>,
 }
 
 impl NetworkUpdate<'_> {
@@ -91,6 +99,7 @@ impl NetworkUpdate<'_> {
         set(&mut changed.rule_type, checks.optional("rule_type", self.rule_type.map(str::parse)));
         let policy = self.encryption_policy.map(str::parse);
         set(&mut changed.encryption_policy, checks.optional("encryption_policy", policy));
+        changed.path_settings = self.path_settings.apply(&network.path_settings, changed.rule_type, &mut checks);
         checks.finish()?;
         if changed != *network {
             changed.generation += 1;
@@ -137,6 +146,7 @@ mod tests {
             description: "\0",
             rule_type: Some("cheapest"),
             encryption_policy: Some("never"),
+            path_settings: PathSettingsDraft::default(),
         };
         let error = draft.check().unwrap_err();
         let fields: Vec<&str> = error.0.iter().map(|invalid| invalid.field.as_str()).collect();

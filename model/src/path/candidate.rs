@@ -2,8 +2,8 @@
 
 use std::{cmp::Reverse, collections::BTreeMap, net::SocketAddr, time::Duration};
 
-use super::{Apart, Price, same_vpc};
-use crate::{CloudLocation, Endpoint, Scope};
+use super::{Apart, same_vpc};
+use crate::{CloudLocation, Endpoint, Scope, tariff::Price};
 
 /// What is known of one end of a path.
 #[derive(Debug, Clone, Copy)]

@@ -3,8 +3,8 @@
 
 use std::{cmp::Ordering, net::SocketAddr, time::Duration};
 
-use super::{Candidate, Grounds, Measurements, Policy, Price, Reach, Reason, Route};
-use crate::{EndpointSource, RuleType};
+use super::{Candidate, Grounds, Measurements, Policy, Reach, Reason, Route};
+use crate::{EndpointSource, RuleType, tariff::Price};
 
 /// A path is left for one that saves at least so much per GB, and at least a tenth.
 const MARGIN_PRICE: Price = Price(5_000_000);

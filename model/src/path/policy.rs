@@ -1,11 +1,16 @@
 //! What a network, or a rule of it, wants of the paths of a pair.
 
-use std::{collections::BTreeSet, time::Duration};
+mod draft;
 
-use super::Price;
-use crate::{RuleType, Scope};
+use std::{collections::BTreeSet, fmt, time::Duration};
 
-/// A tenth of a cent: 20 ms less are worth the 0.02 USD/GB that most clouds take between regions of one continent.
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+pub use draft::PathSettingsDraft;
+
+use crate::{RuleType, Scope, tariff::Price};
+
+/// A tenth of a cent: 20 ms less are worth the 0.02 USD/GB that is usual between regions of one continent.
 pub const DEFAULT_PRICE_PER_MS: Price = Price(1_000_000);
 /// A cent: one packet in a hundred lost hurts as 10 ms more do.
 pub const DEFAULT_PRICE_PER_LOSS_PERCENT: Price = Price(10_000_000);
@@ -25,13 +30,13 @@ pub struct Policy {
 
 impl Policy {
     pub fn new(rule_type: RuleType) -> Self {
-        Self {
-            rule_type,
-            price_per_ms: DEFAULT_PRICE_PER_MS,
-            price_per_loss_percent: DEFAULT_PRICE_PER_LOSS_PERCENT,
-            limits: Limits::default(),
-            prefer: None,
-        }
+        Self::of(rule_type, PathSettings::default())
+    }
+
+    /// What a network states.
+    pub fn of(rule_type: RuleType, settings: PathSettings) -> Self {
+        let PathSettings { price_per_ms, price_per_loss_percent, limits } = settings;
+        Self { rule_type, price_per_ms, price_per_loss_percent, limits, prefer: None }
     }
 
     /// A price with the round trip and the loss counted in money; what was not measured counts nothing.
@@ -49,11 +54,50 @@ impl Default for Policy {
     }
 }
 
+/// What a network states of its paths beside the rule type.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct PathSettings {
+    pub price_per_ms: Price,
+    pub price_per_loss_percent: Price,
+    #[serde(flatten)]
+    pub limits: Limits,
+}
+
+impl Default for PathSettings {
+    fn default() -> Self {
+        Self {
+            price_per_ms: DEFAULT_PRICE_PER_MS,
+            price_per_loss_percent: DEFAULT_PRICE_PER_LOSS_PERCENT,
+            limits: Limits::default(),
+        }
+    }
+}
+
+impl fmt::Display for PathSettings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { price_per_ms, price_per_loss_percent, limits } = self;
+        write!(
+            f,
+            "{price_per_ms} USD/GB for a millisecond and {price_per_loss_percent} for a percent of loss, {limits}"
+        )
+    }
+}
+
+impl PathSettings {
+    /// Whether nothing was stated.
+    pub fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
 /// What no path may exceed: rather none than such a one.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Limits {
     /// Of measured round trips. The path in use may exceed it by what a round trip varies, so that one at the limit is not
     /// left and taken back all the time.
+    #[serde(rename = "max_rtt_ms", serialize_with = "to_ms", deserialize_with = "from_ms")]
     pub max_rtt: Option<Duration>,
     /// A path whose price is not known is not known to keep it, and is excluded.
     pub max_price_per_gb: Option<Price>,
@@ -66,4 +110,28 @@ impl Limits {
     pub fn forbids(&self, scope: Scope) -> bool {
         self.forbid.contains(&scope) || (scope == Scope::PublicV6 && self.forbid.contains(&Scope::Public))
     }
+
+    /// Whether nothing is left.
+    pub fn forbids_all(&self) -> bool {
+        [Scope::Private, Scope::Public, Scope::PublicV6].into_iter().all(|scope| self.forbids(scope))
+    }
+}
+
+impl fmt::Display for Limits {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let rtt = self.max_rtt.map(|limit| format!("at most {} ms", limit.as_millis()));
+        let price = self.max_price_per_gb.map(|limit| format!("at most {limit} USD/GB"));
+        let forbid = self.forbid.iter().map(|scope| format!("nothing by {scope} addresses"));
+        let all: Vec<_> = rtt.into_iter().chain(price).chain(forbid).collect();
+        f.write_str(if all.is_empty() { "no limits" } else { "" })?;
+        f.write_str(&all.join(", "))
+    }
+}
+
+fn to_ms<S: Serializer>(limit: &Option<Duration>, serializer: S) -> Result<S::Ok, S::Error> {
+    limit.map(|limit| limit.as_millis()).serialize(serializer)
+}
+
+fn from_ms<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {
+    Ok(Option::<u32>::deserialize(deserializer)?.map(|limit| Duration::from_millis(u64::from(limit))))
 }

@@ -2,8 +2,8 @@
 
 use std::{fmt, net::SocketAddr, time::Duration};
 
-use super::{CandidateState, Price, Ranked, Reach, Route, Unfit};
-use crate::{EndpointSource, RuleType, Scope};
+use super::{CandidateState, Ranked, Reach, Route, Unfit};
+use crate::{EndpointSource, RuleType, Scope, tariff::Price};
 
 /// Why a candidate stands in its place.
 #[derive(Debug, Clone, PartialEq, Eq)]

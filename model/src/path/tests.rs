@@ -7,7 +7,7 @@ use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
 use proptest::{collection::vec, prelude::*};
 
 use super::*;
-use crate::{CloudLocation, Endpoint, EndpointSource, Located, LocationSource, RuleType, Scope};
+use crate::{CloudLocation, Endpoint, EndpointSource, Located, LocationSource, RuleType, Scope, tariff::Price};
 
 fn located(value: &str) -> Option<Located> {
     let known = Located { value: value.to_owned(), source: LocationSource::Metadata };
@@ -55,9 +55,12 @@ fn order(rule: RuleType, from: &str, to: &str, seen: &Measurements) -> Vec<Strin
 fn pair(from: &str, sender: &[&str], to: &str, receiver: &[&str]) -> Vec<Candidate> {
     let (here, there) = (place(from), place(to));
     let (sender, receiver) = (endpoints(sender), endpoints(receiver));
-    let (local, remote) =
-        (HostView { location: &here, endpoints: &sender }, HostView { location: &there, endpoints: &receiver });
+    let (local, remote) = (view(&here, &sender), view(&there, &receiver));
     candidates(local, remote, |_| None)
+}
+
+fn view<'a>(location: &'a CloudLocation, endpoints: &'a [Endpoint]) -> HostView<'a> {
+    HostView { location, endpoints }
 }
 
 fn answers(rtt_ms: u64) -> Health {

@@ -23,6 +23,7 @@ impl World {
             description: String::new(),
             rule_type: RuleType::default(),
             encryption_policy: EncryptionPolicy::default(),
+            path_settings: Default::default(),
             generation: 1,
             created_at: at(0),
         };

@@ -5,6 +5,7 @@ use std::{
     fmt,
     iter::Sum,
     ops::{Add, AddAssign, Neg, Sub, SubAssign},
+    str::FromStr,
 };
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error};
@@ -40,6 +41,26 @@ impl Price {
         Self(self.0.saturating_add(other.0))
     }
 }
+
+impl FromStr for Price {
+    type Err = PriceError;
+
+    /// Reads dollars per GB, exactly.
+    fn from_str(text: &str) -> Result<Self, PriceError> {
+        const DIGITS: usize = 9;
+        let (whole, decimals) = text.split_once('.').unwrap_or((text, "0"));
+        let is_number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+        if !is_number(whole) || !is_number(decimals) || decimals.len() > DIGITS {
+            return Err(PriceError);
+        }
+        format!("{whole}{decimals:0<DIGITS$}").parse().map(Self).map_err(|_| PriceError)
+    }
+}
+
+/// Why a text is no price.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("is no amount of dollars; write 0.02, with at most nine decimals")]
+pub struct PriceError;
 
 impl fmt::Display for Price {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -226,6 +247,17 @@ impl<'de> Deserialize<'de> for Figure {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_price_is_read_as_it_is_shown() {
+        for (text, nano) in [("0", 0), ("0.02", 20_000_000), ("12.000000001", 12_000_000_001)] {
+            assert_eq!(text.parse(), Ok(Price(nano)));
+            assert_eq!(Price(nano).to_string(), text);
+        }
+        for text in ["", "-1", "0.0000000001", "1e3", "0,02", ".5", "5.", "99999999999999999999", "2 cents"] {
+            assert_eq!(text.parse::<Price>(), Err(PriceError), "{text}");
+        }
+    }
 
     #[test]
     fn a_price_times_bytes_is_exact_and_rounded_once() {

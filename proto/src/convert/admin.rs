@@ -7,7 +7,7 @@ use cladnet_model::{
 use jiff::Timestamp;
 
 pub use super::location::injected_location;
-use super::time::timestamp;
+use super::{path::milliseconds, time::timestamp};
 use crate::cladnet::v1;
 
 impl From<&Endpoint> for v1::Endpoint {
@@ -22,6 +22,7 @@ impl From<&Endpoint> for v1::Endpoint {
 
 /// A network with the number of its memberships.
 pub fn network(network: &Network, peer_count: usize) -> v1::Network {
+    let limits = &network.path_settings.limits;
     v1::Network {
         network_id: network.id.to_string(),
         name: network.name.clone(),
@@ -32,6 +33,11 @@ pub fn network(network: &Network, peer_count: usize) -> v1::Network {
         generation: network.generation,
         created_at: Some(timestamp(network.created_at)),
         peer_count: u32::try_from(peer_count).unwrap_or(u32::MAX),
+        usd_per_ms: network.path_settings.price_per_ms.to_string(),
+        usd_per_loss_percent: network.path_settings.price_per_loss_percent.to_string(),
+        max_rtt_ms: limits.max_rtt.map_or(0, milliseconds),
+        max_usd_per_gb: limits.max_price_per_gb.map(|limit| limit.to_string()).unwrap_or_default(),
+        forbid: limits.forbid.iter().map(ToString::to_string).collect(),
     }
 }
 

@@ -3,6 +3,7 @@
 use cladnet_model::{
     NetworkDraft, NetworkUpdate,
     advise::{Advice, DEFAULT_HOSTS, DEFAULT_LIMIT, MAX_LIMIT, Proposal, parse_avoid},
+    path::PathSettingsDraft,
 };
 use cladnet_proto::{
     cladnet::v1::{
@@ -36,6 +37,13 @@ impl NetworkService for Admin {
             description: &request.description,
             rule_type: given(&request.rule_type),
             encryption_policy: given(&request.encryption_policy),
+            path_settings: PathSettingsDraft {
+                usd_per_ms: given(&request.usd_per_ms),
+                usd_per_loss_percent: given(&request.usd_per_loss_percent),
+                max_rtt_ms: Some(request.max_rtt_ms),
+                max_usd_per_gb: given(&request.max_usd_per_gb),
+                forbid: Some(&request.forbid),
+            },
         };
         let settings = draft.check().map_err(CallError::from)?;
         let network = self.0.create_network(settings, request.expected_hosts, caller.key.as_str()).await?;
@@ -73,6 +81,13 @@ impl NetworkService for Admin {
             description: request.description.as_deref(),
             rule_type: request.rule_type.as_deref(),
             encryption_policy: request.encryption_policy.as_deref(),
+            path_settings: PathSettingsDraft {
+                usd_per_ms: request.usd_per_ms.as_deref(),
+                usd_per_loss_percent: request.usd_per_loss_percent.as_deref(),
+                max_rtt_ms: request.max_rtt_ms,
+                max_usd_per_gb: request.max_usd_per_gb.as_deref(),
+                forbid: request.forbid.as_ref().map(|forbid| forbid.scopes.as_slice()),
+            },
         };
         let network = self.0.update_network(&id, &update, request.expected_generation, caller.key.as_str()).await?;
         Ok(Response::new(self.counted(&network).await?))

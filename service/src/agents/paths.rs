@@ -1,16 +1,14 @@
 //! Paths as the agents have them now, and why: *explain* ranks with the function that the agent itself chooses by.
 
-use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
+use std::{collections::BTreeMap, time::Duration};
 
 use cladnet_model::{
     CloudLocation, Endpoint, HostId, Network, NetworkId,
-    path::{
-        CandidateState, Health, HostView, Measurements, Policy, Ranked, Transport, candidates, encryption, rank,
-        summary,
-    },
+    path::{CandidateState, HostView, Transport, candidates, encryption, rank, summary},
 };
-use cladnet_proto::cladnet::v1::{
-    ExplainPathResponse, ListPathsResponse, Path, PathCandidate, PathReport, PathsCommand, agent_command::Command,
+use cladnet_proto::{
+    cladnet::v1::{ExplainPathResponse, ListPathsResponse, Path, PathReport, PathsCommand, agent_command::Command},
+    convert,
 };
 use tokio::time::Instant;
 
@@ -84,9 +82,9 @@ impl Agents {
         if let Some(known) = report.as_ref().map(known_endpoints).filter(|known| !known.is_empty()) {
             theirs.endpoints = known; // what the agent ranked, should the service have heard newer ones
         }
-        let seen = report.as_ref().map(measurements).unwrap_or_default();
+        let seen = report.as_ref().map(|report| convert::measurements(report).0).unwrap_or_default();
         let found = candidates(ours.view(), theirs.view(), |_| None);
-        let ranked = rank(&Policy::new(settings.rule_type), found, &seen);
+        let ranked = rank(&settings.path_policy(), found, &seen);
         let route = ranked.iter().find(|ranked| ranked.state == CandidateState::InUse).or(ranked.first());
         let route = route.and_then(|ranked| ranked.candidate.route.clone().ok());
         let told = report.as_ref().and_then(transport);
@@ -101,7 +99,8 @@ impl Agents {
             rule_type: settings.rule_type.to_string(),
             encryption: encryption(settings.encryption_policy, route, told).to_owned(),
             summary: summary(&ranked) + &doubt,
-            candidates: ranked.into_iter().map(|ranked| candidate(ranked, &seen)).collect(),
+            candidates: ranked.iter().map(|ranked| convert::candidate(ranked, &seen)).collect(),
+            ..ExplainPathResponse::default()
         })
     }
 
@@ -186,13 +185,6 @@ fn transport(report: &PathReport) -> Option<Transport> {
     if report.transport.is_empty() { Some(Transport::Untrusted) } else { report.transport.parse().ok() }
 }
 
-fn measurements(report: &PathReport) -> Measurements {
-    let in_use: Option<SocketAddr> = report.endpoint.parse().ok();
-    let rtt = (report.rtt_us > 0).then(|| Duration::from_micros(u64::from(report.rtt_us)));
-    let health = in_use.zip(rtt).map(|(address, rtt)| (address, Health::Answers { rtt, loss_permille: 0 }));
-    Measurements { in_use, health: BTreeMap::from_iter(health) }
-}
-
 fn path(source: &HostId, report: PathReport) -> Path {
     Path {
         source: source.to_string(),
@@ -204,18 +196,6 @@ fn path(source: &HostId, report: PathReport) -> Path {
         sent_bytes: report.sent_bytes,
         received_bytes: report.received_bytes,
         detail: report.detail,
-    }
-}
-
-fn candidate(ranked: Ranked, seen: &Measurements) -> PathCandidate {
-    let endpoint = ranked.candidate.endpoint;
-    let rtt = seen.rtt(endpoint.address).map_or(0, |rtt| u32::try_from(rtt.as_micros()).unwrap_or(u32::MAX));
-    PathCandidate {
-        endpoint: endpoint.address.to_string(),
-        scope: endpoint.scope.to_string(),
-        state: ranked.state.to_string(),
-        rank: ranked.rank.unwrap_or_default(),
-        rtt_us: rtt,
-        reason: ranked.reason.to_string(),
+        ..Path::default()
     }
 }

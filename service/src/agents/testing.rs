@@ -34,6 +34,7 @@ pub(crate) fn network(id: &str) -> Network {
         description: String::new(),
         rule_type: Default::default(),
         encryption_policy: Default::default(),
+        path_settings: Default::default(),
         generation: 1,
         created_at: Timestamp::UNIX_EPOCH,
     }

@@ -3,6 +3,7 @@
 use cladnet_model::{
     HostId, NetworkDraft, NetworkId, NetworkUpdate, RuleType,
     advise::{DEFAULT_HOSTS, DEFAULT_LIMIT, parse_avoid},
+    path::PathSettingsDraft,
 };
 use cladnet_proto::{
     cbnet::v1::{
@@ -56,6 +57,7 @@ impl CloudAdaptiveNetworkService for Cbnet {
             description: &request.description,
             rule_type: Some(given(&request.rule_type).unwrap_or(RuleType::Basic.as_str())),
             encryption_policy: None,
+            path_settings: PathSettingsDraft::default(),
         };
         let settings = draft.check().map_err(|input| renamed(input.into()))?;
         let network = self.0.create_network(settings, 0, caller.key.as_str()).await.map_err(renamed)?;
@@ -88,6 +90,7 @@ impl CloudAdaptiveNetworkService for Cbnet {
             description: given(&request.description),
             rule_type: given(&request.rule_type),
             encryption_policy: None,
+            path_settings: PathSettingsDraft::default(),
         };
         let network = self.0.update_network(&id, &update, None, caller.key.as_str()).await.map_err(renamed)?;
         Ok(Response::new(wire::specification(&network)))
@@ -174,6 +177,7 @@ impl Cbnet {
     /// What the agent says of its paths; where it says nothing, what it would choose by what is known here.
     async fn rule(&self, network: &NetworkId, host: &HostId) -> Result<NetworkingRule, CallError> {
         let record = self.0.network(network).await?.value;
+        let policy = record.path_policy();
         let peers = self.0.peers(network).await?;
         let of = find(&peers, network, "host_id", host.as_str())?;
         let peers = &peers.rows;
@@ -184,7 +188,7 @@ impl Cbnet {
         for peer in peers.iter().filter(|peer| peer.id() != host) {
             let report = reports.iter().find(|report| report.host_id == peer.id().as_str());
             let used = report.and_then(|report| Some((report.endpoint.parse().ok()?, report.scope.parse().ok()?)));
-            let (selected_ip, scope) = wire::selection(used.or_else(|| likely(record.rule_type, of, peer)));
+            let (selected_ip, scope) = wire::selection(used.or_else(|| likely(&policy, of, peer)));
             rule.host_id.push(peer.id().to_string());
             rule.host_name.push(peer.name().to_owned());
             rule.peer_ip.push(peer.address().map(|address| address.to_string()).unwrap_or_default());

@@ -43,6 +43,10 @@ fn first(policy: &Policy, candidates: &[Candidate], seen: &Measurements) -> Opti
     sorted(policy, candidates, seen).into_iter().next()
 }
 
+fn limited(limits: Limits, rule_type: RuleType) -> Policy {
+    Policy { limits, ..Policy::new(rule_type) }
+}
+
 const COST: RuleType = RuleType::CostPrioritized;
 const LATENCY: RuleType = RuleType::LatencyPrioritized;
 
@@ -137,7 +141,7 @@ fn latency_prioritized_takes_the_quickest_and_of_those_as_quick_the_cheapest() {
 
 #[test]
 fn balanced_weighs_round_trip_and_loss_in_money() {
-    let policy = Policy { price_per_ms: Price(1_000_000), ..Policy::new(RuleType::Balanced) };
+    let policy = Policy::new(RuleType::Balanced);
     let all = [candidate(PRIVATE, Some(20)), candidate(PUBLIC, Some(80))];
     let by_rtt = |private, public| sorted(&policy, &all, &seen(&[(PRIVATE, Some(private)), (PUBLIC, Some(public))]));
     assert_eq!(by_rtt(59, 1), [PRIVATE, PUBLIC], "58 ms are not worth 0.06");
@@ -174,7 +178,7 @@ fn limits_exclude_and_say_by_what() {
         max_price_per_gb: Some(Price(60_000_000)),
         forbid: BTreeSet::new(),
     };
-    let policy = Policy { limits, ..Policy::new(COST) };
+    let policy = limited(limits, COST);
     let ranked = rank(&policy, all.to_vec(), &seen(&[(PUBLIC_V6, Some(31))]));
     assert_eq!(
         summary(&ranked),
@@ -189,7 +193,7 @@ fn limits_exclude_and_say_by_what() {
 #[test]
 fn the_path_in_use_is_not_left_for_a_round_trip_that_swings_around_the_limit() {
     let limits = Limits { max_rtt: Some(Duration::from_millis(30)), ..Limits::default() };
-    let policy = Policy { limits, ..Policy::new(COST) };
+    let policy = limited(limits, COST);
     let all = [candidate(PUBLIC, Some(0))];
     let at = |rtt| using(PUBLIC, seen(&[(PUBLIC, Some(rtt))]));
     assert_eq!(first(&policy, &all, &at(33)).as_deref(), Some(PUBLIC));
@@ -202,7 +206,7 @@ fn who_forbids_public_forbids_the_internet() {
     let all = [candidate(PRIVATE, Some(0)), candidate(PUBLIC, Some(0)), candidate(PUBLIC_V6, Some(0))];
     let forbidding = |scope| {
         let limits = Limits { forbid: BTreeSet::from([scope]), ..Limits::default() };
-        Policy { limits, ..Policy::new(COST) }
+        limited(limits, COST)
     };
     assert_eq!(sorted(&forbidding(Scope::Public), &all, &Measurements::default()), [PRIVATE]);
     assert_eq!(sorted(&forbidding(Scope::PublicV6), &all, &Measurements::default()), [PRIVATE, PUBLIC]);

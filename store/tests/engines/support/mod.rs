@@ -52,6 +52,7 @@ pub(crate) fn network(text: &str, name: &str) -> Network {
         description: String::new(),
         rule_type: Default::default(),
         encryption_policy: Default::default(),
+        path_settings: Default::default(),
         generation: 1,
         created_at: jiff::Timestamp::UNIX_EPOCH,
     }

@@ -5,8 +5,8 @@ use std::{net::SocketAddr, time::Duration};
 use anyhow::{Context as _, Result};
 use cladnet_model::{
     CloudLocation, Endpoint, EndpointSource, Located, LocationSource, Scope,
-    path::{Candidate, Health, HostView, Measurements, Price, candidates},
-    tariff::{Book, PoolUsage, cost},
+    path::{Candidate, Health, HostView, Measurements, candidates},
+    tariff::{Book, PoolUsage, Price, cost},
 };
 use cladnet_sandbox::regions::{Region, measured};
 use jiff::civil::{Date, date};
@@ -66,8 +66,7 @@ impl Machine {
 
 /// What a gigabyte costs from one to the other.
 pub(super) fn price(book: &Book, from: &Machine, to: &Machine, scope: Scope) -> Option<Price> {
-    let quote = cost(book, &from.location, &to.location, scope, DAY, &PoolUsage::FirstPaid);
-    quote.per_gb.map(|price| Price(price.0))
+    cost(book, &from.location, &to.location, scope, DAY, &PoolUsage::FirstPaid).per_gb
 }
 
 fn machine(regions: &[Region], number: usize) -> Result<Machine> {
