@@ -25,10 +25,15 @@ use messages::{BATCH, MESSAGE_LEN, Received};
 use trains::Train;
 pub(crate) use trains::{Trains, train_len};
 
-/// Holds what arrives while the reader waits for a core: 10 ms at 10 Gbit/s; the kernel adds as much again for its own
-/// overhead. Of each socket: only those that are flooded ever hold that much, and all together no more than the system
-/// has for UDP (`net.ipv4.udp_mem`).
-const RECEIVE_BUFFER: usize = 12_500_000;
+/// What a peer's packets wait in, all flows of it one behind the other: so it is bounded by the time that takes. 1.3 ms at
+/// 5 Gbit/s, as the kernel adds as much again for its own overhead, which trains hardly have; or 350 full packets by
+/// themselves, 7 ms at 50,000 a second. No more: TCP fills what there is (12.5 MB made every packet of a peer wait 25 ms),
+/// and only what is lost tells it to slow down. No less: it also holds what comes while the reader waits for a core, and
+/// a few full trains must fit. Of each socket; all together no more than the system has for UDP (`net.ipv4.udp_mem`).
+const RECEIVE_BUFFER: usize = 400_000;
+/// What the first socket has instead, as what waits there is short and takes long: 10,000 handshakes, about a second's. So
+/// none of a thousand peers' is lost that greet a host at once.
+const GREETINGS_BUFFER: usize = 4_000_000;
 /// Holds what waits for the network interface: 1 ms at 10 Gbit/s. More would only make packets wait longer there, behind
 /// those of others; while it is full, packets wait in the queues of the TUN, which are fair.
 const SEND_BUFFER: usize = 1_250_000;
@@ -312,17 +317,18 @@ fn inward(from: SocketAddr) -> SocketAddr {
 fn open(domain: Domain, port: u16) -> io::Result<Vec<Socket>> {
     let any: IpAddr = if domain == Domain::IPV6 { Ipv6Addr::UNSPECIFIED.into() } else { Ipv4Addr::UNSPECIFIED.into() };
     let sockets = lanes::bind(domain, any, port)?;
-    for socket in &sockets {
-        enlarge_buffers(socket);
+    let receive_buffers = iter::once(GREETINGS_BUFFER).chain(iter::repeat(RECEIVE_BUFFER));
+    for (socket, receive_buffer) in sockets.iter().zip(receive_buffers) {
+        set_buffers(socket, receive_buffer);
         allow_fragmentation(socket, domain);
     }
     Ok(sockets)
 }
 
 /// Beyond the system's limit if we may, else up to it.
-fn enlarge_buffers(socket: &Socket) {
-    if setsockopt(socket, RcvBufForce, &RECEIVE_BUFFER).is_err() {
-        let _ = SockRef::from(socket).set_recv_buffer_size(RECEIVE_BUFFER);
+fn set_buffers(socket: &Socket, receive: usize) {
+    if setsockopt(socket, RcvBufForce, &receive).is_err() {
+        let _ = SockRef::from(socket).set_recv_buffer_size(receive);
     }
     if setsockopt(socket, SndBufForce, &SEND_BUFFER).is_err() {
         let _ = SockRef::from(socket).set_send_buffer_size(SEND_BUFFER);
