@@ -29,6 +29,7 @@ mod plain;
 mod probe;
 mod prober;
 mod shared;
+mod slice;
 mod stun;
 mod threads;
 mod tun_reader;

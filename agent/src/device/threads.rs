@@ -18,6 +18,7 @@ use tracing::warn;
 use super::PAUSE_AFTER_ERROR;
 use super::keeper::Lost;
 use super::shared::Shared;
+use super::slice;
 use super::stun::{StunReply, is_stun};
 use super::tun_reader::TunReader;
 use super::wire::Wire;
@@ -83,7 +84,11 @@ pub(super) fn spawn(
     body: impl FnOnce(Arc<Shared>) + Send + 'static,
 ) -> io::Result<()> {
     let shared = shared.clone();
-    thread::Builder::new().name(name.to_owned()).spawn(move || body(shared)).map(drop)
+    let body = move || {
+        slice::shorten();
+        body(shared);
+    };
+    thread::Builder::new().name(name.to_owned()).spawn(body).map(drop)
 }
 
 fn read_udp(shared: &Shared, queues: &[usize]) {
