@@ -226,7 +226,7 @@ pub(crate) struct ProbedStatus {
     pub endpoint: SocketAddr,
     /// `untried`, `answers`, `silent`, or `proving`: it was left, and answers again.
     pub state: String,
-    /// Smoothed.
+    /// The middle one of the last eight.
     pub rtt_us: Option<u32>,
     /// Of the last 64 requests.
     pub loss_permille: u16,

@@ -92,8 +92,9 @@ impl Candidate {
         self.state
     }
 
+    /// How far it is.
     pub(super) fn rtt(&self) -> Option<Duration> {
-        self.round_trip.map(|round_trip| round_trip.smoothed())
+        self.round_trip.map(RoundTrip::median)
     }
 
     pub(super) fn loss_permille(&self) -> u16 {

@@ -7,25 +7,38 @@ const REMEMBERED: u32 = u64::BITS;
 /// Fewer say nothing of loss.
 const ENOUGH: u32 = 8;
 
-/// Smoothed round trip and its variation (RFC 6298 §2).
+/// Of so many round trips the middle one counts: a single one that is late says more of a busy machine than of the path.
+const SAMPLES: usize = 8;
+
+/// Smoothed round trip and its variation (RFC 6298 §2), which say how long to wait; and the last ones, which say how far
+/// it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct RoundTrip {
     smoothed: Duration,
     variation: Duration,
+    last: [Duration; SAMPLES],
+    count: usize,
 }
 
 impl RoundTrip {
     pub(super) fn first(rtt: Duration) -> Self {
-        Self { smoothed: rtt, variation: rtt / 2 }
+        Self { smoothed: rtt, variation: rtt / 2, last: [rtt; SAMPLES], count: 1 }
     }
 
     pub(super) fn update(&mut self, rtt: Duration) {
         self.variation = (3 * self.variation + self.smoothed.abs_diff(rtt)) / 4;
         self.smoothed = (7 * self.smoothed + rtt) / 8;
+        self.last.rotate_right(1);
+        self.last[0] = rtt;
+        self.count = (self.count + 1).min(SAMPLES);
     }
 
-    pub(super) fn smoothed(self) -> Duration {
-        self.smoothed
+    /// Of the last ones; the shorter one of two in the middle.
+    pub(super) fn median(self) -> Duration {
+        let mut last = self.last;
+        let last = &mut last[..self.count];
+        last.sort_unstable();
+        last[(last.len() - 1) / 2]
     }
 
     pub(super) fn timeout(self) -> Duration {
@@ -67,9 +80,20 @@ mod tests {
     #[test]
     fn round_trips_are_smoothed_as_rfc_6298_says() {
         let mut round_trip = RoundTrip::first(ms(80));
-        assert_eq!((round_trip.smoothed(), round_trip.timeout()), (ms(80), ms(240)));
+        assert_eq!((round_trip.smoothed, round_trip.timeout()), (ms(80), ms(240)));
         round_trip.update(ms(160));
-        assert_eq!((round_trip.smoothed(), round_trip.timeout()), (ms(90), ms(290)));
+        assert_eq!((round_trip.smoothed, round_trip.timeout()), (ms(90), ms(290)));
+    }
+
+    #[test]
+    fn single_late_answers_make_no_path_longer() {
+        let mut round_trip = RoundTrip::first(ms(10));
+        for rtt in [80, 11, 10, 90, 12, 11, 10, 85, 11] {
+            round_trip.update(ms(rtt));
+            assert!(round_trip.median() <= ms(12), "{round_trip:?}");
+        }
+        (0..5).for_each(|_| round_trip.update(ms(40)));
+        assert_eq!(round_trip.median(), ms(40));
     }
 
     #[test]

@@ -264,6 +264,7 @@ impl PeerPaths {
         self.check = None;
         self.elsewhere = None;
         self.note_relapse(now, left, best);
+        self.forget_observed(now);
         Some((left, best))
     }
 

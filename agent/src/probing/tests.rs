@@ -143,7 +143,7 @@ impl Sim {
     fn settled(lines: [Line; 2]) -> (u64, Self) {
         let seed = rand::random();
         let mut sim = Self::new(seed, lines);
-        sim.run(20 * SECOND);
+        sim.run(10 * SECOND);
         let phase = SECOND.mul_f64(2.0 * sim.rng.random::<f64>());
         sim.run(phase);
         assert_eq!(sim.in_use, Some(private()), "seed {seed}");
@@ -293,7 +293,7 @@ fn a_fifth_of_all_datagrams_lost_each_way_makes_no_path_flap() {
         let (seed, mut sim) = Sim::settled([fair(20 * MILLISECOND), fair(30 * MILLISECOND)]);
         sim.switches.clear();
         sim.lines.insert(private(), Line { lost_out: 0.2, lost_back: 0.2, ..fair(20 * MILLISECOND) });
-        sim.run(60 * SECOND);
+        sim.run(40 * SECOND);
         // Who left and took it back has done so once; it does not go on like that.
         assert!(sim.switches.len() <= 2, "{:?}; seed {seed}", sim.switches);
         left += usize::from(!sim.switches.is_empty());
@@ -308,7 +308,7 @@ fn loss_in_one_direction_makes_no_path_flap() {
             let (seed, mut sim) = Sim::settled([fair(20 * MILLISECOND), fair(30 * MILLISECOND)]);
             sim.switches.clear();
             sim.lines.insert(private(), Line { rtt: 20 * MILLISECOND, lost_out, lost_back });
-            sim.run(60 * SECOND);
+            sim.run(40 * SECOND);
             assert!(sim.switches.len() <= 2, "{:?}; seed {seed}", sim.switches);
         }
     }
@@ -367,6 +367,22 @@ fn where_a_peer_is_heard_of_is_asked_at_once_and_used_if_nothing_else_answers() 
     sim.prober.sighted(sim.now, sim.id, Sighting::Request { from: elsewhere(), is_alarm: false });
     let took = sim.until(2 * SECOND, |sim| sim.in_use == Some(elsewhere()));
     assert!(took.is_some_and(|took| took <= 1_300 * MILLISECOND), "{took:?}; seed {seed}");
+
+    sim.lines = BTreeMap::from([(private(), fair(rtt)), (public(), dead(rtt)), (elsewhere(), dead(rtt))]);
+    sim.run(60 * SECOND);
+    assert_eq!(sim.in_use, Some(private()), "seed {seed}");
+    let measured = sim.prober.measured(sim.now, sim.id.0);
+    assert_eq!(measured[&sim.id.1].observed, [], "it is told for no longer than it answers; seed {seed}");
+}
+
+#[test]
+fn what_the_policy_excludes_is_neither_asked_nor_used() {
+    let (seed, mut sim) = Sim::settled([fair(10 * MILLISECOND), fair(20 * MILLISECOND)]);
+    let basic = Pair { policy: Policy::new(RuleType::Basic), ..pair(&[private()]) };
+    sim.prober.set_peers(sim.now, sim.id.0, BTreeMap::from([(sim.id.1, basic)]));
+    let start = sim.now;
+    sim.run(20 * SECOND);
+    assert_eq!((sim.in_use, sim.asked_since(start).count()), (None, 0), "seed {seed}");
 }
 
 #[test]
