@@ -10,6 +10,7 @@ use cladnet_model::{
 };
 use cladnet_store::{Key, StoreError, Versioned, key};
 use jiff::{ToSpan as _, civil::Date};
+use tokio::sync::MutexGuard;
 use tracing::warn;
 
 use crate::{Service, agents::usage::day, error::CallError, events::Note, networks::TRIES};
@@ -39,6 +40,9 @@ impl Service {
         let today = self.today();
         let to = to.unwrap_or(today);
         let from = from.unwrap_or(to.first_of_month());
+        if to > today {
+            return Err(CallError::invalid("to", format_args!("is {to}; today is {today}")));
+        }
         if from > to {
             return Err(CallError::invalid("from", format_args!("is {from}, after {to}")));
         }
@@ -49,8 +53,13 @@ impl Service {
         Ok(Period { from, to })
     }
 
-    /// What hosts exchanged on these days. What cannot be read is missing in the bill, and said in the log.
-    pub(crate) async fn usages(&self, days: impl Iterator<Item = Date>) -> Result<Vec<HostUsage>, CallError> {
+    /// What hosts exchanged on these days. What cannot be read is missing in the bill, and said in the log. While the guard
+    /// is held nobody else reads any.
+    pub(crate) async fn usages(
+        &self,
+        days: impl Iterator<Item = Date>,
+    ) -> Result<(Vec<HostUsage>, MutexGuard<'_, ()>), CallError> {
+        let alone = self.billing.lock().await;
         let mut usages = Vec::new();
         for day in days {
             let listing = self.store.list(&key::usages(day)).await?;
@@ -59,7 +68,7 @@ impl Service {
             }
             usages.extend(listing.items.into_iter().map(|item| item.value));
         }
-        Ok(usages)
+        Ok((usages, alone))
     }
 
     /// The bill of a period, and the version of the book that it is made by.
@@ -69,7 +78,8 @@ impl Service {
         network: Option<NetworkId>,
         by: By,
     ) -> Result<(Bill, Arc<Book>), CallError> {
-        let (book, usages) = (self.prices().await?, self.usages(period.counted()).await?);
+        let book = self.prices().await?;
+        let (usages, _alone) = self.usages(period.counted()).await?;
         let priced = book.clone();
         let made = tokio::task::spawn_blocking(move || bill::bill(&priced, &usages, period, network.as_ref(), by));
         let bill = made.await.map_err(|error| CallError::Internal(format!("the bill was not made: {error}")))?;
@@ -189,6 +199,36 @@ pub(crate) async fn warn_for_ever(service: &Service) {
         tokio::time::sleep(LOOK_EVERY.mul_f64(rand::random_range(0.5..1.5))).await;
         if let Err(error) = service.warn_of_budgets().await {
             warn!(%error, "budgets not looked at");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use cladnet_model::{Exchanged, Scope};
+
+    use super::*;
+    use crate::agents::testing::*;
+
+    #[tokio::test]
+    async fn every_mark_of_a_budget_is_warned_of_once_by_one_replica() {
+        let house = House::with_network("n").await;
+        let (one, other) = (house.replica().await, house.replica().await);
+        let budget = Budget::check(Some(network_id("n")), 1_000_000_000, 50).unwrap();
+        one.service.set_budget(budget, "test").await.unwrap();
+        let today = one.service.today();
+        let mut usage = HostUsage::new(network_id("n"), host_id("a"), today);
+        let zone = |zone: &str| format!("aws/us-east-1/use1-az{zone}/vpc-1").parse().unwrap();
+        let bytes = Exchanged { sent: 60 << 30, ..Exchanged::default() };
+        for expected in [1, 2] {
+            usage.add(&zone("1"), &zone("2"), Scope::Private, bytes);
+            house.store.put(&key::usage(today, &usage.network, &usage.host), &usage).await.unwrap();
+            for service in [&one.service, &other.service, &one.service] {
+                service.warn_of_budgets().await.unwrap();
+            }
+            let events = house.store.list(&key::events()).await.unwrap().items;
+            let warnings = events.iter().filter(|event| event.value.kind == "budget.warning").count();
+            assert_eq!(warnings, expected);
         }
     }
 }

@@ -131,6 +131,7 @@ impl Server {
             gates: Gates::default(),
             agents,
             creating: Mutex::new(()),
+            billing: Mutex::new(()),
             streams: Shares::new(admin::STREAMS),
             deployment_watches: Arc::new(Semaphore::new(deployments::WATCHES)),
             shutdown,

@@ -58,6 +58,8 @@ pub struct Service {
     pub(crate) agents: Agents,
     /// Held by whoever creates a network.
     pub(crate) creating: Mutex<()>,
+    /// Held by whoever reads usage: a month of many hosts is much.
+    pub(crate) billing: Mutex<()>,
     /// The streams to administrators, by API key.
     pub(crate) streams: Shares<KeyId>,
     /// Places for those who watch deployments.

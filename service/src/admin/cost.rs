@@ -61,24 +61,8 @@ impl CostService for Admin {
         let request = request.into_inner();
         let (book, today) = (self.0.prices().await?, self.0.today());
         let rules = rule_types(&request.rule_types)?;
-        let mut usages = Vec::new();
-        if request.matrix.is_empty() {
-            let network = optional_network(&request.network_id)?;
-            if let Some(network) = &network {
-                self.0.network(network).await?;
-            }
-            let days = (0..=LAST_DAYS).map(|past| today - past.days());
-            usages = self.0.usages(days).await?;
-            usages.retain(|usage| network.as_ref().is_none_or(|network| usage.network == *network));
-        }
         let moves = self.moves(&request.moves, request.matrix.is_empty()).await?;
-        let (before, after) = match request.matrix.as_slice() {
-            [] => (Matrix::of(&usages, &[]), Matrix::of(&usages, &moves)),
-            given => {
-                let matrix = matrix(given)?;
-                (matrix.clone(), matrix.moved(&moves))
-            }
-        };
+        let (before, after) = self.traffic(&request, &moves).await?;
         let scenarios = tokio::task::spawn_blocking({
             let book = book.clone();
             move || scenarios(&book, &before, (!moves.is_empty()).then_some(&after), &rules, today)
@@ -98,7 +82,7 @@ impl CostService for Admin {
         }
         let period: Period = self.0.period(optional("from", &from)?, optional("to", &to)?)?;
         let days = period.counted().filter(|day| *day >= period.from);
-        let usages = self.0.usages(days).await?;
+        let (usages, _alone) = self.0.usages(days).await?;
         let book = self.0.prices().await?;
         let usages = billed(&book, &provider, &usages).into_iter().map(|((usage_type, day), bytes)| BilledUsage {
             usage_type,
@@ -134,6 +118,22 @@ impl CostService for Admin {
 }
 
 impl Admin {
+    /// The traffic as it went, and with the moves.
+    async fn traffic(&self, request: &WhatIfCostRequest, moves: &[Move]) -> Result<(Matrix, Matrix), CallError> {
+        if !request.matrix.is_empty() {
+            let given = matrix(&request.matrix)?;
+            return Ok((given.clone(), given.moved(moves)));
+        }
+        let network = optional_network(&request.network_id)?;
+        if let Some(network) = &network {
+            self.0.network(network).await?;
+        }
+        let today = self.0.today();
+        let (mut usages, _alone) = self.0.usages((0..=LAST_DAYS).map(|past| today - past.days())).await?;
+        usages.retain(|usage| network.as_ref().is_none_or(|network| usage.network == *network));
+        Ok((Matrix::of(&usages, &[]), Matrix::of(&usages, moves)))
+    }
+
     /// A host by id or name, or else a region. The flows of a matrix that is given belong to no host.
     async fn moves(&self, moves: &[TrafficMove], of_hosts: bool) -> Result<Vec<Move>, CallError> {
         if moves.is_empty() {

@@ -4,6 +4,7 @@
 mod cast;
 mod cbnet;
 mod connectivity;
+mod costs;
 mod credentials;
 mod deployments;
 mod front;
