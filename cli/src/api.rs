@@ -8,12 +8,12 @@ use cladnet_pki::{
 };
 use cladnet_proto::cladnet::v1::{
     ListDeploymentsResponse, ListEventsResponse, ListHostKeysResponse, ListHostsResponse, ListKeysResponse,
-    ListNetworksResponse, ListPeersResponse, ListTokensResponse, deployment_service_client::DeploymentServiceClient,
-    event_service_client::EventServiceClient, host_service_client::HostServiceClient,
-    key_service_client::KeyServiceClient, network_service_client::NetworkServiceClient,
-    path_service_client::PathServiceClient, peer_service_client::PeerServiceClient,
-    system_service_client::SystemServiceClient, test_service_client::TestServiceClient,
-    token_service_client::TokenServiceClient,
+    ListNetworksResponse, ListPeersResponse, ListTokensResponse, cost_service_client::CostServiceClient,
+    deployment_service_client::DeploymentServiceClient, event_service_client::EventServiceClient,
+    host_service_client::HostServiceClient, key_service_client::KeyServiceClient,
+    network_service_client::NetworkServiceClient, path_service_client::PathServiceClient,
+    peer_service_client::PeerServiceClient, system_service_client::SystemServiceClient,
+    test_service_client::TestServiceClient, token_service_client::TokenServiceClient,
 };
 use rustls::ClientConfig;
 use tonic::{
@@ -91,6 +91,10 @@ impl Api {
 
     pub(crate) fn deployments(&self) -> DeploymentServiceClient<Authorized> {
         DeploymentServiceClient::new(self.0.clone())
+    }
+
+    pub(crate) fn costs(&self) -> CostServiceClient<Authorized> {
+        CostServiceClient::new(self.0.clone())
     }
 
     pub(crate) fn events(&self) -> EventServiceClient<Authorized> {

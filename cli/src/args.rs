@@ -8,7 +8,7 @@ use clap_complete::Shell;
 
 use crate::{
     commands::{
-        deploy::DeployArgs, deployment::DeploymentCommand, event::EventCommand, host::HostCommand,
+        cost::CostCommand, deploy::DeployArgs, deployment::DeploymentCommand, event::EventCommand, host::HostCommand,
         host_key::HostKeyCommand, key::KeyCommand, network::NetworkCommand, path::PathCommand, peer::PeerCommand,
         test::TestCommand, token::TokenCommand,
     },
@@ -162,6 +162,9 @@ pub(crate) enum AdminCommand {
     /// Paths: which way packets go, and why
     #[command(subcommand)]
     Path(PathCommand),
+    /// Costs: what bytes cost, and what they would have cost otherwise
+    #[command(subcommand)]
+    Cost(CostCommand),
     /// Events: what happened
     #[command(subcommand)]
     Event(EventCommand),

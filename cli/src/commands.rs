@@ -1,5 +1,6 @@
 //! The admin commands: one request each, one answer shown.
 
+pub(crate) mod cost;
 pub(crate) mod deploy;
 pub(crate) mod deployment;
 pub(crate) mod event;
@@ -57,6 +58,7 @@ async fn dispatch(client: ClientArgs, command: AdminCommand) -> Result<ExitCode,
         AdminCommand::Deployment(command) => return deployment::run(&api, out, command).await,
         AdminCommand::HostKey(command) => host_key::run(&api, out, command).await?,
         AdminCommand::Path(command) => path::run(&api, out, command).await?,
+        AdminCommand::Cost(command) => cost::run(&api, out, command).await?,
         AdminCommand::Event(command) => event::run(&api, out, command).await?,
         AdminCommand::Info => info(&api, out).await?,
     }

@@ -19,7 +19,8 @@ use crate::clouds;
 
 mod wire;
 
-use wire::{Tap, forge, inside};
+pub(crate) use wire::inside;
+use wire::{Tap, forge};
 
 const SOON: Duration = Duration::from_secs(20);
 /// As many bytes as ping repeats.

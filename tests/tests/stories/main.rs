@@ -2,6 +2,7 @@
 
 mod arrows;
 mod bad_input;
+mod bill;
 mod browser;
 mod clouds;
 mod deployment;

@@ -18,7 +18,7 @@ const IP_HEADER: usize = 20;
 const UDP_HEADER: usize = 8;
 
 /// Does something on a thread inside the network of a VM; sockets that it makes stay there.
-pub(super) fn inside<T: Send>(vm: &Vm<'_>, work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
+pub(crate) fn inside<T: Send>(vm: &Vm<'_>, work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
     let namespace = File::open(format!("/proc/{}/ns/net", vm.init_pid()?)).context("the VM does not run")?;
     thread::scope(|scope| {
         let thread = scope.spawn(|| {

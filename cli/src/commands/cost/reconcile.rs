@@ -1,0 +1,248 @@
+//! `cladnet cost reconcile`: our bytes beside those of a provider's bill, by what the bill calls them.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::{Path, PathBuf},
+};
+
+use cladnet_model::tariff::Unit;
+use cladnet_proto::cladnet::v1::{CostReconciliation, ListBilledUsageRequest, ReconciledUsage};
+use clap::Args;
+use csv::StringRecord;
+use jiff::civil::Date;
+
+use crate::{
+    api::{Api, request},
+    failure::Failure,
+    output::{Output, Table, bytes},
+};
+
+#[derive(Debug, Args)]
+#[group(id = "bill", required = true, multiple = false, args = ["aws_cur", "azure_export"])]
+pub(crate) struct ReconcileArgs {
+    /// A Cost and Usage Report of AWS, CSV.
+    #[arg(long, value_name = "FILE")]
+    aws_cur: Option<PathBuf>,
+    /// Usage details that Azure exported, CSV.
+    #[arg(long, value_name = "FILE")]
+    azure_export: Option<PathBuf>,
+    /// First day, UTC; that of the file.
+    #[arg(long, value_name = "DAY")]
+    from: Option<Date>,
+    /// Last day, UTC; that of the file.
+    #[arg(long, value_name = "DAY")]
+    to: Option<Date>,
+}
+
+/// How a provider's bill is read.
+struct Form {
+    provider: &'static str,
+    flag: &'static str,
+    usage_type: &'static [&'static str],
+    amount: &'static [&'static str],
+    date: &'static [&'static str],
+    unit: Unit,
+    is_transfer: fn(&str) -> bool,
+}
+
+/// Columns as files of either kind name them, without marks: `lineItem/UsageType` and `line_item_usage_type` are one.
+const AWS: Form = Form {
+    provider: "aws",
+    flag: "--aws-cur",
+    usage_type: &["lineitemusagetype"],
+    amount: &["lineitemusageamount"],
+    date: &["lineitemusagestartdate"],
+    unit: Unit::GiB,
+    is_transfer: |name| {
+        name.contains("DataTransfer") || name.ends_with("-AWS-Out-Bytes") || name.ends_with("-AWS-In-Bytes")
+    },
+};
+
+const AZURE: Form = Form {
+    provider: "azure",
+    flag: "--azure-export",
+    usage_type: &["metername"],
+    amount: &["quantity", "usagequantity"],
+    date: &["date", "usagedate", "usagedatetime"],
+    unit: Unit::GB,
+    is_transfer: |name| name.contains("Data Transfer") || name.contains("Egress") || name.contains("Ingress"),
+};
+
+/// Bytes by usage type and day.
+type Usage = BTreeMap<(String, Date), u64>;
+
+pub(super) async fn run(api: &Api, out: Output, args: ReconcileArgs) -> Result<(), Failure> {
+    let (form, file) = match (&args.aws_cur, &args.azure_export) {
+        (Some(file), _) => (AWS, file),
+        (None, Some(file)) => (AZURE, file),
+        (None, None) => return Err(Failure::usage("name a bill: --aws-cur FILE or --azure-export FILE")),
+    };
+    let mut billed =
+        read(&form, file).map_err(|error| Failure::usage(format!("{} {}: {error}", form.flag, file.display())))?;
+    let days: BTreeSet<Date> = billed.keys().map(|(_, day)| *day).collect();
+    let nothing = || Failure::usage(format!("{} {}: it bills no data transfer", form.flag, file.display()));
+    let from = args.from.or(days.first().copied()).ok_or_else(nothing)?;
+    let to = args.to.or(days.last().copied()).ok_or_else(nothing)?;
+    billed.retain(|(_, day), _| (from..=to).contains(day));
+    let ask = ListBilledUsageRequest { provider: form.provider.to_owned(), from: from.to_string(), to: to.to_string() };
+    let answer = api.costs().list_billed_usage(request(ask)).await?.into_inner();
+    let ours = answer.usages.into_iter().map(|usage| (usage.usage_type, usage.bytes));
+    let theirs = billed.into_iter().map(|((usage_type, _), bytes)| (usage_type, bytes));
+    let usages = compare(ours, theirs);
+    let reconciliation = CostReconciliation { from: from.to_string(), to: to.to_string(), usages };
+    out.show_text(&reconciliation, |reconciliation| text(out, reconciliation))
+}
+
+fn read(form: &Form, file: &Path) -> Result<Usage, String> {
+    let text = std::fs::read(file).map_err(|error| error.to_string())?;
+    parse(form, &text)
+}
+
+fn parse(form: &Form, text: &[u8]) -> Result<Usage, String> {
+    let mut csv = csv::ReaderBuilder::new().flexible(true).from_reader(text);
+    let head = csv.headers().map_err(|error| error.to_string())?.clone();
+    let column = |names: &[&str]| {
+        let place = head.iter().position(|name| names.contains(&bare(name).as_str()));
+        place.ok_or_else(|| format!("it has no column {}; is this the right file?", names.join(" or ")))
+    };
+    let (usage_type, amount, date) = (column(form.usage_type)?, column(form.amount)?, column(form.date)?);
+    let mut usage = Usage::new();
+    for record in csv.records() {
+        let record = record.map_err(|error| error.to_string())?;
+        let name = field(&record, usage_type);
+        if !(form.is_transfer)(name) {
+            continue;
+        }
+        let line = record.position().map_or(0, csv::Position::line);
+        let wrong = |what: &str, text: &str| format!("line {line}: {what} is {text:?}");
+        let day = day(field(&record, date)).ok_or_else(|| wrong("the date", field(&record, date)))?;
+        let text = field(&record, amount);
+        let bytes = in_bytes(text, form.unit).ok_or_else(|| wrong("the amount", text))?;
+        *usage.entry((name.to_owned(), day)).or_default() += bytes;
+    }
+    Ok(usage)
+}
+
+fn field(record: &StringRecord, column: usize) -> &str {
+    record.get(column).unwrap_or_default().trim()
+}
+
+fn bare(name: &str) -> String {
+    name.chars().filter(char::is_ascii_alphanumeric).map(|c| c.to_ascii_lowercase()).collect()
+}
+
+/// `2026-11-20…`, and `11/20/2026` as Azure has it.
+fn day(text: &str) -> Option<Date> {
+    let iso = || text.get(..10)?.parse().ok();
+    iso().or_else(|| Date::strptime("%m/%d/%Y", text.get(..10)?).ok())
+}
+
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    clippy::cast_precision_loss,
+    reason = "checked, and bills are decimal"
+)]
+fn in_bytes(text: &str, unit: Unit) -> Option<u64> {
+    let bytes = text.parse::<f64>().ok()? * unit.bytes() as f64;
+    (0.0..1e19).contains(&bytes).then(|| bytes.round() as u64)
+}
+
+fn compare(
+    ours: impl Iterator<Item = (String, u64)>,
+    billed: impl Iterator<Item = (String, u64)>,
+) -> Vec<ReconciledUsage> {
+    let mut both: BTreeMap<String, (Option<u64>, Option<u64>)> = BTreeMap::new();
+    for (name, bytes) in ours {
+        *both.entry(name).or_default().0.get_or_insert(0) += bytes;
+    }
+    for (name, bytes) in billed {
+        *both.entry(name).or_default().1.get_or_insert(0) += bytes;
+    }
+    let line = |(usage_type, (ours, billed)): (String, (Option<u64>, Option<u64>))| ReconciledUsage {
+        usage_type,
+        our_bytes: ours.unwrap_or(0),
+        billed_bytes: billed.unwrap_or(0),
+        difference_bytes: billed.unwrap_or(0).cast_signed().wrapping_sub(ours.unwrap_or(0).cast_signed()),
+        found: match (ours, billed) {
+            (Some(_), Some(_)) => "both",
+            (Some(_), None) => "only-ours",
+            _ => "only-billed",
+        }
+        .to_owned(),
+    };
+    both.into_iter().map(line).collect()
+}
+
+fn text(out: Output, reconciliation: &CostReconciliation) -> String {
+    let head = ["USAGE TYPE", "OURS", "BILLED", "DIFFERENCE", "FOUND"];
+    let table = Table::of(head, "no data transfer on either side", &reconciliation.usages, |usage| {
+        let sign = if usage.difference_bytes < 0 { "-" } else { "" };
+        [
+            if usage.usage_type.is_empty() { "not billed".to_owned() } else { usage.usage_type.clone() },
+            bytes(usage.our_bytes),
+            bytes(usage.billed_bytes),
+            format!("{sign}{}", bytes(usage.difference_bytes.unsigned_abs())),
+            usage.found.clone(),
+        ]
+    });
+    format!("{}\n{} to {}", out.render(table), reconciliation.from, reconciliation.to)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CUR: &str = "\
+identity/LineItemId,lineItem/UsageStartDate,lineItem/UsageType,lineItem/UsageAmount
+1,2026-11-02T00:00:00Z,APN2-DataTransfer-Regional-Bytes,1.5
+2,2026-11-02T01:00:00Z,APN2-DataTransfer-Regional-Bytes,0.5
+3,2026-11-02T00:00:00Z,APN2-BoxUsage:t3.micro,24
+4,2026-11-03T00:00:00Z,APN2-APN1-AWS-Out-Bytes,0.25
+";
+
+    #[test]
+    fn a_bill_of_aws_is_added_up_by_usage_type_and_day() {
+        let read: Vec<_> =
+            parse(&AWS, CUR.as_bytes()).unwrap().into_iter().map(|((name, day), b)| (name, day.day(), b)).collect();
+        assert_eq!(
+            read,
+            [("APN2-APN1-AWS-Out-Bytes".into(), 3, 1 << 28), ("APN2-DataTransfer-Regional-Bytes".into(), 2, 2 << 30)]
+        );
+        let athena = CUR.replace("lineItem/UsageStartDate", "line_item_usage_start_date");
+        let athena = athena
+            .replace("lineItem/UsageType", "line_item_usage_type")
+            .replace("lineItem/UsageAmount", "line_item_usage_amount");
+        assert_eq!(parse(&AWS, athena.as_bytes()).unwrap(), parse(&AWS, CUR.as_bytes()).unwrap());
+    }
+
+    #[test]
+    fn an_export_of_azure_has_its_own_dates_and_units() {
+        let export = "Date,MeterCategory,MeterName,Quantity\n11/02/2026,Bandwidth,Standard Data Transfer Out,2\n";
+        let read = parse(&AZURE, export.as_bytes()).unwrap();
+        assert_eq!(read.into_iter().next().unwrap().1, 2_000_000_000);
+    }
+
+    #[test]
+    fn what_is_wrong_with_a_file_is_said_with_its_line() {
+        for (text, complaint) in [
+            ("a,b\n1,2\n".to_owned(), "lineitemusagetype"),
+            (CUR.replace("0.5", "half"), "line 3: the amount is \"half\""),
+            (CUR.replace("0.5", "-1"), "line 3"),
+            (CUR.replace("2026-11-03T00:00:00Z", "soon"), "line 5: the date is \"soon\""),
+            (String::new(), "lineitemusagetype"),
+        ] {
+            let error = parse(&AWS, text.as_bytes()).unwrap_err();
+            assert!(error.contains(complaint), "{complaint} in {error}");
+        }
+    }
+
+    #[test]
+    fn what_only_one_side_has_is_listed() {
+        let ours = [("a".to_owned(), 5), ("b".to_owned(), 7), ("a".to_owned(), 5)];
+        let billed = [("a".to_owned(), 8), ("c".to_owned(), 1)];
+        let lines = compare(ours.into_iter(), billed.into_iter());
+        let told: Vec<_> = lines.iter().map(|line| (line.found.as_str(), line.difference_bytes)).collect();
+        assert_eq!(told, [("both", -2), ("only-ours", -7), ("only-billed", 1)]);
+    }
+}
