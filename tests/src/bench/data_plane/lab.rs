@@ -213,9 +213,14 @@ impl Lab {
                 let interface = format!("sw{}{}", self.id, contender.number());
                 let process =
                     self.start(Side::B, &contender.program()?, &[contender.flags(), &["-f", &interface]].concat())?;
+                // Tailscale's takes no endpoint from what peers send, so it answers none whose it was not told.
                 let listed: String = public
                     .iter()
-                    .map(|(key, address)| format!("[Peer]\nPublicKey = {key}\nAllowedIPs = {address}/32\n"))
+                    .zip(0..)
+                    .map(|((key, address), number)| {
+                        let endpoint = format!("{}:{}", swarm::underlay(number), swarm::PORT);
+                        format!("[Peer]\nPublicKey = {key}\nAllowedIPs = {address}/32\nEndpoint = {endpoint}\n")
+                    })
                     .collect();
                 let text = format!("[Interface]\nPrivateKey = {}\nListenPort = {port}\n{listed}", own.private);
                 let file = self.write("swarm.conf", &text)?;

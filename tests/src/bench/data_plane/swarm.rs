@@ -34,6 +34,9 @@ impl Outbox for Socket<'_> {
     fn deliver(&mut self, _interface: InterfaceId, _packet: &[u8]) {}
 }
 
+/// The port that every peer of the swarm speaks from.
+pub(super) const PORT: u16 = 51820;
+
 /// The address that peer `number` of the swarm speaks from, outside.
 pub(super) fn underlay(number: u16) -> String {
     format!("198.18.{}.{}", number >> 8, number & 0xff)
@@ -59,7 +62,7 @@ pub(super) fn open_sessions(namespace: &str, keys: Vec<PrivateKey>, device: Publ
 }
 
 fn open_session(number: u16, private_key: PrivateKey, device: PublicKey, at: SocketAddr) -> Result<()> {
-    let socket = UdpSocket::bind((underlay(number), 0))?;
+    let socket = UdpSocket::bind((underlay(number), PORT))?;
     socket.set_read_timeout(Some(ANSWER))?;
     let now = Instant::now();
     let tunnel = Tunnel::new(Implementation::Own, Epoch::new(now, SystemTime::now()), UnwrapErr(SysRng));
