@@ -21,6 +21,7 @@ pub mod network;
 pub mod path;
 pub mod peer;
 pub mod plan;
+pub mod region;
 pub mod round_trip;
 pub mod rule;
 mod secret;

@@ -8,6 +8,7 @@ mod book;
 mod check;
 mod classify;
 mod document;
+pub mod feed;
 mod find;
 mod money;
 mod place;

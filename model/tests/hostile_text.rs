@@ -5,7 +5,9 @@ use cladnet_model::{
     advise::parse_avoid,
     path::PathSettingsDraft,
     rule::{RuleDraft, RulesDraft},
-    space, validate,
+    space,
+    tariff::{Book, Document, Place, Site, check, feed, refuse_unknown_fields},
+    validate,
 };
 use proptest::prelude::*;
 
@@ -61,6 +63,23 @@ proptest! {
                 },
             };
             let told = draft.check().unwrap_err().to_string() + &hostile_rules(&text).check().unwrap_err().to_string();
+            prop_assert!(!told.chars().any(char::is_control), "an error repeats control characters: {:?}", told);
+        }
+    }
+
+    #[test]
+    fn no_tariff_document_makes_a_reader_panic_or_a_terminal_obey(text in any::<String>(), number in any::<f64>()) {
+        let today = jiff::civil::date(2026, 11, 20);
+        let _ = (text.parse::<Place>(), text.parse::<Site>(), feed::aws(&[&text], today), feed::azure(&[&text], today));
+        let [name, class] = [&text, "internet-egress"].map(|text| serde_json::to_string(text).expect("a string"));
+        let in_table = format!("[providers.{name}]\ncurrency = {name}\nrules = [{{ class = {class}, from = [{name}], sender = {number} }}]");
+        let in_lists = format!("[[surcharges]]\nname = {name}\non = {{ vpc = {name} }}\n[exchange_rates.{name}]\nusd = {number}");
+        for text in [text.clone(), in_table, in_lists, format!("{name} = {number}")] {
+            let read = Document::parse(&text).and_then(|(document, unknown)| {
+                refuse_unknown_fields(unknown)?;
+                check(&document, &Book::shipped(), today)
+            });
+            let told = read.map_or_else(|error| error.to_string(), |strange| strange.iter().map(ToString::to_string).collect());
             prop_assert!(!told.chars().any(char::is_control), "an error repeats control characters: {:?}", told);
         }
     }

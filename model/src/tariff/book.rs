@@ -10,7 +10,9 @@ use jiff::civil::Date;
 use ring::digest::{SHA256, digest};
 use serde::{Deserialize, Serialize};
 
-use super::document::{Confidence, Document, ExchangeRate, Interconnect, Pool, RuleEntry, Source, Surcharge, USD};
+use super::document::{
+    Confidence, Document, ExchangeRate, Interconnect, Pool, Provider, RuleEntry, Source, Surcharge, USD,
+};
 use super::{Class, Figure, Place, Unit};
 use crate::{validate::InvalidInput, word::words};
 
@@ -66,8 +68,8 @@ pub(super) struct Filed {
 pub(super) struct Tariff {
     pub(super) rules: BTreeMap<Class, Vec<Filed>>,
     pub(super) groups: BTreeMap<String, Vec<Place>>,
-    pub(super) pools: Vec<Pool>,
-    pub(super) unit: Unit,
+    /// Each with the unit that its document counts in.
+    pub(super) pools: Vec<(Unit, Pool)>,
 }
 
 /// The prices in force. Made once and shared; nothing in it changes.
@@ -166,58 +168,71 @@ impl Book {
         if currency == USD { Some(Figure::ONE) } else { Some(self.exchange_rates.get(currency)?.usd) }
     }
 
-    fn lay(&mut self, Layer { origin, document }: &Layer, layers: &[Layer]) {
+    fn lay(&mut self, layer: &Layer, layers: &[Layer]) {
+        let Layer { origin, document } = layer;
         self.exchange_rates.extend(document.exchange_rates.clone());
-        let named = |names: &[String]| sources(names, layers);
         for (name, provider) in &document.providers {
-            let beneath = |layer: &&Layer| layer.origin <= *origin;
-            let below = || layers.iter().rev().filter(beneath).filter_map(|layer| layer.document.providers.get(name));
-            let currency = below().find_map(|provider| provider.currency.clone()).unwrap_or_else(|| USD.to_owned());
-            let unit = below().find_map(|provider| provider.unit).unwrap_or_default();
-            let tariff = self.tariffs.entry(name.clone()).or_default();
-            tariff.unit = unit;
-            tariff.groups.extend(provider.groups.clone());
-            tariff.pools.retain(|pool| provider.pools.iter().all(|ours| ours.id != pool.id));
-            tariff.pools.extend(provider.pools.clone());
-            for (position, entry) in provider.rules.iter().enumerate() {
-                let place = || format!("{origin}/{name}/{}/{}", entry.class, position + 1);
-                let rule = Rule {
-                    id: entry.id.clone().unwrap_or_else(place),
-                    origin: *origin,
-                    confidence: entry.confidence,
-                    sources: named(&entry.sources),
-                    currency: currency.clone(),
-                    unit,
-                    valid_from: entry.valid_from,
-                    valid_to: entry.valid_to,
-                    note: entry.note.clone(),
-                };
-                let filed = Filed { rule: Arc::new(rule), entry: entry.clone(), position };
-                tariff.rules.entry(entry.class).or_default().push(filed);
-            }
+            self.lay_provider(name, provider, *origin, layers);
         }
-        let stated = |id: String, currency: &str, unit, valid_from, valid_to| {
-            Arc::new(Rule {
-                id,
-                origin: *origin,
-                confidence: Confidence::High,
-                sources: Vec::new(),
-                currency: currency.to_owned(),
-                unit,
-                valid_from,
-                valid_to,
-                note: String::new(),
-            })
-        };
         self.surcharges.extend(document.surcharges.iter().map(|surcharge| {
             let Surcharge { name, currency, unit, valid_from, valid_to, .. } = surcharge;
-            (stated(format!("{origin}/surcharge/{name}"), currency, *unit, *valid_from, *valid_to), surcharge.clone())
+            let rule = stated(*origin, "surcharge", name, (currency, *unit), (*valid_from, *valid_to));
+            (rule, surcharge.clone())
         }));
         self.interconnects.extend(document.interconnects.iter().map(|line| {
             let Interconnect { name, currency, unit, valid_from, valid_to, .. } = line;
-            (stated(format!("{origin}/interconnect/{name}"), currency, *unit, *valid_from, *valid_to), line.clone())
+            let rule = stated(*origin, "interconnect", name, (currency, *unit), (*valid_from, *valid_to));
+            (rule, line.clone())
         }));
     }
+
+    fn lay_provider(&mut self, name: &str, provider: &Provider, origin: Origin, layers: &[Layer]) {
+        let beneath = layers.iter().rev().filter(|layer| layer.origin <= origin);
+        let mut same = beneath.filter_map(|layer| layer.document.providers.get(name));
+        let currency = same.clone().find_map(|provider| provider.currency.clone()).unwrap_or_else(|| USD.to_owned());
+        let unit = same.find_map(|provider| provider.unit).unwrap_or_default();
+        let tariff = self.tariffs.entry(name.to_owned()).or_default();
+        tariff.groups.extend(provider.groups.clone());
+        tariff.pools.retain(|(_, pool)| provider.pools.iter().all(|ours| ours.id != pool.id));
+        tariff.pools.extend(provider.pools.iter().map(|pool| (unit, pool.clone())));
+        for (position, entry) in provider.rules.iter().enumerate() {
+            let place = || format!("{origin}/{name}/{}/{}", entry.class, position + 1);
+            let rule = Rule {
+                id: entry.id.clone().unwrap_or_else(place),
+                origin,
+                confidence: entry.confidence,
+                sources: sources(&entry.sources, layers),
+                currency: currency.clone(),
+                unit,
+                valid_from: entry.valid_from,
+                valid_to: entry.valid_to,
+                note: entry.note.clone(),
+            };
+            let filed = Filed { rule: Arc::new(rule), entry: entry.clone(), position };
+            tariff.rules.entry(entry.class).or_default().push(filed);
+        }
+    }
+}
+
+/// What an operator's surcharge or line is answered by.
+fn stated(
+    origin: Origin,
+    kind: &str,
+    name: &str,
+    (currency, unit): (&str, Unit),
+    (valid_from, valid_to): (Option<Date>, Option<Date>),
+) -> Arc<Rule> {
+    Arc::new(Rule {
+        id: format!("{origin}/{kind}/{name}"),
+        origin,
+        confidence: Confidence::High,
+        sources: Vec::new(),
+        currency: currency.to_owned(),
+        unit,
+        valid_from,
+        valid_to,
+        note: String::new(),
+    })
 }
 
 /// The shipped book.

@@ -8,7 +8,11 @@ use super::{
     Bearer, Book, Class, Document, Figure, Place, Rate, RuleEntry, Site, Tiers,
     document::{Interconnect, Provider, Surcharge, USD},
 };
-use crate::validate::{Invalid, InvalidInput, check_name, check_text};
+use crate::{
+    marks::is_mark,
+    region::doubt_region,
+    validate::{Invalid, InvalidInput, check_name, check_text},
+};
 
 /// Longest note, in characters.
 const MAX_NOTE: usize = 300;
@@ -31,9 +35,17 @@ pub fn check(document: &Document, beneath: &Book, today: Date) -> Result<Vec<Inv
 
 /// Refuses fields that nothing knows; see [`Document::parse`].
 pub fn refuse_unknown_fields(paths: Vec<String>) -> Result<(), InvalidInput> {
-    let unknown = |field| Invalid { field, problem: "is not known here; see the form of tariff documents".to_owned() };
-    let wrong: Vec<_> = paths.into_iter().map(unknown).collect();
+    let unknown = |field: &String| told(field, "is not known here; see the form of tariff documents");
+    let wrong: Vec<_> = paths.iter().map(unknown).collect();
     if wrong.is_empty() { Ok(()) } else { Err(InvalidInput(wrong)) }
+}
+
+/// A fault, spelt so that no terminal obeys what a document holds, and shortened.
+pub(super) fn told(field: &str, problem: &str) -> Invalid {
+    const SHOWN: usize = 300;
+    let plain = |c: char| if is_mark(c) { c.escape_default().to_string() } else { c.to_string() };
+    let spelt = |text: &str| text.chars().take(SHOWN).map(plain).collect();
+    Invalid { field: spelt(field), problem: spelt(problem) }
 }
 
 struct Report<'a> {
@@ -48,11 +60,11 @@ struct Report<'a> {
 
 impl Report<'_> {
     fn refuse(&mut self, field: impl Into<String>, problem: impl ToString) {
-        self.wrong.push(Invalid { field: field.into(), problem: problem.to_string() });
+        self.wrong.push(told(&field.into(), &problem.to_string()));
     }
 
     fn warn(&mut self, field: impl Into<String>, problem: impl ToString) {
-        self.strange.push(Invalid { field: field.into(), problem: problem.to_string() });
+        self.strange.push(told(&field.into(), &problem.to_string()));
     }
 
     fn text<E: ToString>(&mut self, field: String, checked: Result<(), E>) {
@@ -169,7 +181,16 @@ impl Report<'_> {
 
     fn places(&mut self, path: &str, provider: &str, places: &[Place]) {
         for place in places {
-            let Place::Group(group) = place else { continue };
+            let group = match place {
+                Place::Group(group) => group,
+                Place::Region(region) => {
+                    if let Some(doubt) = doubt_region(provider, region) {
+                        self.warn(path, format!("names a region that is not known: {doubt}"));
+                    }
+                    continue;
+                }
+                Place::Prefix(_) => continue,
+            };
             let is_ours = self.document.providers.get(provider).is_some_and(|own| own.groups.contains_key(group));
             let is_beneath =
                 || self.beneath.tariffs.get(provider).is_some_and(|known| known.groups.contains_key(group));
@@ -243,6 +264,9 @@ impl Report<'_> {
             self.beneath.tariffs.contains_key(&site.provider) || self.document.providers.contains_key(&site.provider);
         if !is_known {
             self.warn(path, format!("names the provider {:?}, which is not known", site.provider));
+        }
+        if let Some(doubt) = site.region.as_ref().and_then(|region| doubt_region(&site.provider, region)) {
+            self.warn(path, format!("names a region that is not known: {doubt}"));
         }
     }
 }

@@ -9,6 +9,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error};
 
 use super::{
     Class,
+    check::told,
     money::{Figure, Unit},
     place::{Place, Site},
 };
@@ -42,7 +43,7 @@ impl Document {
     /// Reads a document, and tells the paths of fields that it has and this version does not know.
     pub fn parse(text: &str) -> Result<(Self, Vec<String>), InvalidInput> {
         let deserializer =
-            toml::Deserializer::parse(text).map_err(|error| InvalidInput::new("document", one_line(&error)))?;
+            toml::Deserializer::parse(text).map_err(|error| InvalidInput(vec![told("document", &one_line(&error))]))?;
         let mut unknown = Vec::new();
         let mut track = serde_path_to_error::Track::new();
         let tracked = serde_path_to_error::Deserializer::new(deserializer, &mut track);
@@ -52,7 +53,7 @@ impl Document {
             Err(error) => {
                 let path = track.path().to_string();
                 let field = if path == "." { "document" } else { &path };
-                Err(InvalidInput::new(field, error.message()))
+                Err(InvalidInput(vec![told(field, error.message())]))
             }
         }
     }

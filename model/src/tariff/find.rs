@@ -4,7 +4,7 @@ use std::{cmp::Reverse, sync::Arc};
 
 use super::{
     AttoUsd, Book, Class, End, Figure, Meter, Origin, Part, Place, PoolUsage, Price, Rate, Rule, RuleEntry, Side, Trip,
-    Unpriced,
+    Unit, Unpriced,
     book::{Filed, Tariff},
     classify::{Assumed, classify},
     document::{Bearer, Per, Pool, Surcharge, Tier},
@@ -270,7 +270,7 @@ impl Item<'_> {
     /// Counts bytes that were sent.
     pub(super) fn count(&self, usage: &mut PoolUsage, bytes: u64) {
         let Ok(Found { counted: Some(counted), rate, .. }) = &self.found else { return };
-        for pool in counted.pools() {
+        for (_, pool) in counted.pools() {
             usage.add(|| counted.pool(pool), bytes);
         }
         if let RateOf::Rule(Rate::Tiered(tiers)) = rate {
@@ -322,9 +322,9 @@ impl Found<'_> {
     /// How many bytes are still free.
     fn free(&self, usage: &PoolUsage, more: u64) -> Option<u64> {
         let counted = self.counted.as_ref()?;
-        let left = |pool: &Pool| {
+        let left = |(unit, pool): &(Unit, Pool)| {
             let before = usage.of(|| counted.pool(pool))?;
-            pool.free.saturating_mul(counted.tariff.unit.bytes()).checked_sub(before.saturating_add(more))
+            pool.free.saturating_mul(unit.bytes()).checked_sub(before.saturating_add(more))
         };
         counted.pools().filter_map(left).filter(|left| *left > 0).max()
     }
@@ -332,9 +332,10 @@ impl Found<'_> {
 
 impl<'b> Counted<'b> {
     /// The free pools that the traffic counts in.
-    fn pools(&self) -> impl Iterator<Item = &'b Pool> {
-        let is_in =
-            |pool: &&Pool| pool.classes.contains(&self.class) && holds(self.tariff, &pool.from, self.region).is_some();
+    fn pools(&self) -> impl Iterator<Item = &'b (Unit, Pool)> {
+        let is_in = |(_, pool): &&(Unit, Pool)| {
+            pool.classes.contains(&self.class) && holds(self.tariff, &pool.from, self.region).is_some()
+        };
         self.tariff.pools.iter().filter(is_in)
     }
 
