@@ -61,6 +61,7 @@ const TABLE: &[(&str, Access)] = &[
     ("/cladnet.v1.HostService/ListHosts", Key(Read)),
     ("/cladnet.v1.HostService/GetHost", Key(Read)),
     ("/cladnet.v1.HostService/UpdateHostLocation", Key(ManageHosts)),
+    ("/cladnet.v1.HostService/BatchUpdateHostLocations", Key(ManageHosts)),
     ("/cladnet.v1.HostService/RemoveHost", Key(ManageHosts)),
     ("/cladnet.v1.TokenService/CreateToken", Key(ManageTokens)),
     ("/cladnet.v1.TokenService/ListTokens", Key(Read)),

@@ -24,6 +24,7 @@ mod health;
 mod hosts;
 mod in_process;
 mod listener;
+mod locations;
 mod networks;
 mod openapi;
 mod page;

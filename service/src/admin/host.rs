@@ -2,8 +2,8 @@
 
 use cladnet_proto::{
     cladnet::v1::{
-        GetHostRequest, Host, ListHostsRequest, ListHostsResponse, RemoveHostRequest, UpdateHostLocationRequest,
-        host_service_server::HostService,
+        BatchUpdateHostLocationsRequest, BatchUpdateHostLocationsResponse, GetHostRequest, Host, ListHostsRequest,
+        ListHostsResponse, RemoveHostRequest, UpdateHostLocationRequest, host_service_server::HostService,
     },
     convert::{injected_location, required},
 };
@@ -41,6 +41,15 @@ impl HostService for Admin {
         let location = injected_location(location.unwrap_or_default()).map_err(|error| error.within("location"))?;
         self.0.inject_location(&id, &location, caller.key.as_str()).await?;
         Ok(Response::new(self.0.host_row(&id).await?.wire()))
+    }
+
+    async fn batch_update_host_locations(
+        &self,
+        request: Request<BatchUpdateHostLocationsRequest>,
+    ) -> Result<Response<BatchUpdateHostLocationsResponse>, Status> {
+        let caller = Caller::of(&request)?;
+        let results = self.0.inject_locations(request.into_inner().entries, caller.key.as_str()).await?;
+        Ok(Response::new(BatchUpdateHostLocationsResponse { results }))
     }
 
     async fn remove_host(&self, request: Request<RemoveHostRequest>) -> Result<Response<()>, Status> {
