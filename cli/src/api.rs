@@ -8,11 +8,12 @@ use cladnet_pki::{
 };
 use cladnet_proto::cladnet::v1::{
     ListDeploymentsResponse, ListEventsResponse, ListHostKeysResponse, ListHostsResponse, ListKeysResponse,
-    ListNetworksResponse, ListPeersResponse, ListTokensResponse, cost_service_client::CostServiceClient,
-    deployment_service_client::DeploymentServiceClient, event_service_client::EventServiceClient,
-    host_service_client::HostServiceClient, key_service_client::KeyServiceClient,
-    network_service_client::NetworkServiceClient, path_service_client::PathServiceClient,
-    peer_service_client::PeerServiceClient, system_service_client::SystemServiceClient,
+    ListNetworksResponse, ListPeersResponse, ListTariffRulesResponse, ListTokensResponse,
+    cost_service_client::CostServiceClient, deployment_service_client::DeploymentServiceClient,
+    event_service_client::EventServiceClient, host_service_client::HostServiceClient,
+    key_service_client::KeyServiceClient, network_service_client::NetworkServiceClient,
+    path_service_client::PathServiceClient, peer_service_client::PeerServiceClient,
+    system_service_client::SystemServiceClient, tariff_service_client::TariffServiceClient,
     test_service_client::TestServiceClient, token_service_client::TokenServiceClient,
 };
 use rustls::ClientConfig;
@@ -32,6 +33,9 @@ const DEADLINE: Duration = Duration::from_secs(60);
 /// A test among 500 peers has 249,500 pairs of some 150 bytes, one among a thousand four times as many; gRPC's own limit is
 /// 4 MiB.
 const LARGEST_RUN: usize = 256 << 20;
+
+/// Documents are bounded by the service; a page of rules repeats their sources.
+const LARGEST_BOOK: usize = 16 << 20;
 
 /// A way to every service of the API.
 #[derive(Clone)]
@@ -83,6 +87,11 @@ impl Api {
 
     pub(crate) fn keys(&self) -> KeyServiceClient<Authorized> {
         KeyServiceClient::new(self.0.clone())
+    }
+
+    /// A book with two imported price lists is larger than gRPC's usual answers.
+    pub(crate) fn tariffs(&self) -> TariffServiceClient<Authorized> {
+        TariffServiceClient::new(self.0.clone()).max_decoding_message_size(LARGEST_BOOK)
     }
 
     pub(crate) fn tests(&self) -> TestServiceClient<Authorized> {
@@ -202,6 +211,7 @@ macro_rules! pages {
 pages! {
     ListNetworksResponse.networks
     ListPeersResponse.peers
+    ListTariffRulesResponse.rules
     ListHostsResponse.hosts
     ListTokensResponse.tokens
     ListKeysResponse.keys

@@ -10,7 +10,7 @@ use crate::{
     commands::{
         cost::CostCommand, deploy::DeployArgs, deployment::DeploymentCommand, event::EventCommand, host::HostCommand,
         host_key::HostKeyCommand, key::KeyCommand, network::NetworkCommand, path::PathCommand, peer::PeerCommand,
-        test::TestCommand, token::TokenCommand,
+        tariff::TariffCommand, test::TestCommand, token::TokenCommand,
     },
     output::Format,
     roles::{AdminWebArgs, ControllerArgs, ProvisionerArgs, ServerArgs, ServiceArgs},
@@ -165,6 +165,9 @@ pub(crate) enum AdminCommand {
     /// Costs: what bytes cost, and what they would have cost otherwise
     #[command(subcommand)]
     Cost(CostCommand),
+    /// Tariffs: what data transfer costs, and where the figures come from
+    #[command(subcommand)]
+    Tariff(TariffCommand),
     /// Events: what happened
     #[command(subcommand)]
     Event(EventCommand),
