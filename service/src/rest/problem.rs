@@ -133,8 +133,15 @@ fn http_status(code: Code, dialect: Dialect) -> StatusCode {
     }
 }
 
-/// `outer_field.inner_field[2]` as `outerField.innerField[2]`, the way protoc derives JSON names.
+/// What a path begins with that leads into a document which the caller wrote.
+const DOCUMENT: &str = "document.";
+
+/// `outer_field.inner_field[2]` as `outerField.innerField[2]`, the way protoc derives JSON names; inside a document fields keep
+/// the names that they have there.
 fn json_name(field: &str) -> String {
+    if field.starts_with(DOCUMENT) {
+        return field.to_owned();
+    }
     let mut name = String::with_capacity(field.len());
     let mut raise = false;
     for character in field.chars() {
@@ -167,6 +174,14 @@ mod tests {
         assert_eq!(document["status"], 422);
         assert_eq!(document["request_id"], "r1");
         assert!(document.get("code").is_none());
+    }
+
+    #[test]
+    fn a_field_of_a_document_keeps_its_name() {
+        let faults = vec![FieldError::new("document.exchange_rates.EUR", "is wrong")];
+        let document = Problem::of_status(&CallError::Invalid(faults).into(), Dialect::Cladnet).document("r1");
+        assert_eq!(document["field"], "document.exchange_rates.EUR");
+        assert_eq!(document["detail"], "document.exchange_rates.EUR: is wrong");
     }
 
     #[test]
