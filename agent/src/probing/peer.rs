@@ -15,7 +15,9 @@ use crate::paths::Pair;
 pub(super) const DOUBT_AFTER: Duration = Duration::from_millis(500);
 /// Between two requests to an endpoint in doubt.
 const CHECK_EVERY: Duration = Duration::from_millis(35);
-/// So many in a row must be lost before it is left; more where losses are usual, or packets still come.
+/// The same while packets are answered: a flood of our own delays requests and loses them, and the path works.
+const CHECK_EVERY_BESIDE_PACKETS: Duration = Duration::from_millis(200);
+/// So many in a row must be lost before it is left; more where losses are usual, or packets are answered.
 const CHECKS: u32 = 10;
 const CHECKS_IF_LOSSY: u32 = 14;
 const LOSSY_PERMILLE: u16 = 100;
@@ -76,14 +78,24 @@ struct Check {
     /// Whether losses were usual before.
     is_lossy: bool,
     are_packets_lost: bool,
-    /// Whether the peer has to be told.
-    urgency: Urgency,
+    /// Whether it was the peer that noticed.
+    is_told: bool,
 }
 
 impl Check {
     /// How many requests in a row must be lost.
     fn limit(self) -> u32 {
         if self.is_lossy || !self.are_packets_lost { CHECKS_IF_LOSSY } else { CHECKS }
+    }
+
+    fn every(self) -> Duration {
+        if self.are_packets_lost { CHECK_EVERY } else { CHECK_EVERY_BESIDE_PACKETS }
+    }
+
+    /// The peer is told that packets are lost, unless it was the one who noticed. The first request may be answered in
+    /// time.
+    fn urgency(self) -> Urgency {
+        if self.are_packets_lost && !self.is_told && self.asked > 1 { Urgency::Alarm } else { Urgency::Routine }
     }
 }
 
@@ -226,8 +238,7 @@ impl PeerPaths {
             .iter()
             .find(|(address, candidate)| self.due_at(now, **address, candidate).is_some_and(|at| at <= now));
         let (address, _) = due?;
-        // The first request may be answered in time.
-        let urgency = self.check.filter(|check| check.asked > 1).map_or(Urgency::Routine, |check| check.urgency);
+        let urgency = self.check.map_or(Urgency::Routine, Check::urgency);
         Some((*address, urgency, self.pace(now)))
     }
 
@@ -360,14 +371,13 @@ impl PeerPaths {
         let Some(candidate) = candidate.filter(|candidate| candidate.state() != State::Silent) else { return };
         let has_just_answered = candidate.answered_at.is_some_and(|at| now.saturating_duration_since(at) < DOUBT_AFTER);
         let is_lossy = candidate.loss_permille() >= LOSSY_PERMILLE;
-        // Who was told by the peer need not tell it.
-        let urgency = if evidence == Evidence::Peer { Urgency::Routine } else { Urgency::Alarm };
         match &mut self.check {
             Some(check) => check.are_packets_lost |= evidence != Evidence::Request,
             None if has_just_answered && candidate.missed == 0 => {}
             None => {
                 let are_packets_lost = evidence != Evidence::Request;
-                self.check = Some(Check { since: now, asked: 0, is_lossy, are_packets_lost, urgency });
+                let is_told = evidence == Evidence::Peer;
+                self.check = Some(Check { since: now, asked: 0, is_lossy, are_packets_lost, is_told });
             }
         }
     }
@@ -429,7 +439,7 @@ fn due_in_doubt(check: Check, candidate: &Candidate, asked_at: Instant) -> Optio
     let wanted = check.limit().saturating_sub(candidate.missed + candidate.under_way());
     match check.asked {
         0 => Some(check.since),
-        _ if wanted > 0 => Some(asked_at + CHECK_EVERY),
+        _ if wanted > 0 => Some(asked_at + check.every()),
         _ => None,
     }
 }
