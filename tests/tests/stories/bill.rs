@@ -31,7 +31,7 @@ fn the_bill_is_what_the_wires_carried_whoever_was_killed_meanwhile() {
         AGENTS.iter().try_for_each(|name| Ok::<_, anyhow::Error>(world.vm(name)?.count_wire()?))?;
 
         transfer_all(world)?;
-        eventually("the bill to be what the wires carried", SOON, || agrees(world))?;
+        eventually("the bill to be what the wires carried", SOON, || agrees(world, 1))?;
 
         // Without the service the bytes stay with the agents, which are killed when they have saved them.
         world.vm(CONTROL)?.stop_service("server")?;
@@ -41,10 +41,10 @@ fn the_bill_is_what_the_wires_carried_whoever_was_killed_meanwhile() {
             world.vm(name)?.kill_service(AGENT, 9)?;
         }
         world.vm(CONTROL)?.start_service("server")?;
-        eventually("the bill to be complete again", SOON, || agrees(world))?;
+        eventually("the bill to be complete again", SOON, || agrees(world, 2))?;
         world.vm(CONTROL)?.kill_service("server", 9)?;
         transfer_all(world)?;
-        eventually("the bill after the service was killed", SOON, || agrees(world))?;
+        eventually("the bill after the service was killed", SOON, || agrees(world, 3))?;
 
         let classes = world.admin().json(["cost", "report", "--by", "class"])?;
         let line = |class: &str| lines(&classes).into_iter().find(|line| line["key"] == class);
@@ -84,8 +84,9 @@ fn overlay(world: &World, name: &str) -> Result<Ipv4Addr> {
     Ok(address.split('/').next().unwrap_or_default().parse()?)
 }
 
-/// Whether what the bill says of each host is what it put on its wire for its peers, within 1 %.
-fn agrees(world: &World) -> Result<()> {
+/// Whether what the bill says of each host is what it put on its wire for its peers, within 1 %, and what was received is no
+/// more than that. It is less by what a busy host drops before its agent has it, and all that so many rounds delivered.
+fn agrees(world: &World, rounds: usize) -> Result<()> {
     let report = world.admin().json(["cost", "report", "--by", "host"])?;
     let mut peers = BTreeSet::new();
     for name in AGENTS {
@@ -102,7 +103,9 @@ fn agrees(world: &World) -> Result<()> {
         carried += wire;
     }
     let received = number(&report["total"]["receivedBytes"])?;
-    ensure!(is_near(received, carried), "{received} bytes were received of {carried}");
+    let delivered = (rounds * PAIRS.len() * PIECE) as u64;
+    let most = carried + carried / 100;
+    ensure!((delivered..=most).contains(&received), "{received} bytes were received of {carried}");
     Ok(())
 }
 
