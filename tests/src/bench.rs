@@ -46,7 +46,7 @@ enum Name {
     Web,
     /// Rates, latency, CPU and memory of tunnels, beside other people's
     DataPlane,
-    /// How paths are chosen: time to rank, money of a traffic matrix
+    /// How paths are chosen and left: time to rank, money of a traffic matrix, failover, probes
     Paths,
 }
 

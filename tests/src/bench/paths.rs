@@ -1,8 +1,10 @@
-//! Paths: how long ranking takes, and what a fixed traffic matrix costs under each rule. Both are pure: no machine of a cloud is
-//! raised for them.
+//! Paths: how long ranking takes and what a fixed traffic matrix costs under each rule, both pure; how soon traffic is on another
+//! path when its own died or led to an address that changed; what probing costs.
 
+mod failover;
 mod fleet;
 mod money;
+mod overhead;
 mod ranking;
 
 use anyhow::Result;
@@ -14,5 +16,7 @@ pub(super) fn measure(effort: Effort) -> Result<Report> {
     let mut report = Report::new("paths");
     ranking::measure(effort, &mut report)?;
     money::measure(&mut report)?;
+    failover::measure(effort, &mut report)?;
+    overhead::measure(effort, &mut report)?;
     Ok(report)
 }
