@@ -1,6 +1,8 @@
 //! The agent's settings, parsed once into a type that cannot be wrong: file < environment < flags.
 //! The file is optional; an unknown key, a bad value or a bad file is refused with its line before anything is opened.
 
+mod forwarding;
+
 use std::{
     fmt,
     net::SocketAddr,
@@ -11,6 +13,8 @@ use std::{
 use cladnet_tunnel::Implementation;
 use clap::builder::FalseyValueParser;
 use serde::Deserialize;
+
+pub(crate) use forwarding::{Forwarding, Subnets};
 
 use crate::offload::OffloadPolicy;
 
@@ -62,6 +66,9 @@ struct File {
     socket: Option<PathBuf>,
     location_file: Option<PathBuf>,
     extra_endpoints: Option<Vec<SocketAddr>>,
+    advertise: Option<Subnets>,
+    set_forwarding: Option<bool>,
+    no_snat: Option<bool>,
     engine: Option<Engine>,
     offload: Option<bool>,
     log: Option<LogFilter>,
@@ -77,6 +84,7 @@ pub(crate) struct Config {
     pub location_file: PathBuf,
     /// Endpoints that nothing on the host or outside can tell: a port forward, a second address.
     pub extra_endpoints: Vec<SocketAddr>,
+    pub forwarding: Forwarding,
     pub engine: Engine,
     pub offload: OffloadPolicy,
     pub log: LogFilter,
@@ -143,6 +151,11 @@ impl Config {
             socket: pick(&overrides.socket, file.socket, DEFAULT_SOCKET),
             location_file: pick(&None, file.location_file, DEFAULT_LOCATION_FILE),
             extra_endpoints: file.extra_endpoints.unwrap_or_default(),
+            forwarding: Forwarding {
+                advertise: file.advertise.unwrap_or_default(),
+                may_set: file.set_forwarding.unwrap_or_default(),
+                keeps_sources: file.no_snat.unwrap_or_default(),
+            },
             engine: overrides.engine.or(file.engine).unwrap_or_default(),
             offload: if overrides.no_offload || file.offload == Some(false) {
                 OffloadPolicy::Never
@@ -277,6 +290,9 @@ mod tests {
             "\nlisten_port = 70000",
             "\ninterface_prefix = \"Net 0\"",
             "\nextra_endpoints = [\"203.0.113.1\"]",
+            "\nadvertise = [\"10.1.0.5/16\"]",
+            "\nadvertise = [\"10.1.0.0/16\", \"10.1.2.0/24\"]",
+            "\nset_forwarding = \"yes\"",
             "\nengine = \"wireguard-go\"",
             "\nlog = \"loud=very=much\"",
         ] {
@@ -329,6 +345,7 @@ mod tests {
             socket,
             location_file,
             extra_endpoints: _,
+            forwarding: Forwarding { advertise: _, may_set, keeps_sources },
             engine,
             offload,
             log,
@@ -339,6 +356,7 @@ mod tests {
             (location_file, engine, offload, log),
             (default.location_file, default.engine, default.offload, default.log)
         );
-        assert_eq!(settings.lines().count(), 9);
+        assert_eq!((may_set, keeps_sources), (default.forwarding.may_set, default.forwarding.keeps_sources));
+        assert_eq!(settings.lines().count(), 12);
     }
 }

@@ -65,6 +65,9 @@ pub struct HostFacts {
     pub private_address: Option<Ipv4Net>,
     /// From metadata and the operator's file.
     pub location: CloudLocation,
+    /// Subnets that the operator wishes to have reached through it; they wait for approval.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub advertise: Vec<IpNet>,
 }
 
 /// A host's record. Writer: the service.

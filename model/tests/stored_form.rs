@@ -142,6 +142,7 @@ fn a_host() {
             routes: vec!["10.0.0.0/16".parse().unwrap()],
             private_address: Some("10.0.0.4/24".parse().unwrap()),
             location: CloudLocation { vpc: Some(vpc), ..CloudLocation::default() },
+            advertise: vec!["10.2.0.0/16".parse().unwrap()],
         },
         injected: CloudLocation::default(),
         identity: "ab".into(),
@@ -154,6 +155,7 @@ fn a_host() {
             "endpoints": [{"address": "203.0.113.9:8055", "scope": "public", "source": "stun"}],
             "routes": ["10.0.0.0/16"], "private_address": "10.0.0.4/24",
             "location": {"vpc": {"value": "vpc-1", "source": "metadata"}},
+            "advertise": ["10.2.0.0/16"],
         },
         "injected": {}, "identity": "ab", "enrolled_at": "1970-01-01T00:00:00Z",
     });

@@ -39,7 +39,7 @@ impl Service {
             generation: 1,
             location: None,
             fingerprint: vec![1],
-            path_settings: None,
+            ..MembershipConfig::default()
         };
         Self { epoch: EPOCH.into(), revision: 1, membership, peers: BTreeMap::new() }
     }
@@ -108,5 +108,6 @@ pub(crate) fn peer(host: u8, content: u8) -> RemotePeer {
         labels: BTreeMap::new(),
         plain: false,
         fingerprint: vec![host, content],
+        ..RemotePeer::default()
     }
 }

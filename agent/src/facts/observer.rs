@@ -313,6 +313,7 @@ impl Observer {
             routes: std::mem::take(&mut self.current.host.routes),
             private_address: private,
             location: self.current.operator.merged(&metadata),
+            advertise: self.config.forwarding.advertise.prefixes().map(ipnet::IpNet::V4).collect(),
         };
         let current = &self.current;
         self.facts.send_if_modified(|published| {

@@ -12,6 +12,7 @@ const MAX_NAME: usize = 253;
 /// Endpoints and routes beyond these numbers are refused here, before anything looks at them.
 const MAX_ENDPOINTS: usize = 64;
 const MAX_ROUTES: usize = 1_024;
+const MAX_ADVERTISE: usize = 64;
 /// Why a membership failed, for people.
 const MAX_REASON: usize = 1_024;
 
@@ -48,6 +49,7 @@ impl From<&HostFacts> for v1::HostFacts {
             routes: facts.routes.iter().map(ToString::to_string).collect(),
             location: Some(AgentLocation::from(&facts.location)),
             private_ipv4_cidr: facts.private_address.map(|cidr| cidr.to_string()).unwrap_or_default(),
+            advertise: facts.advertise.iter().map(ToString::to_string).collect(),
         }
     }
 }
@@ -64,10 +66,12 @@ impl TryFrom<v1::HostFacts> for HostFacts {
     fn try_from(wire: v1::HostFacts) -> Result<Self, FieldError> {
         at_most("endpoints", wire.endpoints.len(), MAX_ENDPOINTS)?;
         at_most("routes", wire.routes.len(), MAX_ROUTES)?;
+        at_most("advertise", wire.advertise.len(), MAX_ADVERTISE)?;
         let endpoint = |(i, wire): (usize, AgentEndpoint)| {
             Endpoint::try_from(wire).map_err(|error| error.within(format!("endpoints[{i}]")))
         };
         let route = |(i, text): (usize, &String)| required(&format!("routes[{i}]"), text);
+        let advertise = |(i, text): (usize, &String)| required(&format!("advertise[{i}]"), text);
         Ok(Self {
             name: name("host_name", wire.host_name, MAX_NAME)?,
             machine_id: name("machine_id", wire.machine_id, MAX_NAME)?,
@@ -79,6 +83,7 @@ impl TryFrom<v1::HostFacts> for HostFacts {
                 .location
                 .map_or_else(|| Ok(CloudLocation::default()), CloudLocation::try_from)
                 .map_err(|error| error.within("location"))?,
+            advertise: wire.advertise.iter().enumerate().map(advertise).collect::<Result<_, _>>()?,
         })
     }
 }
@@ -130,6 +135,7 @@ pub fn membership_config(
         location: Some(AgentLocation::from(location)),
         fingerprint: Vec::new(),
         path_settings: (!network.path_settings.is_default()).then(|| (&network.path_settings).into()),
+        advertised: Vec::new(),
     }
 }
 
@@ -146,5 +152,6 @@ pub fn remote_peer(host: &Host, membership: &Membership, peer: &Peer, location: 
         labels: membership.labels.clone(),
         plain: membership.plain,
         fingerprint: Vec::new(),
+        advertised: Vec::new(),
     })
 }

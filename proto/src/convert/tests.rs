@@ -20,6 +20,7 @@ fn facts() -> HostFacts {
             zone: Some(Located { value: "apne2-az1".into(), source: LocationSource::Metadata }),
             ..CloudLocation::default()
         },
+        advertise: vec!["10.2.0.0/16".parse().unwrap()],
     }
 }
 
@@ -75,6 +76,8 @@ fn endless_input_is_refused() {
     assert_eq!(HostFacts::try_from(wire).unwrap_err().field, "host_name");
     let wire = v1::HostFacts { routes: vec!["10.0.0.0/8".into(); 1_025], ..v1::HostFacts::default() };
     assert_eq!(HostFacts::try_from(wire).unwrap_err().field, "routes");
+    let wire = v1::HostFacts { advertise: vec!["10.0.0.0/8".into(); 65], ..v1::HostFacts::default() };
+    assert_eq!(HostFacts::try_from(wire).unwrap_err().field, "advertise");
 }
 
 #[test]
