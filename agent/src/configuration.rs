@@ -14,6 +14,8 @@ use cladnet_proto::{
 use ipnet::Ipv4Net;
 use tracing::warn;
 
+use crate::subnets::{self, Subnet};
+
 /// Why a snapshot or delta is not taken on. Nothing has changed then; the way out is a fresh snapshot.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Refusal {
@@ -50,6 +52,8 @@ pub(crate) struct Settings {
     pub desired_state: DesiredState,
     /// This host's, as the service knows it from all sources.
     pub location: CloudLocation,
+    /// What the others reach through this host.
+    pub subnets: Vec<Subnet>,
 }
 
 /// Another peer of the network.
@@ -63,6 +67,8 @@ pub(crate) struct Remote {
     pub location: CloudLocation,
     pub desired_state: DesiredState,
     pub plain: bool,
+    /// What is reached through it beside itself.
+    pub subnets: Vec<Subnet>,
 }
 
 /// The configuration that is applied.
@@ -254,6 +260,7 @@ impl Settings {
             encryption_policy: wire.encryption_policy.parse().unwrap_or(EncryptionPolicy::Always),
             desired_state: convert::required("membership.desired_state", &wire.desired_state)?,
             location: wire.location.clone().and_then(|wire| CloudLocation::try_from(wire).ok()).unwrap_or_default(),
+            subnets: subnets::read(&wire.advertised),
         })
     }
 }
@@ -286,6 +293,7 @@ impl Remote {
             location: wire.location.clone().and_then(|wire| CloudLocation::try_from(wire).ok()).unwrap_or_default(),
             desired_state: convert::required("desired_state", &wire.desired_state)?,
             plain: wire.plain,
+            subnets: subnets::read(&wire.advertised),
         })
     }
 }

@@ -13,6 +13,7 @@ mod notify;
 mod reconcile;
 mod report;
 mod requests;
+mod subnets;
 mod take;
 #[cfg(test)]
 mod tests;
@@ -36,6 +37,7 @@ use crate::{
     device::{Device, DeviceError},
     facts::{Facts, Observer, machine},
     failure::{Failure, Kind, chain},
+    forwarding::Forwarder,
     netcheck,
     netlink::Netlink,
     state::{Lock, StateDir},
@@ -61,6 +63,7 @@ pub(crate) struct Agent {
     state: StateDir,
     device: Arc<Device>,
     netlink: Netlink,
+    forwarder: Mutex<Forwarder>,
     facts: watch::Receiver<Arc<Facts>>,
     /// Whom STUN asks.
     services: watch::Sender<Vec<ServiceUrl>>,
@@ -126,6 +129,7 @@ async fn serve(config: Arc<Config>, state: StateDir, _lock: Lock) -> Result<(), 
         state,
         device: device.clone(),
         netlink,
+        forwarder: Mutex::default(),
         facts: facts.clone(),
         services,
         identity,
@@ -207,7 +211,7 @@ impl Agent {
         self.identity.send_replace(core.identity.clone());
     }
 
-    /// Removes the interfaces and writes what is not written yet.
+    /// Removes the interfaces and what was made for them, and writes what is not written yet.
     async fn end(&self) {
         let mut core = self.core.lock().await;
         self.save(&mut core);
@@ -215,6 +219,7 @@ impl Agent {
             self.read_meter(membership).await;
         }
         self.save_usage();
+        self.forwarder.lock().await.end().await;
         for membership in core.memberships.values_mut().filter(|membership| membership.running) {
             membership.running = false;
             if let Err(error) = self.device.remove_interface(&membership.record.interface).await {

@@ -63,6 +63,9 @@ pub struct InterfaceConfig {
     pub address: IpNet,
     pub mtu: u16,
     pub peers: Vec<PeerConfig>,
+    /// Subnets behind peers, each one of a peer's allowed IPs: the kernel routes them here. Other allowed IPs outside of
+    /// the network are routed by whoever wants them to be.
+    pub subnets: Vec<IpNet>,
     /// Who of them may reach this host, and how; `None`: all, whatever way.
     pub access: Option<Access>,
 }
@@ -167,6 +170,9 @@ impl Device {
             let changed = self.shared.tunnel.set_access(Instant::now(), running.id, config.access.as_ref());
             changed.map_err(refused)?;
         }
+        if running.config.subnets != config.subnets {
+            self.shared.tunnel.set_subnets(running.id, &config.subnets).map_err(refused)?;
+        }
         let applied = self
             .shared
             .tunnel
@@ -174,6 +180,7 @@ impl Device {
             .map_err(refused)?;
         let id = running.id;
         running.config = config;
+        mtu::tell(&self.shared, &self.netlink, running).await;
         self.greet(id, &running.config.name, applied);
         Ok(())
     }
@@ -251,6 +258,7 @@ impl Device {
         };
         let refused = |source| DeviceError::Config { name: config.name.clone(), source };
         let (id, applied) = self.shared.tunnel.add_interface(Instant::now(), &identity).map_err(refused)?;
+        self.shared.tunnel.set_subnets(id, &config.subnets).map_err(refused)?;
         // Nothing is delivered before the device is attached.
         self.shared.tunnel.set_access(Instant::now(), id, config.access.as_ref()).map_err(refused)?;
         if let Err(error) = threads::read_tun(&self.shared, id, &config.name, &tun, &self.lost) {
@@ -259,8 +267,10 @@ impl Device {
             return Err(DeviceError::Thread(error));
         }
         info!(interface = config.name, address = %config.address, mtu = config.mtu, "interface up");
-        self.greet(id, &config.name, applied);
-        Ok(Running { id, config, mtus: Mtus::default() })
+        let mut running = Running { id, config, mtus: Mtus::default() };
+        mtu::tell(&self.shared, &self.netlink, &mut running).await;
+        self.greet(id, &running.config.name, applied);
+        Ok(running)
     }
 
     /// Deleting the link is what ends its reader.

@@ -9,17 +9,20 @@ use tokio::sync::Mutex;
 
 mod address;
 mod default_interface;
+mod forwarding;
 mod interface;
 mod monitor;
 mod mtu;
 mod queueing;
 mod route;
+mod subnet;
 
 pub use address::InterfaceAddress;
 pub use default_interface::DefaultInterface;
 pub(crate) use interface::{INTERFACE_NAME, is_interface_name};
 pub use monitor::Monitor;
 pub use route::{Route, conflicting_route};
+pub use subnet::{METRIC as SUBNET_METRIC, PROTOCOL as SUBNET_PROTOCOL};
 
 #[derive(Debug, thiserror::Error)]
 pub enum NetlinkError {
@@ -48,6 +51,8 @@ pub struct Link {
     pub name: String,
     pub mtu: u32,
     pub up: bool,
+    /// Whether IPv4 packets that arrive there for others are forwarded.
+    pub forwards: bool,
 }
 
 impl Netlink {
@@ -91,6 +96,7 @@ impl From<LinkMessage> for Link {
             name: String::new(),
             mtu: 0,
             up: message.header.flags.contains(LinkFlags::Up),
+            forwards: forwarding::is_on(&message),
         };
         for attribute in message.attributes {
             match attribute {

@@ -44,6 +44,8 @@ pub(crate) struct Interface {
     pub(crate) id: InterfaceId,
     pub(crate) engine: Arc<dyn Engine>,
     pub(crate) network: Option<IpNet>,
+    /// What else the host routes here.
+    pub(crate) subnets: Arc<[IpNet]>,
     pub(crate) mtu: u16,
     pub(crate) peers: BTreeMap<PublicKey, Arc<Peer>>,
     pub(crate) allowed_ips: AllowedIps<Arc<Peer>>,
@@ -52,11 +54,29 @@ pub(crate) struct Interface {
 
 impl Interface {
     pub(crate) fn empty(id: InterfaceId, engine: Arc<dyn Engine>, network: Option<IpNet>, mtu: u16) -> Self {
-        Self { id, engine, network, mtu, peers: BTreeMap::new(), allowed_ips: AllowedIps::new(), filter: None }
+        Self {
+            id,
+            engine,
+            network,
+            subnets: Arc::default(),
+            mtu,
+            peers: BTreeMap::new(),
+            allowed_ips: AllowedIps::new(),
+            filter: None,
+        }
     }
 
     pub(crate) fn in_network(&self, network: Option<IpNet>, mtu: u16) -> Self {
         Self { network, mtu, ..self.clone() }
+    }
+
+    /// Whether the host routes `address` into this interface.
+    pub(crate) fn holds(&self, address: IpAddr) -> bool {
+        self.network.iter().chain(self.subnets.iter()).any(|prefix| prefix.contains(&address))
+    }
+
+    pub(crate) fn with_subnets(&self, subnets: &[IpNet]) -> Self {
+        Self { subnets: subnets.into(), ..self.clone() }
     }
 
     /// Whether packets to `address` go to this peer.
@@ -79,8 +99,11 @@ impl Interface {
         configs: &[PeerConfig],
         mut fresh: impl FnMut() -> Fresh,
     ) -> (Self, Applied) {
-        let mut next =
-            Self { filter: self.filter.clone(), ..Self::empty(self.id, self.engine.clone(), self.network, self.mtu) };
+        let mut next = Self {
+            subnets: self.subnets.clone(),
+            filter: self.filter.clone(),
+            ..Self::empty(self.id, self.engine.clone(), self.network, self.mtu)
+        };
         let mut applied = Applied::default();
         for config in configs {
             let peer = match next.peers.get(&config.public_key) {

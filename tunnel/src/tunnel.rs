@@ -128,6 +128,16 @@ impl Tunnel {
         Ok(())
     }
 
+    /// Says which prefixes the host routes to an interface beside its network: no peer is reached at an address inside
+    /// either.
+    pub fn set_subnets(&self, id: InterfaceId, subnets: &[IpNet]) -> Result<(), ConfigError> {
+        let _changing = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
+        let snapshot = self.snapshot.load_full();
+        let interface = snapshot.interface(id).ok_or(ConfigError::UnknownInterface)?.with_subnets(subnets);
+        self.snapshot.store(Arc::new(snapshot.with(interface)));
+        Ok(())
+    }
+
     /// Moves peers to these endpoints, wherever they were heard of last. Those that are not there are left out.
     pub fn set_endpoints(&self, interface: InterfaceId, endpoints: &[(PublicKey, SocketAddr)]) {
         let snapshot = self.snapshot.load();

@@ -121,9 +121,11 @@ impl Agent {
     }
 
     async fn applied_anew(&self, core: &mut Core, network: Option<NetworkId>) {
-        if let Some(membership) = network.and_then(|network| core.memberships.get_mut(&network)) {
+        if let Some(network) = network
+            && let Some(membership) = core.memberships.get_mut(&network)
+        {
             membership.unsaved = true;
-            self.reconcile(membership).await;
+            self.reconcile_network(core, &network).await;
         }
         self.publish(core);
         self.unsaved.notify_one();

@@ -106,6 +106,8 @@ impl Agent {
         {
             warn!(interface = membership.record.interface, error = chain(&error), "interface not removed");
         }
+        // What it had may be another network's now.
+        self.reconcile_network(core, network).await;
         self.publish(core);
         Some(membership.record)
     }

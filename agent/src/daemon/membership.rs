@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeMap,
+    net::IpAddr,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -16,6 +17,7 @@ use crate::{
     facts::Facts,
     paths::{self, Local, Pair, Side},
     state::MembershipRecord,
+    subnets::{Accepted, confine},
 };
 
 /// Keeps a NAT's mapping open (WireGuard's customary value; the shortest UDP timeouts in use are 30 s).
@@ -31,6 +33,8 @@ const UNCONFIRMED: Duration = Duration::from_secs(60);
 pub(crate) struct Membership {
     pub record: MembershipRecord,
     pub configuration: Option<Configuration>,
+    /// Of the subnets behind peers, those that this host uses.
+    pub subnets: Accepted,
     /// The device has its interface.
     pub running: bool,
     pub state: PeerState,
@@ -54,6 +58,7 @@ impl Membership {
         Self {
             record,
             configuration,
+            subnets: Accepted::default(),
             running: false,
             state: PeerState::Configuring,
             reason: String::new(),
@@ -84,7 +89,8 @@ impl Membership {
                 address: IpNet::V4(address),
                 mtu: mtu(facts),
                 peers: self.peers(configuration, facts),
-                access: None,
+                subnets: self.subnets.by_host.values().flatten().copied().collect(),
+                access: confine(None, IpNet::from(IpAddr::V4(address.addr())), &own_subnets(configuration)),
             })),
         }
     }
@@ -102,7 +108,7 @@ impl Membership {
         let peer = |remote: &Remote| PeerConfig {
             public_key: PublicKey::from_bytes(remote.public_key.0),
             preshared_key: None,
-            allowed_ips: vec![IpNet::from(std::net::IpAddr::V4(remote.address))],
+            allowed_ips: self.allowed_ips(remote),
             endpoint: paths::choose(local, remote).map(|endpoint| endpoint.address),
             roaming: if remote.plain { Roaming::ByPackets } else { Roaming::Pinned },
             persistent_keepalive,
@@ -129,6 +135,12 @@ impl Membership {
         configuration.remotes().values().filter(measured).map(pair).collect()
     }
 
+    /// Its own address first.
+    fn allowed_ips(&self, remote: &Remote) -> Vec<IpNet> {
+        let behind = self.subnets.by_host.get(&remote.host).into_iter().flatten().copied();
+        std::iter::once(IpNet::from(IpAddr::V4(remote.address))).chain(behind).collect()
+    }
+
     /// What the service is told.
     pub(super) fn status(&self) -> MembershipStatus {
         MembershipStatus {
@@ -143,6 +155,11 @@ impl Membership {
     pub(super) fn is_confirmed(&self) -> bool {
         self.configuration.is_some() || self.since.elapsed() > UNCONFIRMED
     }
+}
+
+/// What others reach through this host, as they know it.
+fn own_subnets(configuration: &Configuration) -> Vec<IpNet> {
+    configuration.settings().subnets.iter().map(|subnet| IpNet::V4(subnet.prefix)).collect()
 }
 
 /// As large as the default route's interface carries; never more than usual, because the other side has an interface

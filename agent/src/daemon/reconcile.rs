@@ -1,7 +1,7 @@
 //! Making the device agree with what should be. Level-triggered: whatever happened, [`Agent::reconcile`] looks at what
 //! should be and what is, and is safe to call again.
 
-use cladnet_model::PeerState;
+use cladnet_model::{NetworkId, PeerState};
 use prost::Message as _;
 use tracing::{info, warn};
 
@@ -9,27 +9,46 @@ use super::{
     Agent,
     core::Core,
     membership::{Membership, Target},
+    subnets::Occasion,
 };
 use crate::{device::InterfaceConfig, failure::chain, netlink::conflicting_route};
 
 impl Agent {
     pub(super) async fn reconcile_all(&self, core: &mut Core) {
+        self.settle_subnets(core).await;
         for membership in core.memberships.values_mut() {
             self.reconcile(membership).await;
         }
+        self.forward(core, Occasion::Review).await;
         self.publish(core);
     }
 
-    /// What failed may have become possible: a route is gone, a device is back.
+    /// What failed may have become possible: a route is gone, a device is back. What the host was asked to do for subnets
+    /// may have been undone.
     pub(super) async fn retry_failed(&self, core: &mut Core) {
         for membership in core.memberships.values_mut().filter(|m| m.state == PeerState::Failed) {
             self.reconcile(membership).await;
         }
+        if self.forwarder.lock().await.is_gateway() {
+            self.forward(core, Occasion::Review).await;
+        }
         self.publish(core);
     }
 
+    /// Makes the device agree about one network, and about those that its subnets were in the way of, or that were in the
+    /// way of its own.
+    pub(super) async fn reconcile_network(&self, core: &mut Core, network: &NetworkId) {
+        let changed = self.settle_subnets(core).await;
+        for (id, membership) in &mut core.memberships {
+            if id == network || changed.contains(id) {
+                self.reconcile(membership).await;
+            }
+        }
+        self.forward(core, Occasion::News).await;
+    }
+
     /// Makes the device's interface what it should be.
-    pub(super) async fn reconcile(&self, membership: &mut Membership) {
+    async fn reconcile(&self, membership: &mut Membership) {
         let facts = self.facts.borrow().clone();
         let before = (membership.state, membership.reason.clone());
         self.read_meter(membership).await;

@@ -59,7 +59,8 @@ impl Agent {
             membership.record.wish = wish;
             membership.unsaved = true;
         }
-        self.reconcile(membership).await;
+        self.reconcile_network(&mut core, &network).await;
+        let membership = core.memberships.get(&network).ok_or_else(|| unknown(&network))?;
         let stats = self.device.peer_stats(&membership.record.interface).await;
         let status = report::network(membership, &stats);
         self.publish(&core);

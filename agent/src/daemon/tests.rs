@@ -4,8 +4,9 @@ use cladnet_model::{
     CloudLocation, DesiredState, Located, LocationSource, PeerState,
     tariff::{Book, Document},
 };
-use cladnet_proto::cladnet::v1::{AgentEndpoint, AgentLocation, MembershipEnded, Welcome};
-use cladnet_tunnel::PrivateKey;
+use cladnet_proto::cladnet::v1::{AdvertisedPrefix, AgentEndpoint, AgentLocation, MembershipEnded, Welcome};
+use cladnet_tunnel::{Action, PrivateKey};
+use ipnet::IpNet;
 use prost::Message as _;
 use zeroize::Zeroizing;
 
@@ -91,6 +92,29 @@ fn peers_that_are_down_are_not_talked_to() {
     let mut service = Service::new().with([1, 2]);
     service.peers.get_mut("host-2").expect("is there").desired_state = "down".into();
     assert_eq!(up(&member_of(&service), &facts(1500)).peers.len(), 1);
+}
+
+#[test]
+fn a_subnet_behind_a_peer_is_one_of_its_allowed_ips_once_it_is_accepted() {
+    let mut membership = member_of(&Service::new().with([1, 2]));
+    let subnet: IpNet = "10.1.0.0/16".parse().expect("prefix");
+    membership.subnets.by_host.insert("host-2".parse().expect("id"), vec![subnet]);
+    let config = up(&membership, &facts(1500));
+    assert_eq!(config.subnets, [subnet]);
+    let allowed: Vec<_> = config.peers.iter().map(|peer| peer.allowed_ips.len()).collect();
+    assert_eq!(allowed, [1, 2]);
+    assert_eq!(config.peers[1].allowed_ips[1], subnet);
+}
+
+#[test]
+fn a_host_before_a_subnet_lets_in_what_is_for_itself_or_for_the_subnet() {
+    let mut service = Service::new().with([1]);
+    assert_eq!(up(&member_of(&service), &facts(1500)).access, None);
+    let advertised = AdvertisedPrefix { prefix: "10.1.0.0/16".into(), snat: true, ..AdvertisedPrefix::default() };
+    service.membership.advertised = vec![advertised];
+    let access = up(&member_of(&service), &facts(1500)).access.expect("a filter");
+    let destinations: Vec<_> = access.rules[0].destinations.iter().map(ToString::to_string).collect();
+    assert_eq!((destinations, access.default), (vec!["10.77.0.1/32".into(), "10.1.0.0/16".into()], Action::Deny));
 }
 
 #[test]

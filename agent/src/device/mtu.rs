@@ -1,7 +1,8 @@
 //! What the tunnel found out of its paths, told to the kernel: the interface takes the longest packet that any peer
 //! gets, the network's route what every peer gets, and a peer of which something else is known has a route of its own.
+//! So has every subnet behind a peer.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::error::Error;
 use std::sync::Arc;
 use std::time::Duration;
@@ -36,12 +37,17 @@ pub(super) async fn follow(shared: Arc<Shared>, netlink: Netlink, interfaces: Ar
     loop {
         ticks.tick().await;
         for running in interfaces.lock().await.values_mut() {
-            let wanted = Mtus::wanted(&running.config, &shared.tunnel.path_mtus(running.id));
-            if !wanted.is_same(&running.mtus) {
-                let change = Change { netlink: &netlink, config: &running.config };
-                change.make(&mut running.mtus, wanted).await;
-            }
+            tell(&shared, &netlink, running).await;
         }
+    }
+}
+
+/// Tells the kernel what it has not been told yet.
+pub(super) async fn tell(shared: &Shared, netlink: &Netlink, running: &mut Running) {
+    let wanted = Mtus::wanted(&running.config, &shared.tunnel.path_mtus(running.id));
+    if !wanted.is_same(&running.mtus) {
+        let change = Change { netlink, config: &running.config };
+        change.make(&mut running.mtus, wanted).await;
     }
 }
 
@@ -49,8 +55,12 @@ impl Mtus {
     fn wanted(config: &InterfaceConfig, found: &[(PublicKey, u16)]) -> Self {
         let (network, mut routes) = (config.address.trunc(), BTreeMap::new());
         let found: BTreeMap<PublicKey, u16> = found.iter().copied().collect();
+        let subnets: BTreeSet<&IpNet> = config.subnets.iter().collect();
         for peer in &config.peers {
-            let Some(mtu) = found.get(&peer.public_key) else { continue };
+            let mtu = found.get(&peer.public_key);
+            let behind = peer.allowed_ips.iter().filter(|prefix| subnets.contains(prefix));
+            routes.extend(behind.map(|prefix| (*prefix, mtu.copied().unwrap_or(config.mtu))));
+            let Some(mtu) = mtu else { continue };
             // Other prefixes are routed by whoever wants them to be.
             let prefixes = peer.allowed_ips.iter().filter(|prefix| network.contains(*prefix) && **prefix != network);
             routes.extend(prefixes.map(|prefix| (prefix.trunc(), *mtu)));
@@ -111,23 +121,39 @@ impl Change<'_> {
             results.push(self.netlink.set_mtu(name, wanted.link(self.config)).await);
         }
         for (destination, mtu) in &wanted.routes {
-            if told.routes.get(destination) != Some(mtu) {
+            if told.routes.get(destination) == Some(mtu) {
+                continue;
+            }
+            if self.is_subnet(destination) {
+                info!(interface = name, subnet = %destination, mtu, "subnet behind a peer is routed");
+                results.push(self.netlink.add_subnet(name, *destination, *mtu).await);
+            } else {
                 info!(interface = name, peer = %destination, mtu, "path MTU found");
                 results.push(self.netlink.set_route_mtu(name, *destination, *mtu).await);
             }
         }
         for destination in told.routes.keys().filter(|destination| !wanted.routes.contains_key(destination)) {
-            info!(interface = name, peer = %destination, mtu = self.config.mtu, "path MTU is the interface's again");
-            results.push(self.netlink.remove_route(name, *destination).await);
+            if self.is_subnet(destination) {
+                info!(interface = name, subnet = %destination, "subnet behind a peer is routed no more");
+                results.push(self.netlink.remove_subnet(name, *destination).await);
+            } else {
+                info!(interface = name, peer = %destination, mtu = self.config.mtu, "path MTU is the interface's again");
+                results.push(self.netlink.remove_route(name, *destination).await);
+            }
         }
         if wanted.link < told.link {
             results.push(self.netlink.set_mtu(name, wanted.link(self.config)).await);
         }
         for error in results.into_iter().filter_map(Result::err) {
             wanted.was_refused = true;
-            warn!(interface = name, error = &error as &dyn Error, "the kernel does not take an MTU");
+            warn!(interface = name, error = &error as &dyn Error, "the kernel does not take an MTU or a route");
         }
         *told = wanted;
+    }
+
+    /// Peers are in the network, subnets are not.
+    fn is_subnet(&self, destination: &IpNet) -> bool {
+        !self.config.address.trunc().contains(destination)
     }
 }
 
@@ -156,6 +182,7 @@ mod tests {
             address: "10.9.0.1/24".parse().unwrap(),
             mtu: 1420,
             peers,
+            subnets: vec![],
             access: None,
         }
     }
@@ -171,6 +198,16 @@ mod tests {
         let wanted = Mtus::wanted(&config, &found);
         assert_eq!((routes(&wanted), wanted.link(&config)), (vec![("10.9.0.3/32".into(), 1240)], 1420));
         assert!(!Mtus::wanted(&config, &[]).is_told());
+    }
+
+    #[test]
+    fn a_subnet_behind_a_peer_has_a_route_with_what_is_known_of_the_peer() {
+        let mut config = config(&[&["10.9.0.2/32", "192.0.2.0/24"], &["10.9.0.3/32", "198.51.100.0/24"]]);
+        config.subnets = vec!["192.0.2.0/24".parse().unwrap(), "198.51.100.0/24".parse().unwrap()];
+        let wanted = Mtus::wanted(&config, &[(config.peers[0].public_key, 1240)]);
+        let all = [("10.9.0.2/32".into(), 1240), ("192.0.2.0/24".into(), 1240), ("198.51.100.0/24".into(), 1420)];
+        assert_eq!(routes(&wanted), all);
+        assert_eq!(wanted.link(&config), 1420);
     }
 
     #[test]

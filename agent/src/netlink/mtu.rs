@@ -55,12 +55,12 @@ impl Netlink {
         replaced.map_err(|error| failed(format!("set the MTU of the route to {destination} through {name}"), &error))
     }
 
-    async fn existing(&self, name: &str) -> Result<Link, NetlinkError> {
+    pub(super) async fn existing(&self, name: &str) -> Result<Link, NetlinkError> {
         self.link(name).await?.ok_or_else(|| NetlinkError::NoInterface(name.to_owned()))
     }
 }
 
-fn route(link: &Link, destination: IpNet, mtu: Option<u16>) -> RouteMessage {
+pub(super) fn route(link: &Link, destination: IpNet, mtu: Option<u16>) -> RouteMessage {
     let mut route = RouteMessageBuilder::<IpAddr>::new()
         .destination_prefix(destination.addr(), destination.prefix_len())
         .expect("a prefix is never longer than its address")

@@ -91,6 +91,7 @@ impl File {
             address: self.address,
             mtu: self.mtu,
             peers,
+            subnets: Vec::new(),
             access: self.access.map(Into::into),
         };
         Ok(StaticTunnel { listen_port: self.listen_port, interface })

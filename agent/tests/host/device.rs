@@ -12,7 +12,15 @@ use crate::namespace::{eventually, ip, isolated};
 
 fn interface(name: &str, private_key: &PrivateKey, network: u8, peers: Vec<PeerConfig>) -> InterfaceConfig {
     let address = format!("10.9.{network}.1/24").parse().unwrap();
-    InterfaceConfig { name: name.into(), private_key: private_key.clone(), address, mtu: 1420, peers, access: None }
+    InterfaceConfig {
+        name: name.into(),
+        private_key: private_key.clone(),
+        address,
+        mtu: 1420,
+        peers,
+        subnets: vec![],
+        access: None,
+    }
 }
 
 fn peer(public_key: PublicKey, device: &Device) -> PeerConfig {

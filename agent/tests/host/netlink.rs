@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use cladnet_agent::netlink::{Monitor, Netlink, NetlinkError, conflicting_route};
+use cladnet_agent::netlink::{Monitor, Netlink, NetlinkError, SUBNET_METRIC, conflicting_route};
 use ipnet::IpNet;
 use tokio::time::timeout;
 
@@ -45,6 +45,48 @@ fn a_prefix_length_can_change_under_one_address() {
         netlink.configure("test0", "10.9.0.1/24".parse().unwrap(), 1420).await.unwrap();
         netlink.configure("test0", "10.9.0.1/16".parse().unwrap(), 1420).await.unwrap();
         assert_eq!(addresses(&netlink, "test0").await, ["10.9.0.1/16"]);
+    });
+}
+
+#[test]
+fn forwarding_is_turned_on_for_one_interface_alone() {
+    isolated(|| async {
+        let netlink = Netlink::connect().unwrap();
+        cable("test0");
+        cable("test1");
+        netlink.set_forwarding("test0").await.unwrap();
+        let mut forwards = Vec::new();
+        for name in ["test0", "test1"] {
+            let told = netlink.link(name).await.unwrap().unwrap().forwards;
+            let kernels = std::fs::read_to_string(format!("/proc/sys/net/ipv4/conf/{name}/forwarding")).unwrap();
+            forwards.push((told, kernels.trim() == "1"));
+        }
+        assert_eq!(forwards, [(true, true), (false, false)]);
+    });
+}
+
+#[test]
+fn a_subnet_has_a_route_of_ours_and_nobody_elses_is_removed_with_it() {
+    isolated(|| async {
+        let netlink = Netlink::connect().unwrap();
+        cable("test0");
+        netlink.configure("test0", "10.9.0.1/24".parse().unwrap(), 1420).await.unwrap();
+        let subnet: IpNet = "10.1.0.0/16".parse().unwrap();
+        for mtu in [1420, 1380] {
+            netlink.add_subnet("test0", subnet, mtu).await.unwrap();
+        }
+        ip(&["route", "add", "10.1.0.0/16", "dev", "test0", "metric", "7"]);
+        let to_subnet = async || {
+            let routes = netlink.routes().await.unwrap().into_iter();
+            routes
+                .filter(|route| route.destination == subnet)
+                .map(|route| (route.metric, route.mtu))
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(to_subnet().await, [(7, None), (SUBNET_METRIC, Some(1380))]);
+        netlink.remove_subnet("test0", subnet).await.unwrap();
+        netlink.remove_subnet("test0", subnet).await.unwrap();
+        assert_eq!(to_subnet().await, [(7, None)]);
     });
 }
 

@@ -249,7 +249,7 @@ impl Snapshot {
     }
 
     pub(super) fn is_inside(&self, endpoint: SocketAddr) -> bool {
-        self.interfaces().filter_map(|interface| interface.network).any(|network| network.contains(&endpoint.ip()))
+        self.interfaces().any(|interface| interface.holds(endpoint.ip()))
     }
 
     /// Finds whose message it is; handshakes also have to pass the interface's limit.

@@ -102,6 +102,21 @@ fn an_interface_without_a_network_forbids_no_endpoint() {
 }
 
 #[test]
+fn no_peer_is_reached_in_a_subnet_that_leads_into_the_tunnel() {
+    let (a, b) = friends();
+    let behind = SocketAddr::from(([192, 168, 7, 2], 8055));
+    let in_no_subnet = b.seal(&between(2, 1, b"outside")).unwrap();
+    a.tunnel.set_subnets(a.interface, &["192.168.7.0/24".parse().unwrap()]).unwrap();
+    a.open(b.endpoint(), in_no_subnet.datagram()).unwrap();
+    let in_subnet = b.seal(&between(2, 1, b"inside")).unwrap();
+    assert_eq!(a.open(behind, in_subnet.datagram()).unwrap_err(), Discard::InsideTunnel);
+    a.set_peers(&[PeerConfig { endpoint: Some(behind), ..b.as_peer() }]);
+    assert_eq!(a.seal(&between(1, 2, b"?")).unwrap_err(), Discard::InsideTunnel, "peers may change, subnets stay");
+    a.tunnel.set_subnets(a.interface, &[]).unwrap();
+    assert_eq!(a.seal(&between(1, 2, b"?")).unwrap().datagrams[0].0, behind);
+}
+
+#[test]
 fn keys_that_cannot_be_peers_are_left_out_and_the_others_work() {
     let (a, b) = (Host::new(1, vec![]), Host::new(2, vec![]));
     let weak = PublicKey::from_bytes([0; 32]);
