@@ -29,8 +29,10 @@ pub(super) struct Flow {
 /// What a packet does to its flow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Stage {
-    /// TCP's first packet, which answers nothing.
+    /// TCP's first packet, or a request for an echo, which answers nothing.
     Opening,
+    /// An echo, which opens nothing.
+    Answer,
     Going,
     /// One end will send no more.
     Ending,
@@ -146,7 +148,11 @@ fn seen(ip: &LaxIpSlice<'_>) -> Option<Seen> {
         ICMP | ICMPV6 if is_echo(protocol, *payload.first()?) => (port(4)?, port(4)?),
         _ => (0, 0),
     };
-    let stage = payload.get(TCP_FLAGS).filter(|_| protocol == TCP).map_or(Stage::Going, |flags| stage(*flags));
+    let stage = match protocol {
+        TCP => payload.get(TCP_FLAGS).map_or(Stage::Going, |flags| stage(*flags)),
+        ICMP | ICMPV6 => echo_stage(protocol, *payload.first()?),
+        _ => Stage::Going,
+    };
     Some(Seen { protocol, source: (ip.source_addr(), ports.0), destination: (ip.destination_addr(), ports.1), stage })
 }
 
@@ -154,6 +160,14 @@ fn stage(flags: u8) -> Stage {
     match flags & (FIN | SYN | RST | ACK) {
         SYN => Stage::Opening,
         flags if flags & (FIN | RST) != 0 => Stage::Ending,
+        _ => Stage::Going,
+    }
+}
+
+fn echo_stage(protocol: u8, kind: u8) -> Stage {
+    match (protocol, kind) {
+        (ICMP, 8) | (ICMPV6, 128) => Stage::Opening,
+        (ICMP, 0) | (ICMPV6, 129) => Stage::Answer,
         _ => Stage::Going,
     }
 }

@@ -16,6 +16,11 @@ use super::flow::{Flow, Stage};
 const SETS: usize = 8192;
 const WAYS: usize = 8;
 
+const TCP: u8 = 6;
+/// Seconds after the start in which a TCP flow may turn up that lived before: Linux looks after an idle one once in this
+/// time (`tcp_keepalive_time`).
+const OLDER_THAN_THE_FILTER: u32 = 2 * 60 * 60;
+
 /// Seconds without a packet after which a flow is forgotten.
 mod lifetime {
     /// TCP may be silent for days; nothing is lost by waiting, as the number of flows is bounded.
@@ -101,6 +106,7 @@ impl Flows {
         let mut set = self.set(&flow);
         match find(&mut set, now, &flow).filter(|_| stage != Stage::Opening) {
             Some(entry) => entry.heard(now, stage, Opener::ThisHost),
+            None if !may_open(now, flow, stage) => {}
             None => insert(&mut set, now, Entry::new(flow, Opener::ThisHost, stage, generation, now)),
         }
     }
@@ -119,6 +125,17 @@ impl Flows {
 
     fn seconds(&self, now: Instant) -> u32 {
         now.saturating_duration_since(self.started).as_secs().try_into().unwrap_or(u32::MAX)
+    }
+}
+
+/// Whether a packet of ours on a flow that is not known may be the first one, or the flow older than the filter: TCP tells
+/// its first packet from the others, and so does an echo.
+fn may_open(now: u32, flow: Flow, stage: Stage) -> bool {
+    match (flow.protocol, stage) {
+        (_, Stage::Opening) => true,
+        (_, Stage::Answer) => false,
+        (TCP, _) => now <= OLDER_THAN_THE_FILTER,
+        _ => true,
     }
 }
 
@@ -144,7 +161,7 @@ fn insert(set: &mut Set, now: u32, new: Entry) {
 impl Entry {
     fn new(flow: Flow, opener: Opener, stage: Stage, generation: u32, now: u32) -> Self {
         let phase = match stage {
-            Stage::Opening | Stage::Going => Phase::Unanswered,
+            Stage::Opening | Stage::Answer | Stage::Going => Phase::Unanswered,
             Stage::Ending => Phase::Ending,
         };
         Self { flow, opener, phase, generation, verdict: Action::Allow, last: now }
@@ -161,8 +178,8 @@ impl Entry {
 
     fn is_alive(&self, now: u32) -> bool {
         let lifetime = match (self.flow.protocol, self.phase) {
-            (6, Phase::Answered) => lifetime::TCP,
-            (6, _) => lifetime::TCP_AT_ITS_ENDS,
+            (TCP, Phase::Answered) => lifetime::TCP,
+            (TCP, _) => lifetime::TCP_AT_ITS_ENDS,
             (_, Phase::Unanswered) => lifetime::OTHER_UNANSWERED,
             (_, _) => lifetime::OTHER,
         };

@@ -124,6 +124,36 @@ fn what_this_host_asks_is_answered() {
 }
 
 #[test]
+fn a_peer_that_pings_answers_nothing() {
+    let host = Host::with(&NOTHING);
+    let echo = |from, to, is_request| {
+        let mut packet = Vec::new();
+        let builder = PacketBuilder::ipv4(from, to, 64);
+        let builder = if is_request { builder.icmpv4_echo_request(7, 1) } else { builder.icmpv4_echo_reply(7, 1) };
+        builder.write(&mut packet, b"").unwrap();
+        packet
+    };
+    host.sends(&echo(US, PEER, true));
+    assert_eq!(host.receives(&echo(PEER, US, true)), Err(Discard::Refused), "by the same identifier");
+    assert_eq!(host.receives(&echo(PEER, US, false)), Ok(()), "the answer to ours");
+    let other = Host::with(&NOTHING);
+    other.sends(&echo(US, PEER, false));
+    assert_eq!(other.receives(&echo(PEER, US, true)), Err(Discard::Refused), "an answer of ours opens nothing");
+}
+
+#[test]
+fn only_what_may_be_older_than_the_filter_is_taken_for_ours_without_an_opening() {
+    let mut host = Host::with(&NOTHING);
+    host.waits(2 * 60 * 60 + 1);
+    host.sends(&tcp((US, 22), (PEER, 5000), ACK));
+    assert_eq!(host.receives(&tcp((PEER, 5000), (US, 22), ACK)), Err(Discard::Refused));
+    host.sends(&tcp((US, 5000), (PEER, 443), SYN));
+    assert_eq!(host.receives(&tcp((PEER, 443), (US, 5000), SYN | ACK)), Ok(()));
+    host.sends(&udp((US, 5000), (PEER, 53)));
+    assert_eq!(host.receives(&udp((PEER, 53), (US, 5000))), Ok(()), "without a handshake there is no telling");
+}
+
+#[test]
 fn a_peer_that_opens_a_flow_answers_nothing() {
     let host = Host::with(&NOTHING);
     host.sends(&tcp((US, 5000), (PEER, 443), SYN));

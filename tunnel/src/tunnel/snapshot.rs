@@ -113,11 +113,7 @@ impl Snapshot {
     pub(super) fn receiver(&self, now: Instant, train: &Train<'_>) -> Result<(&Arc<Peer>, u16), Discard> {
         let interface = self.interface(train.interface()).ok_or(Discard::UnknownInterface)?;
         let mut peer: Option<(IpAddr, &Arc<Peer>)> = None;
-        let mut noted = Memo::default();
         for packet in train.packets() {
-            if let Some(filter) = &interface.filter {
-                filter.note_sent(now, packet, &mut noted);
-            }
             let destination = Addresses::of(packet)?.destination;
             if peer.is_some_and(|(known, _)| known == destination) {
                 continue;
@@ -129,6 +125,10 @@ impl Snapshot {
             peer = Some((destination, found));
         }
         let (_, peer) = peer.ok_or(Discard::NotIp)?;
+        if let Some(filter) = &interface.filter {
+            let mut noted = Memo::default();
+            train.packets().for_each(|packet| filter.note_sent(now, packet, &mut noted));
+        }
         Ok((peer, peer.mtu.found().unwrap_or(interface.mtu)))
     }
 

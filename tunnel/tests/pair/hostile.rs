@@ -56,6 +56,19 @@ fn a_member_reports_no_error_about_what_was_sent_to_another() {
 }
 
 #[test]
+fn what_was_never_sent_has_no_answer() {
+    let (a, c) = (Host::new(1, vec![]), Host::new(3, vec![]));
+    a.tunnel.set_access(a.now, a.interface, Some(&Access { rules: vec![], default: Action::Deny })).unwrap();
+    assert_eq!(a.seal(&between(1, 3, &[0x13, 0x88, 0, 53, 0, 8, 0, 0])).unwrap_err(), Discard::NoRoute);
+
+    a.set_peers(&[c.as_peer()]);
+    c.set_peers(&[a.as_peer()]);
+    carry(&c, &a, c.initiate(&[a.public_key()]));
+    let answer = c.seal(&between(3, 1, &[0, 53, 0x13, 0x88, 0, 8, 0, 0])).unwrap();
+    assert_eq!(a.open(c.endpoint(), answer.datagram()).unwrap_err(), Discard::Refused);
+}
+
+#[test]
 fn an_inner_packet_too_long_for_a_datagram_is_not_sent() {
     let (a, _) = friends();
     let longest = between(1, 2, &vec![0; 65_535 - 20]);
