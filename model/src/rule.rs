@@ -30,7 +30,7 @@ pub use advertise::{Advertised, Clash, advertised};
 pub use draft::{KindWord, MAX_RULES, MAX_TESTS, MAX_TEXT, RuleDraft, RulesDraft};
 pub use expectation::{Broken, Expectation, check_expectations};
 pub use parse::SyntaxError;
-pub use path::{PathOverrides, overrides};
+pub use path::{PathOverrides, overrides, policy};
 pub use selector::{HOST_LABEL, NAME_LABEL, Selector, selectable};
 pub use side::{Side, SideError};
 pub use traffic::{PortRange, Protocol, Traffic, TrafficError};
@@ -156,6 +156,11 @@ pub struct Party<'a> {
 }
 
 impl RuleSet {
+    /// Whether nothing is ever refused.
+    pub fn allows_all(&self) -> bool {
+        self.default_access == Action::Allow && self.access_rules().all(|(_, access)| access.action == Action::Allow)
+    }
+
     /// Those that have an effect.
     fn enabled(&self) -> impl Iterator<Item = &Rule> {
         self.rules.iter().filter(|rule| rule.enabled)
@@ -166,6 +171,11 @@ impl RuleSet {
             RuleKind::Access(access) => Some((rule, access)),
             _ => None,
         })
+    }
+
+    /// Whether no pair's paths differ from what the network says.
+    pub fn ranks_nothing(&self) -> bool {
+        self.path_rules().next().is_none()
     }
 
     fn path_rules(&self) -> impl Iterator<Item = (&Rule, &PathRule)> {

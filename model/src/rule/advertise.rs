@@ -8,7 +8,7 @@ use std::{
 use ipnet::{IpNet, Ipv4Net};
 
 use super::{AdvertiseRule, Member, Rule, RuleSet};
-use crate::{HostId, RuleId};
+use crate::{HostId, NetworkId, RuleId};
 
 /// What is reached through a peer.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -54,8 +54,9 @@ fn owner<'a>(rule: &AdvertiseRule, members: &'a [Member]) -> Option<&'a Member> 
 }
 
 impl RuleSet {
-    /// The advertised prefixes that would take addresses from the overlay itself, or from another rule.
-    pub fn clashes(&self, overlay: Ipv4Net) -> Vec<Clash> {
+    /// The advertised prefixes that would take addresses from the overlay itself, from another network, or from another
+    /// rule.
+    pub fn clashes(&self, overlay: Ipv4Net, others: &[(NetworkId, Ipv4Net)]) -> Vec<Clash> {
         let rules: Vec<(&Rule, &AdvertiseRule)> = self.advertise_rules().collect();
         let clash = |rule: &Rule, advertise: &AdvertiseRule, holder: String| Clash {
             rule: rule.id.clone(),
@@ -66,6 +67,9 @@ impl RuleSet {
         for (index, (rule, advertise)) in rules.iter().enumerate() {
             if overlap(advertise.prefix, overlay.into()) {
                 clashes.push(clash(rule, advertise, format!("the network's own address space {overlay}")));
+            }
+            if let Some((other, space)) = others.iter().find(|(_, space)| overlap(advertise.prefix, (*space).into())) {
+                clashes.push(clash(rule, advertise, format!("the address space {space} of network {other}")));
             }
             let earlier = rules[..index].iter().find(|(_, earlier)| overlap(advertise.prefix, earlier.prefix));
             if let Some((holder, held)) = earlier {

@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeMap, fmt::Display, time::Duration};
 
+use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -163,7 +164,7 @@ impl RuleDraft {
 
     fn advertise(&self, at: &impl Fn(&str) -> String, checks: &mut Checks) -> Option<AdvertiseRule> {
         let prefix =
-            checks.field(&at("prefix"), required(self.prefix.as_deref(), "a CIDR such as 10.1.0.0/16", prefix));
+            checks.field(&at("prefix"), required(self.prefix.as_deref(), "a CIDR such as 10.1.0.0/16", subnet));
         let via = required(self.via.as_deref(), "a selector of the peer that stands before the subnet", str::parse);
         let via = checks.field(&at("via"), via);
         Some(AdvertiseRule { prefix: prefix?, via: via?, snat: self.snat.unwrap_or(true) })
@@ -232,6 +233,17 @@ fn within(found: usize, most: usize, what: &str) -> Result<(), String> {
 fn required<T, E: Display>(text: Option<&str>, what: &str, parse: fn(&str) -> Result<T, E>) -> Result<T, String> {
     let text = text.ok_or_else(|| format!("is missing; give {what}"))?;
     parse(text).map_err(|error| error.to_string())
+}
+
+/// A subnet that a peer may stand before.
+fn subnet(text: &str) -> Result<IpNet, String> {
+    match prefix(text).map_err(|error| error.to_string())? {
+        IpNet::V6(_) => Err("is of IPv6, which no network carries yet; give an IPv4 CIDR".to_owned()),
+        IpNet::V4(subnet) if subnet.prefix_len() <= 1 => {
+            Err(format!("is {subnet}, a default route, which is never advertised; name the subnet"))
+        }
+        subnet => Ok(subnet),
+    }
 }
 
 fn check_test(text: &str) -> Result<Expectation, String> {

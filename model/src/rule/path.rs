@@ -3,7 +3,10 @@
 use std::{collections::BTreeSet, time::Duration};
 
 use super::{Party, PathRule, RuleSet};
-use crate::{EncryptionPolicy, RuleId, RuleType, Scope};
+use crate::{
+    EncryptionPolicy, RuleId, RuleType, Scope,
+    path::{Limits, Policy, Price},
+};
 
 /// What differs for a pair from what its network says. Absent: nothing.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -47,11 +50,31 @@ pub fn overrides(rules: &RuleSet, from: &Party<'_>, to: &Party<'_>) -> PathOverr
     result
 }
 
+/// How the paths from one peer to another are ranked: as the network says, but for what rules state.
+pub fn policy(rules: &RuleSet, network: &Policy, from: &Party<'_>, to: &Party<'_>) -> Policy {
+    overrides(rules, from, to).over(network)
+}
+
 fn applies(path: &PathRule, from: &Party<'_>, to: &Party<'_>) -> bool {
     path.from.matches(from) && path.to.matches(to)
 }
 
 impl PathOverrides {
+    /// The network's policy with what these state in place of what it does.
+    pub fn over(&self, network: &Policy) -> Policy {
+        let limits = Limits {
+            max_rtt: self.max_rtt.or(network.limits.max_rtt),
+            max_price_per_gb: self.max_price_per_gb.map(Price).or(network.limits.max_price_per_gb),
+            forbid: if self.forbid.is_empty() { network.limits.forbid.clone() } else { self.forbid.clone() },
+        };
+        Policy {
+            rule_type: self.rule_type.unwrap_or(network.rule_type),
+            limits,
+            prefer: self.prefer.or(network.prefer),
+            ..network.clone()
+        }
+    }
+
     fn take(&mut self, path: &PathRule) {
         self.prefer = self.prefer.or(path.prefer);
         if self.forbid.is_empty() {

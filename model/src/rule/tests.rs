@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use proptest::prelude::*;
 
 use super::*;
+use crate::path::{Limits, Policy, Price};
 
 fn member(number: u8, name: &str, labels: &[(&str, &str)]) -> Member {
     let labels = labels.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
@@ -125,14 +126,19 @@ fn a_subnet_that_is_somebody_elses_is_told_with_its_holder() {
         {"id": "b", "kind": "advertise", "prefix": "192.168.0.0/16", "via": "role=gateway"},
         {"id": "c", "kind": "advertise", "prefix": "192.168.7.0/24", "via": "role=web"},
         {"id": "d", "kind": "advertise", "prefix": "192.168.8.0/24", "via": "role=web", "enabled": false},
+        {"id": "e", "kind": "advertise", "prefix": "172.16.0.0/16", "via": "role=web"},
     ]}));
-    let clashes: Vec<String> =
-        rules.clashes("10.9.0.0/24".parse().unwrap()).iter().map(|clash| format!("{} {clash}", clash.rule)).collect();
+    let clashes: Vec<String> = rules
+        .clashes("10.9.0.0/24".parse().unwrap(), &[("dev".parse().unwrap(), "172.16.0.0/24".parse().unwrap())])
+        .iter()
+        .map(|clash| format!("{} {clash}", clash.rule))
+        .collect();
     assert_eq!(
         clashes,
         [
             "a is 10.0.0.0/8, which overlaps the network's own address space 10.9.0.0/24",
             "c is 192.168.7.0/24, which overlaps 192.168.0.0/16 of rule b, behind role=gateway",
+            "e is 172.16.0.0/16, which overlaps the address space 172.16.0.0/24 of network dev",
         ]
     );
 }
@@ -154,6 +160,20 @@ fn the_first_path_rule_that_states_a_thing_decides_it() {
     assert_eq!(of(0, 1).encryption, Some(EncryptionPolicy::Public));
     assert_eq!(of(2, 0).prefer, None, "another direction");
     assert_eq!(of(0, 1).by, ["b", "d"].map(|id| id.parse().unwrap()));
+}
+
+#[test]
+fn what_a_path_rule_does_not_state_is_as_the_network_says() {
+    let rules = rules(serde_json::json!({"rules": [
+        {"kind": "path", "from": "role=web", "forbid": ["public"], "max_usd_per_gb": "0.02"},
+    ]}));
+    let members = shop();
+    let network = Policy { prefer: Some(Scope::Private), ..Policy::new(RuleType::Balanced) };
+    let of = |from: usize| policy(&rules, &network, &members[from].party().unwrap(), &members[2].party().unwrap());
+    assert_eq!(of(3), network);
+    let limits =
+        Limits { forbid: [Scope::Public].into(), max_price_per_gb: Some(Price(20_000_000)), ..Limits::default() };
+    assert_eq!(of(0), Policy { limits, ..network });
 }
 
 fn any_side() -> impl Strategy<Value = &'static str> {
