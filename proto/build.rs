@@ -2,13 +2,14 @@
 
 use std::{env, error::Error, fs, path::PathBuf};
 
-const FILES: [&str; 6] = [
+const FILES: [&str; 7] = [
     "cbnet/v1/cloud_barista_network.proto",
     "cladnet/v1/admin.proto",
     "cladnet/v1/agent.proto",
     "cladnet/v1/cost.proto",
     "cladnet/v1/deployment.proto",
     "cladnet/v1/tariff.proto",
+    "cladnet/v1/rule.proto",
 ];
 
 fn main() -> Result<(), Box<dyn Error>> {

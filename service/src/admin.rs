@@ -8,6 +8,7 @@ mod key;
 mod network;
 mod path;
 mod peer;
+mod rule;
 mod stream;
 mod system;
 mod tariff;

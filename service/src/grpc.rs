@@ -11,8 +11,9 @@ use cladnet_proto::cladnet::v1::{
     event_service_server::EventServiceServer, host_service_server::HostServiceServer,
     key_service_server::KeyServiceServer, network_service_server::NetworkServiceServer,
     path_service_server::PathServiceServer, peer_service_server::PeerServiceServer,
-    system_service_server::SystemServiceServer, tariff_service_server::TariffServiceServer,
-    test_service_server::TestServiceServer, token_service_server::TokenServiceServer,
+    rule_service_server::RuleServiceServer, system_service_server::SystemServiceServer,
+    tariff_service_server::TariffServiceServer, test_service_server::TestServiceServer,
+    token_service_server::TokenServiceServer,
 };
 use tonic::service::{Routes, RoutesBuilder};
 
@@ -40,7 +41,7 @@ pub(crate) fn all(service: &Arc<Service>) -> Routes {
     let admin = Admin(service.clone());
     add!(routes, admin:
         SystemServiceServer, NetworkServiceServer, PathServiceServer, PeerServiceServer, HostServiceServer, TokenServiceServer,
-        KeyServiceServer, CostServiceServer, EventServiceServer, TariffServiceServer, TestServiceServer,
+        KeyServiceServer, CostServiceServer, EventServiceServer, RuleServiceServer, TariffServiceServer, TestServiceServer,
     );
     routes.add_service(DeploymentServiceServer::new(admin).max_decoding_message_size(DEPLOYMENT_LIMIT));
     routes.add_service(service.agents.server());

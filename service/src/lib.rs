@@ -37,6 +37,7 @@ mod rate;
 mod request_id;
 mod rest;
 mod router;
+mod rules;
 mod server;
 mod shares;
 mod state;

@@ -191,7 +191,7 @@ impl Service {
         }
         for _ in 0..TRIES {
             let transaction = self.store.transaction().same(&current.key, current.created);
-            let mut transaction = transaction.delete(&current.key);
+            let mut transaction = transaction.delete(&current.key).delete(&key::rules(id));
             if deletion == Deletion::OfEmpty {
                 transaction = transaction.none_after(&key::memberships(id), self.seen_empty(id).await?);
             }

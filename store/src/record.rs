@@ -2,7 +2,8 @@
 
 use cladnet_model::{
     Allocation, ApiKey, Cluster, CommandRecord, Deployment, DeploymentHost, DeploymentProgress, Event, Host,
-    Membership, MembershipStatus, Network, Peer, Presence, PublicKeyOwner, Session, Token, tariff::TariffRecord,
+    Membership, MembershipStatus, Network, Peer, Presence, PublicKeyOwner, Session, Token, rule::NetworkRules,
+    tariff::TariffRecord,
 };
 
 use crate::{AnyKey, DecodeError, Record};
@@ -11,6 +12,7 @@ use crate::{AnyKey, DecodeError, Record};
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum AnyRecord {
     Network(Network),
+    Rules(Box<NetworkRules>),
     Host(Box<Host>),
     Membership(Membership),
     Status(MembershipStatus),
@@ -36,6 +38,7 @@ impl Record for AnyRecord {
     fn decode(path: &str, bytes: &[u8]) -> Result<Self, DecodeError> {
         Ok(match AnyKey::parse(path) {
             AnyKey::Network(_) => Self::Network(Record::decode(path, bytes)?),
+            AnyKey::Rules(_) => Self::Rules(Box::new(Record::decode(path, bytes)?)),
             AnyKey::Host(_) => Self::Host(Box::new(Record::decode(path, bytes)?)),
             AnyKey::Membership(..) => Self::Membership(Record::decode(path, bytes)?),
             AnyKey::Status(..) => Self::Status(Record::decode(path, bytes)?),

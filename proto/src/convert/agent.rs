@@ -2,6 +2,7 @@
 
 use cladnet_model::{
     CloudLocation, Endpoint, Host, HostFacts, Membership, MembershipStatus, Network, NetworkId, Peer, PublicKey,
+    rule::selectable,
 };
 
 use super::{FieldError, bounded, name, optional, required};
@@ -116,12 +117,12 @@ pub fn membership_status(wire: v1::MembershipStatus) -> Result<(NetworkId, Membe
     Ok((required("network_id", &wire.network_id)?, status))
 }
 
-/// What a host is told of its own membership; without a fingerprint. `location` is the host's, from all sources.
+/// What a host is told of its own membership; without a fingerprint and without rules.
 pub fn membership_config(
     network: &Network,
     membership: &Membership,
     peer: Option<&Peer>,
-    location: &CloudLocation,
+    host: &Host,
 ) -> MembershipConfig {
     MembershipConfig {
         network_id: network.id.to_string(),
@@ -132,10 +133,12 @@ pub fn membership_config(
         encryption_policy: network.encryption_policy.to_string(),
         desired_state: membership.desired_state.to_string(),
         generation: network.generation,
-        location: Some(AgentLocation::from(location)),
+        location: Some(AgentLocation::from(&host.location())),
         fingerprint: Vec::new(),
         path_settings: (!network.path_settings.is_default()).then(|| (&network.path_settings).into()),
         advertised: Vec::new(),
+        rules: None,
+        labels: selectable(&membership.labels, &host.id, &host.facts.name),
     }
 }
 

@@ -34,6 +34,7 @@ struct Told {
 
 /// What the agent should have of one network.
 struct Wanted {
+    /// Without the rules, which [`Wanted::membership`] adds.
     membership: MembershipConfig,
     public_key: PublicKey,
     count: usize,
@@ -74,6 +75,9 @@ impl Session {
             return Some(Message::TariffBook(book));
         }
         for (id, network) in view.networks_of(&self.host) {
+            if view.lacks_rules(id) {
+                continue; // without them everything would be allowed
+            }
             let Some(wanted) = Wanted::of(&self.host, id, network, view) else { continue };
             let told = self.told.get_mut(id);
             if told.as_ref().is_some_and(|told| told.revision > now) {
@@ -132,15 +136,22 @@ impl Session {
 
 impl Wanted {
     fn of(host: &HostId, id: &NetworkId, network: &NetworkState, view: &View) -> Option<Self> {
-        let location = view.host(host)?.0.location();
+        let record_of_host = &view.host(host)?.0;
         let (record, membership) = (network.record()?, network.membership(host)?);
         debug_assert_eq!(&record.id, id);
         let public_key = membership.public_key;
-        let mut membership = convert::membership_config(record, membership, network.peer(host), &location);
+        let mut membership = convert::membership_config(record, membership, network.peer(host), record_of_host);
+        // The rules enter by their own fingerprint: they are the same for all members, and long.
+        membership.fingerprint = network.rules_fingerprint().to_vec();
         membership.fingerprint = fingerprint(&membership);
         let (count, digest) = network.digest_for(host);
         let digest = digest.toggled(host.as_str(), &membership.fingerprint);
         Some(Self { membership, public_key, count, digest })
+    }
+
+    /// What the agent is sent: with the rules.
+    fn membership(&self, network: &NetworkState) -> MembershipConfig {
+        MembershipConfig { rules: network.rules().cloned(), ..self.membership.clone() }
     }
 
     fn is(&self, told: &Told) -> bool {
@@ -174,7 +185,7 @@ fn delta(host: &HostId, epoch: &str, network: &NetworkState, told: &Told, wanted
         network_id: wanted.membership.network_id.clone(),
         base_revision: told.revision,
         revision: network.revision(),
-        membership: (!same_membership).then(|| wanted.membership.clone()),
+        membership: (!same_membership).then(|| wanted.membership(network)),
         upserts: changes.upserts,
         removals: changes.removals,
         count: wanted.count(),
@@ -187,7 +198,7 @@ fn snapshot(host: &HostId, epoch: &str, network: &NetworkState, told: Option<&To
     Message::Snapshot(Snapshot {
         epoch: epoch.to_owned(),
         revision: told.map_or(i64::MIN, |told| told.revision).max(network.revision()),
-        membership: Some(wanted.membership.clone()),
+        membership: Some(wanted.membership(network)),
         peers: network.peers_for(host),
         count: wanted.count(),
         digest: wanted.digest.as_bytes().to_vec(),

@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use cladnet_model::{
     Cluster, Endpoint, EndpointSource, Host, HostFacts, HostId, Membership, Network, NetworkId, Peer, PublicKey, Scope,
     SetDigest,
+    rule::{NetworkRules, RuleDraft, RulesDraft},
     tariff::{Document, Origin, TariffRecord},
 };
 use cladnet_proto::cladnet::v1::{Applied, MembershipConfig, RemotePeer, service_message::Message as ServiceMessage};
@@ -86,6 +87,24 @@ pub(crate) fn put<T>(key: &Key<T>, value: AnyRecord, revision: i64) -> Change<An
 
 pub(crate) fn put_network(value: Network, revision: i64) -> Change<AnyRecord> {
     put(&key::network(&value.id), AnyRecord::Network(value.clone()), revision)
+}
+
+/// Rules of a network by which nobody may, but whoever has this label.
+pub(crate) fn put_rules(network: &str, label: &str, revision: i64) -> Change<AnyRecord> {
+    let rule = RuleDraft {
+        kind: "access".to_owned(),
+        action: Some("allow".to_owned()),
+        from: Some(label.to_owned()),
+        ..RuleDraft::default()
+    };
+    let draft = RulesDraft { default_access: Some("deny".to_owned()), rules: vec![rule], tests: Vec::new() };
+    let rules = NetworkRules {
+        network: network_id(network),
+        generation: 1,
+        changed_at: Timestamp::UNIX_EPOCH,
+        rules: draft.check().unwrap(),
+    };
+    put(&key::rules(&rules.network), AnyRecord::Rules(Box::new(rules.clone())), revision)
 }
 
 pub(crate) fn put_host(value: Host, revision: i64) -> Change<AnyRecord> {

@@ -7,7 +7,10 @@ mod tariffs;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use cladnet_model::{CommandRecord, Host, HostId, KeyId, Membership, MembershipStatus, NetworkId, Presence, SessionId};
+use cladnet_model::{
+    CommandRecord, Host, HostId, KeyId, Membership, MembershipStatus, NetworkId, Presence, SessionId,
+    rule::NetworkRules,
+};
 use cladnet_store::{AnyKey, AnyRecord, Batch, Change, Key, Listing, Revision, Undecodable, Update, Versioned};
 use ipnet::Ipv4Net;
 use jiff::Timestamp;
@@ -135,6 +138,11 @@ impl View {
         self.networks.values().filter_map(|state| Some(state.record()?.address_space)).collect()
     }
 
+    /// Whether the network has rules that were never readable: nobody may be told that there are none.
+    pub(crate) fn lacks_rules(&self, network: &NetworkId) -> bool {
+        self.unreadable.values().any(|key| matches!(key, AnyKey::Rules(id) if id == network))
+    }
+
     /// Every host that a change of this network concerns.
     pub(crate) fn members(&self, network: &NetworkId) -> impl Iterator<Item = &HostId> {
         self.networks.get(network).into_iter().flat_map(NetworkState::members)
@@ -208,6 +216,7 @@ impl View {
     fn has(&self, key: &AnyKey) -> bool {
         match key {
             AnyKey::Network(network) => self.network(network).is_some(),
+            AnyKey::Rules(network) => self.networks.get(network).is_some_and(|state| state.rules().is_some()),
             AnyKey::Host(host) => self.hosts.contains_key(host),
             AnyKey::Membership(network, host) => {
                 self.networks.get(network).is_some_and(|state| state.memberships.contains_key(host))
@@ -228,6 +237,7 @@ impl View {
                 self.network_mut(&id, revision).record = Some(network);
                 self.refresh_network(&id, revision, changes);
             }
+            (AnyKey::Rules(id), AnyRecord::Rules(rules)) => self.set_rules(&id, Some(&rules), revision, changes),
             (AnyKey::Host(id), AnyRecord::Host(host)) => {
                 self.hosts.insert(id.clone(), (*host, item.modified));
                 self.refresh_host(&id, revision, changes);
@@ -272,6 +282,7 @@ impl View {
                 self.refresh_network(&id, revision, changes);
                 changes.hosts.extend(self.members(&id).cloned().collect::<Vec<_>>());
             }
+            AnyKey::Rules(id) => self.set_rules(&id, None, revision, changes),
             AnyKey::Host(id) => {
                 self.hosts.remove(&id);
                 self.refresh_host(&id, revision, changes);
@@ -314,6 +325,14 @@ impl View {
 
     fn network_mut(&mut self, id: &NetworkId, revision: i64) -> &mut NetworkState {
         self.networks.entry(id.clone()).or_insert_with(|| NetworkState::since(revision))
+    }
+
+    fn set_rules(&mut self, id: &NetworkId, rules: Option<&NetworkRules>, revision: i64, changes: &mut Changes) {
+        let network = self.network_mut(id, revision);
+        network.set_rules(rules);
+        network.touch(revision);
+        changes.networks.insert(id.clone());
+        self.drop_if_empty(id);
     }
 
     /// The network came, went or got other settings: each of its members is concerned.

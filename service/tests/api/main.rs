@@ -13,6 +13,7 @@ mod installation;
 mod listener;
 mod networks;
 mod peers;
+mod rules;
 mod session;
 mod streams;
 mod tariffs;

@@ -15,6 +15,7 @@ use super::ROOT;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum AnyKey {
     Network(NetworkId),
+    Rules(NetworkId),
     Host(HostId),
     Membership(NetworkId, HostId),
     Status(NetworkId, HostId),
@@ -76,6 +77,7 @@ fn known(path: &str) -> Option<AnyKey> {
     }
     match (kind, names) {
         ("network", (Some(network), None)) => Some(AnyKey::Network(network.parse().ok()?)),
+        ("rules", (Some(network), None)) => Some(AnyKey::Rules(network.parse().ok()?)),
         ("host", (Some(host), None)) => Some(AnyKey::Host(host.parse().ok()?)),
         ("membership", (Some(network), Some(host))) => {
             Some(AnyKey::Membership(network.parse().ok()?, host.parse().ok()?))
@@ -147,6 +149,7 @@ mod tests {
         let (network, host): (NetworkId, HostId) = ("prod".parse().unwrap(), "host-1".parse().unwrap());
         let address = Ipv4Addr::new(10, 0, 0, 7);
         assert_eq!(key::network(&network).parse(), AnyKey::Network(network.clone()));
+        assert_eq!(key::rules(&network).parse(), AnyKey::Rules(network.clone()));
         assert_eq!(key::host(&host).parse(), AnyKey::Host(host.clone()));
         assert_eq!(key::membership(&network, &host).parse(), AnyKey::Membership(network.clone(), host.clone()));
         assert_eq!(key::presence(&host).parse(), AnyKey::Presence(host.clone()));

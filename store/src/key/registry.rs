@@ -10,6 +10,7 @@ use cladnet_model::{
     bill::Budget,
     deployment::{DeploymentClaim, DeploymentTurn, PinnedHostKey, Transcript},
     network::AddressPlan,
+    rule::NetworkRules,
     tariff::{Origin, TariffRecord},
 };
 use jiff::civil::Date;
@@ -30,6 +31,11 @@ pub fn network(network: &NetworkId) -> Key<Network> {
 /// All networks.
 pub fn networks() -> Prefix<Network> {
     Prefix::at(format!("{ROOT}network/"))
+}
+
+/// The rules of a network.
+pub fn rules(network: &NetworkId) -> Key<NetworkRules> {
+    Key::at(format!("{ROOT}rules/{network}"))
 }
 
 /// One host.

@@ -1,5 +1,5 @@
 use cladnet_model::{
-    Host,
+    Host, Membership,
     tariff::{Book, Document, Origin},
 };
 use cladnet_proto::cladnet::v1::service_message::Message;
@@ -30,6 +30,7 @@ fn drain(session: &mut Session, view: &View, copy: &mut Copy, host: &HostId) -> 
 #[derive(Debug, Clone)]
 enum Step {
     Network(bool, u8),
+    Rules(bool, u8),
     Host(u8, Option<u16>),
     Membership(u8, bool, Option<u8>),
     Peer(u8, bool, Option<u8>),
@@ -46,6 +47,7 @@ fn step() -> impl Strategy<Value = Step> {
     let host = 0..HOSTS.len() as u8;
     prop_oneof![
         1 => (any::<bool>(), 0..3u8).prop_map(|(network, name)| Step::Network(network, name)),
+        1 => (any::<bool>(), 0..3u8).prop_map(|(network, label)| Step::Rules(network, label)),
         4 => (host.clone(), proptest::option::weighted(0.8, 0..3u16)).prop_map(|(host, port)| Step::Host(host, port)),
         4 => (host.clone(), any::<bool>(), proptest::option::weighted(0.8, 1..4u8))
             .prop_map(|(host, network, key)| Step::Membership(host, network, key)),
@@ -68,6 +70,8 @@ fn change(step: &Step, revision: i64) -> Option<Change<AnyRecord>> {
             };
             put_network(record, revision)
         }
+        Step::Rules(second, 0) => Change::Deleted(key::rules(&network_id(network(second))).erased()),
+        Step::Rules(second, label) => put_rules(network(second), &format!("label-{label}"), revision),
         Step::Host(index, None) => Change::Deleted(key::host(&host_id(host(index))).erased()),
         Step::Host(index, Some(port)) => {
             put_host(Host { facts: facts(port), ..crate::agents::testing::host(host(index)) }, revision)
@@ -226,6 +230,43 @@ fn a_membership_that_was_made_again_unseen_ends_under_its_new_key() {
     view.apply(batch(5, vec![Change::Deleted(key::membership(&network_id("n"), &me).erased())]));
     let Some(Message::Ended(ended)) = session.next(&view) else { panic!("not ended") };
     assert_eq!(ended.public_key, [7; 32]);
+}
+
+#[test]
+fn a_change_of_rules_is_one_delta_and_another_change_does_not_repeat_them() {
+    let mut view = populated(&["a", "b"]);
+    let mut session = Session::new(host_id("a"), "e", Vec::new());
+    let Some(Message::Snapshot(snapshot)) = session.next(&view) else { panic!("no snapshot") };
+    assert_eq!(snapshot.membership.unwrap().rules, None);
+
+    view.apply(batch(4, vec![put_rules("n", "role", 4)]));
+    let Some(Message::Delta(delta)) = session.next(&view) else { panic!("no delta") };
+    let rules = delta.membership.unwrap().rules.unwrap();
+    assert_eq!((rules.default_access.as_str(), rules.rules[0].from.as_deref()), ("deny", Some("role")));
+    assert!(delta.upserts.is_empty());
+
+    let labelled = Membership { labels: [("role".to_owned(), String::new())].into(), ..membership("n", "b", 2) };
+    view.apply(batch(5, vec![put_membership(labelled, 5)]));
+    let Some(Message::Delta(delta)) = session.next(&view) else { panic!("no delta") };
+    assert_eq!((delta.membership, delta.upserts.len()), (None, 1));
+
+    view.apply(batch(6, vec![Change::Deleted(key::rules(&network_id("n")).erased())]));
+    let Some(Message::Delta(delta)) = session.next(&view) else { panic!("no delta") };
+    assert_eq!(delta.membership.unwrap().rules, None);
+    assert_eq!(session.next(&view), None);
+}
+
+#[test]
+fn nobody_is_told_of_a_network_whose_rules_cannot_be_read() {
+    let mut view = populated(&["a", "b"]);
+    let bad = cladnet_store::Undecodable {
+        key: key::rules(&network_id("n")).path().to_owned(),
+        error: cladnet_store::DecodeError::Newer { found: 2 },
+    };
+    view.apply(batch(4, vec![Change::Undecodable(bad)]));
+    assert_eq!(Session::new(host_id("a"), "e", Vec::new()).next(&view), None, "everything would be allowed");
+    view.apply(batch(5, vec![put_rules("n", "role", 5)]));
+    assert!(Session::new(host_id("a"), "e", Vec::new()).next(&view).is_some());
 }
 
 #[test]

@@ -4,8 +4,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use cladnet_model::{Host, HostId, Membership, Network, Peer, SetDigest};
-use cladnet_proto::{cladnet::v1::RemotePeer, convert};
+use cladnet_model::{Host, HostId, Membership, Network, Peer, SetDigest, rule::NetworkRules};
+use cladnet_proto::{
+    cladnet::v1::{RemotePeer, RuleDocument},
+    convert,
+};
 use prost::Message;
 use ring::digest::{SHA256, digest};
 
@@ -21,6 +24,7 @@ pub(crate) fn fingerprint(message: &impl Message) -> Vec<u8> {
 #[derive(Debug, Default)]
 pub(crate) struct NetworkState {
     pub(super) record: Option<Network>,
+    rules: Option<ToldRules>,
     pub(super) memberships: BTreeMap<HostId, Membership>,
     pub(super) peers: BTreeMap<HostId, Peer>,
     told: BTreeMap<HostId, Told>,
@@ -30,6 +34,13 @@ pub(crate) struct NetworkState {
     floor: i64,
     revision: i64,
     digest: SetDigest,
+}
+
+/// The rules as every member is told them.
+#[derive(Debug)]
+struct ToldRules {
+    document: RuleDocument,
+    fingerprint: Vec<u8>,
 }
 
 #[derive(Debug)]
@@ -59,6 +70,16 @@ impl NetworkState {
     /// The settings; none if the network is gone.
     pub(crate) fn record(&self) -> Option<&Network> {
         self.record.as_ref()
+    }
+
+    /// What every member is told of the rules; none if there are none.
+    pub(crate) fn rules(&self) -> Option<&RuleDocument> {
+        self.rules.as_ref().map(|rules| &rules.document)
+    }
+
+    /// Names [`NetworkState::rules`]; empty if there are none.
+    pub(crate) fn rules_fingerprint(&self) -> &[u8] {
+        self.rules.as_ref().map_or(&[], |rules| &rules.fingerprint)
     }
 
     /// The membership of a host.
@@ -110,7 +131,12 @@ impl NetworkState {
 
     /// Whether nothing is left of the network.
     pub(super) fn is_empty(&self) -> bool {
-        self.record.is_none() && self.memberships.is_empty() && self.peers.is_empty()
+        self.record.is_none() && self.rules.is_none() && self.memberships.is_empty() && self.peers.is_empty()
+    }
+
+    pub(super) fn set_rules(&mut self, rules: Option<&NetworkRules>) {
+        let document = rules.and_then(|rules| convert::rule_document(&rules.rules));
+        self.rules = document.map(|document| ToldRules { fingerprint: fingerprint(&document), document });
     }
 
     /// Something changed that members are told beside peers.

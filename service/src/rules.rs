@@ -1,0 +1,278 @@
+//! The rules of a network. A change is checked as a whole, against the peers of now too, and takes effect or leaves what was
+//! in force; agents get the rules as they are written and resolve them.
+
+use std::{fmt::Display, net::IpAddr};
+
+use cladnet_model::{
+    Network, NetworkId, RuleId,
+    rule::{
+        self, Action, Member, NetworkRules, Party, Protocol, Rule, RuleDraft, RuleSet, RulesDraft, Warning,
+        check_expectations, decide,
+    },
+};
+use cladnet_proto::convert::FieldError;
+use cladnet_store::{StoreError, Versioned, key};
+use jiff::Timestamp;
+
+use crate::{
+    Service,
+    error::CallError,
+    events::Note,
+    networks::TRIES,
+    peers::{PeerRow, Peers, find},
+};
+
+/// A document as a change of it is asked for.
+pub(crate) enum RulesChange {
+    Replace(RulesDraft),
+    /// Adds a rule, before another or at the end.
+    Add {
+        rule: Box<RuleDraft>,
+        before: Option<RuleId>,
+    },
+    Remove(RuleId),
+}
+
+/// How far a change goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Effect {
+    /// It is only checked.
+    None,
+    InForce,
+}
+
+/// What the rules say of a flow, for people too.
+pub(crate) struct Answer {
+    pub(crate) action: Action,
+    pub(crate) rule: Option<RuleId>,
+    pub(crate) reason: String,
+}
+
+/// A flow that somebody asks about.
+pub(crate) struct Question<'a> {
+    pub(crate) from: &'a str,
+    pub(crate) to: &'a str,
+    pub(crate) protocol: Protocol,
+    /// 0 without ports.
+    pub(crate) port: u16,
+}
+
+impl Service {
+    /// The rules of a network, which must be there, and what a person should look at.
+    pub(crate) async fn rules(&self, network: &NetworkId) -> Result<(NetworkRules, Vec<Warning>), CallError> {
+        let peers = self.peers(network).await?;
+        let rules = self.stored_rules(network).await?.map_or_else(|| none(network), |stored| stored.value);
+        let warnings = rule::warnings(&rules.rules, &members(&peers));
+        Ok((rules, warnings))
+    }
+
+    /// Changes the rules of a network; with `expected_generation` only if nobody else did meanwhile.
+    pub(crate) async fn change_rules(
+        &self,
+        id: &NetworkId,
+        change: &RulesChange,
+        expected_generation: Option<u64>,
+        effect: Effect,
+        actor: &str,
+    ) -> Result<(NetworkRules, Vec<Warning>), CallError> {
+        for _ in 0..TRIES {
+            let network = self.network(id).await?;
+            let stored = self.stored_rules(id).await?;
+            let before = stored.as_ref().map_or_else(|| none(id), |stored| stored.value.clone());
+            check_generation(&before, expected_generation)?;
+            let rules = change.apply(&before.rules)?;
+            let members = members(&self.peers(id).await?);
+            check(&rules, &members, change)?;
+            self.check_advertised(&network.value, &rules, change).await?;
+            let warnings = rule::warnings(&rules, &members);
+            if rules == before.rules {
+                return Ok((before, warnings));
+            }
+            let after = NetworkRules {
+                network: id.clone(),
+                generation: before.generation + 1,
+                changed_at: self.clock.now(),
+                rules,
+            };
+            if effect == Effect::None {
+                return Ok((after, warnings));
+            }
+            let key = key::rules(id);
+            let transaction = self.store.transaction().same(&network.key, network.created);
+            let transaction = match &stored {
+                Some(stored) => transaction.unchanged(&key, stored.modified),
+                None => transaction.absent(&key),
+            };
+            let message = format!("rules of network {id} changed: {}", differences(&before.rules, &after.rules));
+            let note = Note { kind: "rules.changed", network: Some(id), host: None, actor, message };
+            match self.note(transaction.put(&key, &after), note).commit().await {
+                Ok(_) => return Ok((after, warnings)),
+                Err(StoreError::Conflict { .. }) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Err(CallError::Conflict(format!("others keep changing the rules of network {id}; repeat the call")))
+    }
+
+    /// What the rules in force say of a flow that nobody sends.
+    pub(crate) async fn test_access(&self, network: &NetworkId, ask: &Question<'_>) -> Result<Answer, CallError> {
+        let peers = self.peers(network).await?;
+        let rules = self.stored_rules(network).await?.map_or_else(|| none(network), |stored| stored.value).rules;
+        let members = members(&peers);
+        let from = party(&peers, &members, network, "from", ask.from)?;
+        let to = party(&peers, &members, network, "to", ask.to)?;
+        let decision = decide(&rules, &from, &to, ask.protocol, ask.port);
+        let found = rules.rules.iter().find(|rule| Some(&rule.id) == decision.rule.as_ref());
+        let reason = match found {
+            Some(Rule { id, comment, .. }) if comment.is_empty() => format!("rule {id} is the first that matches"),
+            Some(Rule { id, comment, .. }) => format!("rule {id} is the first that matches: {comment}"),
+            None => format!("no rule matches, and the network's default is {}", rules.default_access),
+        };
+        Ok(Answer { action: decision.action, rule: decision.rule, reason })
+    }
+
+    async fn stored_rules(&self, network: &NetworkId) -> Result<Option<Versioned<NetworkRules>>, CallError> {
+        Ok(self.store.get(&key::rules(network)).await?)
+    }
+
+    /// No advertised subnet takes an address that is somebody's already: of the overlay, of another network, of another rule.
+    async fn check_advertised(
+        &self,
+        network: &Network,
+        rules: &RuleSet,
+        change: &RulesChange,
+    ) -> Result<(), CallError> {
+        let others = self.every_network().await?.into_iter().filter(|other| other.id != network.id);
+        let spaces: Vec<_> = others.map(|other| (other.id, other.address_space)).collect();
+        let clashes = rules.clashes(network.address_space, &spaces);
+        let faults = clashes.iter().map(|clash| {
+            let place = rules.rules.iter().position(|rule| rule.id == clash.rule).unwrap_or_default();
+            change.fault(rules, place, "prefix", clash)
+        });
+        let faults: Vec<_> = faults.collect();
+        if faults.is_empty() { Ok(()) } else { Err(CallError::Invalid(faults)) }
+    }
+}
+
+impl RulesChange {
+    fn apply(&self, before: &RuleSet) -> Result<RuleSet, CallError> {
+        let mut draft = RulesDraft::from(before.clone());
+        let place = |id: &RuleId, field| {
+            let found = before.rules.iter().position(|rule| rule.id == *id);
+            found.ok_or_else(|| CallError::missing(field, format!("is {id}, and the network has no such rule")))
+        };
+        match self {
+            Self::Replace(replacement) => return Ok(replacement.check()?),
+            Self::Remove(id) => drop(draft.rules.remove(place(id, "rule_id")?)),
+            Self::Add { rule, before } => {
+                let at = before.as_ref().map_or(Ok(draft.rules.len()), |id| place(id, "before"))?;
+                draft.rules.insert(at, (**rule).clone());
+                let own = format!("rules[{at}].");
+                return draft.check().map_err(|mut faults| {
+                    for fault in &mut faults.0 {
+                        if let Some(field) = fault.field.strip_prefix(&own) {
+                            fault.field = format!("rule.{field}");
+                        }
+                    }
+                    faults.into()
+                });
+            }
+        }
+        Ok(draft.check()?)
+    }
+
+    /// A fault of the rule at `place` of what the change makes of the rules, under the name that the request has for it.
+    fn fault(&self, rules: &RuleSet, place: usize, field: &str, reason: impl Display) -> FieldError {
+        match self {
+            Self::Replace(_) => FieldError::new(format!("rules[{place}].{field}"), reason),
+            Self::Add { .. } => FieldError::new(format!("rule.{field}"), reason),
+            Self::Remove(_) => {
+                FieldError::new("rule_id", format!("leaves rule {} that {reason}", rules.rules[place].id))
+            }
+        }
+    }
+}
+
+/// The tests that stand beside the rules.
+fn check(rules: &RuleSet, members: &[Member], change: &RulesChange) -> Result<(), CallError> {
+    let faults = check_expectations(rules, members).into_iter().map(|broken| {
+        let place = rules.tests.iter().position(|test| *test == broken.expectation).unwrap_or_default();
+        let field = match change {
+            RulesChange::Replace(_) => format!("tests[{place}]"),
+            RulesChange::Add { .. } => "rule".to_owned(),
+            RulesChange::Remove(_) => "rule_id".to_owned(),
+        };
+        FieldError::new(field, format!("breaks a test: {broken}"))
+    });
+    let faults: Vec<_> = faults.collect();
+    if faults.is_empty() { Ok(()) } else { Err(CallError::Invalid(faults)) }
+}
+
+fn check_generation(before: &NetworkRules, expected: Option<u64>) -> Result<(), CallError> {
+    match expected {
+        Some(expected) if expected != before.generation => Err(CallError::Conflict(format!(
+            "the rules of network {} are at generation {}, not {expected}: somebody changed them; look again and repeat",
+            before.network, before.generation
+        ))),
+        _ => Ok(()),
+    }
+}
+
+/// A network whose rules nobody has changed.
+fn none(network: &NetworkId) -> NetworkRules {
+    NetworkRules {
+        network: network.clone(),
+        generation: 0,
+        changed_at: Timestamp::UNIX_EPOCH,
+        rules: RuleSet::default(),
+    }
+}
+
+fn members(peers: &Peers) -> Vec<Member> {
+    let member =
+        |row: &PeerRow| Member::new(row.id().clone(), row.name().to_owned(), row.address(), &row.membership.labels);
+    peers.rows.iter().map(member).collect()
+}
+
+/// Whom a person means by a peer or an address.
+fn party<'a>(
+    peers: &Peers,
+    members: &'a [Member],
+    network: &NetworkId,
+    field: &str,
+    text: &str,
+) -> Result<Party<'a>, CallError> {
+    if let Ok(address) = text.parse::<IpAddr>() {
+        let owner = members.iter().find(|member| member.address.is_some_and(|own| own == address));
+        return Ok(Party { address, labels: owner.map(|member| &member.labels) });
+    }
+    let id = find(peers, network, field, text)?.id();
+    let member = members.iter().find(|member| member.host == *id);
+    let party = member.and_then(Member::party);
+    party.ok_or_else(|| CallError::Precondition(format!("peer {text} has no address yet")))
+}
+
+/// What an event says of a change.
+fn differences(before: &RuleSet, after: &RuleSet) -> String {
+    let in_set = |rules: &RuleSet, id: &RuleId| rules.rules.iter().any(|rule| rule.id == *id);
+    let is_changed = |rule: &&Rule| before.rules.iter().any(|old| old.id == rule.id && old != *rule);
+    let added = after.rules.iter().filter(|rule| !in_set(before, &rule.id));
+    let removed = before.rules.iter().filter(|rule| !in_set(after, &rule.id));
+    let parts =
+        [("added", ids(added)), ("removed", ids(removed)), ("changed", ids(after.rules.iter().filter(is_changed)))];
+    let told = parts.into_iter().filter(|(_, ids)| !ids.is_empty());
+    let mut told: Vec<String> = told.map(|(what, ids)| format!("{what} {ids}")).collect();
+    if before.default_access != after.default_access {
+        told.push(format!("default access from {} to {}", before.default_access, after.default_access));
+    }
+    if told.is_empty() { "order or tests".to_owned() } else { told.join("; ") }
+}
+
+/// The first few of them; an event is a sentence.
+fn ids<'a>(rules: impl Iterator<Item = &'a Rule>) -> String {
+    const SHOWN: usize = 10;
+    let ids: Vec<&str> = rules.map(|rule| rule.id.as_str()).collect();
+    let more = ids.len().saturating_sub(SHOWN);
+    let shown = ids[..ids.len() - more].join(", ");
+    if more == 0 { shown } else { format!("{shown} and {more} more") }
+}
