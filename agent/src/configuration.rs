@@ -4,11 +4,12 @@
 use std::{collections::BTreeMap, net::Ipv4Addr};
 
 use cladnet_model::{
-    CloudLocation, DesiredState, EncryptionPolicy, Endpoint, HostId, NetworkId, PublicKey, SetDigest,
+    CloudLocation, DesiredState, EncryptionPolicy, Endpoint, HostId, Labels, NetworkId, PublicKey, SetDigest,
     path::{PathSettings, Policy},
+    rule::{KindWord, Member, RuleSet},
 };
 use cladnet_proto::{
-    cladnet::v1::{Applied, Delta, MembershipConfig, RemotePeer, Snapshot},
+    cladnet::v1::{Applied, Delta, MembershipConfig, RemotePeer, RuleDocument, Snapshot},
     convert::{self, FieldError},
 };
 use ipnet::Ipv4Net;
@@ -52,6 +53,10 @@ pub(crate) struct Settings {
     pub desired_state: DesiredState,
     /// This host's, as the service knows it from all sources.
     pub location: CloudLocation,
+    /// Of the network.
+    pub rules: RuleSet,
+    /// This host's own, as rules see them.
+    pub labels: Labels,
     /// What the others reach through this host.
     pub subnets: Vec<Subnet>,
 }
@@ -66,6 +71,7 @@ pub(crate) struct Remote {
     pub endpoints: Vec<Endpoint>,
     pub location: CloudLocation,
     pub desired_state: DesiredState,
+    pub labels: Labels,
     pub plain: bool,
     /// What is reached through it beside itself.
     pub subnets: Vec<Subnet>,
@@ -231,6 +237,21 @@ impl Configuration {
         &self.settings
     }
 
+    /// This host as rules see it.
+    pub(crate) fn me(&self) -> Member {
+        let Settings { address, labels, .. } = &self.settings;
+        Member { host: self.host.clone(), name: String::new(), address: *address, labels: labels.clone() }
+    }
+
+    /// The others as rules see them.
+    pub(crate) fn members(&self) -> Vec<Member> {
+        let remotes = self.remotes.values();
+        let member = |remote: &Remote| {
+            Member::new(remote.host.clone(), remote.name.clone(), Some(remote.address), &remote.labels)
+        };
+        remotes.map(member).collect()
+    }
+
     /// The peers that can be used, by host.
     pub(crate) fn remotes(&self) -> &BTreeMap<HostId, Remote> {
         &self.remotes
@@ -260,9 +281,25 @@ impl Settings {
             encryption_policy: wire.encryption_policy.parse().unwrap_or(EncryptionPolicy::Always),
             desired_state: convert::required("membership.desired_state", &wire.desired_state)?,
             location: wire.location.clone().and_then(|wire| CloudLocation::try_from(wire).ok()).unwrap_or_default(),
+            rules: wire.rules.as_ref().map_or_else(|| Ok(RuleSet::default()), rules)?,
+            labels: wire.labels.clone(),
             subnets: subnets::read(&wire.advertised),
         })
     }
+}
+
+/// An access rule that is not understood might refuse what would pass without it, so there are no rules then. Rules of
+/// kinds that are not known, or that only rank paths and are of a newer release, are left out.
+fn rules(wire: &RuleDocument) -> Result<RuleSet, FieldError> {
+    let mut draft = convert::rule_document_draft(wire);
+    draft.rules.retain(|rule| rule.kind.parse::<KindWord>().is_ok());
+    if let Ok(rules) = draft.check() {
+        return Ok(rules);
+    }
+    draft.rules.retain(|rule| rule.kind.parse() == Ok(KindWord::Access));
+    let rules = draft.check().map_err(|error| FieldError::new("membership.rules", error))?;
+    warn!("rules other than those of access are left out: one of them is not understood");
+    Ok(rules)
 }
 
 impl Remote {
@@ -292,6 +329,7 @@ impl Remote {
             endpoints: wire.endpoints.iter().filter_map(|e| Endpoint::try_from(e.clone()).ok()).collect(),
             location: wire.location.clone().and_then(|wire| CloudLocation::try_from(wire).ok()).unwrap_or_default(),
             desired_state: convert::required("desired_state", &wire.desired_state)?,
+            labels: wire.labels.clone(),
             plain: wire.plain,
             subnets: subnets::read(&wire.advertised),
         })

@@ -160,15 +160,16 @@ impl Device {
             interfaces.insert(running.config.name.clone(), running);
             return Ok(());
         }
-        if (running.config.address, running.config.mtu) != (config.address, config.mtu) {
-            running.mtus.withdraw(&self.netlink, &running.config).await;
-            set_up(&self.netlink, &config).await?;
-        }
         let refused = |source| DeviceError::Config { name: config.name.clone(), source };
-        // Before the peers, so that none is ever heard under rules that were not made for it.
+        // Before addresses and peers, so that none is ever heard under rules that were not made for it.
         if running.config.access != config.access {
             let changed = self.shared.tunnel.set_access(Instant::now(), running.id, config.access.as_ref());
             changed.map_err(refused)?;
+            running.config.access.clone_from(&config.access);
+        }
+        if (running.config.address, running.config.mtu) != (config.address, config.mtu) {
+            running.mtus.withdraw(&self.netlink, &running.config).await;
+            set_up(&self.netlink, &config).await?;
         }
         if running.config.subnets != config.subnets {
             self.shared.tunnel.set_subnets(running.id, &config.subnets).map_err(refused)?;

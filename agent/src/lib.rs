@@ -5,6 +5,7 @@
 //! data plane ([`device`], [`tun`], [`udp`]) has threads of its own and waits for none of them. [`wireguard`] is the
 //! same data plane without the daemon, for `wg`.
 
+mod access;
 mod backoff;
 pub mod cli;
 mod config;

@@ -12,6 +12,7 @@ use cladnet_tunnel::{PeerConfig, PublicKey, Roaming};
 use ipnet::{IpNet, Ipv4Net};
 
 use crate::{
+    access::access,
     configuration::{Configuration, Remote},
     device::{DEFAULT_MTU, InterfaceConfig},
     facts::Facts,
@@ -90,7 +91,11 @@ impl Membership {
                 mtu: mtu(facts),
                 peers: self.peers(configuration, facts),
                 subnets: self.subnets.by_host.values().flatten().copied().collect(),
-                access: confine(None, IpNet::from(IpAddr::V4(address.addr())), &own_subnets(configuration)),
+                access: confine(
+                    access(configuration),
+                    IpNet::from(IpAddr::V4(address.addr())),
+                    &own_subnets(configuration),
+                ),
             })),
         }
     }
