@@ -13,8 +13,9 @@ use cladnet_proto::cladnet::v1::{
     event_service_client::EventServiceClient, host_service_client::HostServiceClient,
     key_service_client::KeyServiceClient, network_service_client::NetworkServiceClient,
     path_service_client::PathServiceClient, peer_service_client::PeerServiceClient,
-    system_service_client::SystemServiceClient, tariff_service_client::TariffServiceClient,
-    test_service_client::TestServiceClient, token_service_client::TokenServiceClient,
+    rule_service_client::RuleServiceClient, system_service_client::SystemServiceClient,
+    tariff_service_client::TariffServiceClient, test_service_client::TestServiceClient,
+    token_service_client::TokenServiceClient,
 };
 use rustls::ClientConfig;
 use tonic::{
@@ -79,6 +80,10 @@ impl Api {
 
     pub(crate) fn paths(&self) -> PathServiceClient<Authorized> {
         PathServiceClient::new(self.0.clone())
+    }
+
+    pub(crate) fn rules(&self) -> RuleServiceClient<Authorized> {
+        RuleServiceClient::new(self.0.clone())
     }
 
     pub(crate) fn tokens(&self) -> TokenServiceClient<Authorized> {

@@ -10,7 +10,7 @@ use crate::{
     commands::{
         cost::CostCommand, deploy::DeployArgs, deployment::DeploymentCommand, event::EventCommand, host::HostCommand,
         host_key::HostKeyCommand, key::KeyCommand, network::NetworkCommand, path::PathCommand, peer::PeerCommand,
-        tariff::TariffCommand, test::TestCommand, token::TokenCommand,
+        rule::RuleCommand, tariff::TariffCommand, test::TestCommand, token::TokenCommand,
     },
     output::Format,
     roles::{AdminWebArgs, ControllerArgs, ProvisionerArgs, ServerArgs, ServiceArgs},
@@ -168,6 +168,9 @@ pub(crate) enum AdminCommand {
     /// Tariffs: what data transfer costs, and where the figures come from
     #[command(subcommand)]
     Tariff(TariffCommand),
+    /// Rules: who may reach whom, what is behind peers, which paths a pair may use
+    #[command(subcommand)]
+    Rule(RuleCommand),
     /// Events: what happened
     #[command(subcommand)]
     Event(EventCommand),

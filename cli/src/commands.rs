@@ -12,6 +12,7 @@ mod lookup;
 pub(crate) mod network;
 pub(crate) mod path;
 pub(crate) mod peer;
+pub(crate) mod rule;
 pub(crate) mod tariff;
 pub(crate) mod test;
 pub(crate) mod token;
@@ -61,6 +62,7 @@ async fn dispatch(client: ClientArgs, command: AdminCommand) -> Result<ExitCode,
         AdminCommand::Path(command) => path::run(&api, out, command).await?,
         AdminCommand::Cost(command) => cost::run(&api, out, command).await?,
         AdminCommand::Tariff(command) => tariff::run(&api, out, command).await?,
+        AdminCommand::Rule(command) => return rule::run(&api, out, command).await,
         AdminCommand::Event(command) => event::run(&api, out, command).await?,
         AdminCommand::Info => info(&api, out).await?,
     }

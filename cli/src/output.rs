@@ -99,6 +99,11 @@ impl Output {
         }
     }
 
+    /// A text as it is, whatever the format: a document to be read back.
+    pub(crate) fn write(self, text: &str) -> Result<(), Failure> {
+        print(text)
+    }
+
     /// A table as it would be shown, for texts of several.
     pub(crate) fn render(self, table: Table) -> String {
         table.render(self.ruled)
