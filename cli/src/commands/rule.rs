@@ -182,7 +182,7 @@ pub(super) async fn run(api: &Api, out: Output, command: RuleCommand) -> Result<
             let ask = ReplaceRulesRequest {
                 network_id: network,
                 default_access: draft.default_access,
-                rules: draft.rules.into_iter().map(Rule::from).collect(),
+                rules: draft.rules.into_iter().map(Into::into).collect(),
                 tests: draft.tests,
                 expected_generation,
                 validate_only: dry_run,

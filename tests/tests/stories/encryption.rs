@@ -17,7 +17,7 @@ use cladnet_tests::{
 
 use crate::clouds;
 
-mod wire;
+pub(crate) mod wire;
 
 pub(crate) use wire::inside;
 use wire::{Tap, forge};

@@ -12,3 +12,4 @@ mod membership;
 mod plain;
 mod reachability;
 mod resilience;
+mod rules;
