@@ -97,6 +97,15 @@ pub struct AdvertiseRule {
     pub via: Selector,
     /// Whether what goes there takes the peer's own address on: then the subnet needs no route back.
     pub snat: bool,
+    /// Where the others route to in its place: a prefix of the same length, in which every address keeps its place.
+    pub mapped: Option<IpNet>,
+}
+
+impl AdvertiseRule {
+    /// Where the others route to.
+    pub fn visible(&self) -> IpNet {
+        self.mapped.unwrap_or(self.prefix)
+    }
 }
 
 /// Which paths packets from one peer to another take. What it does not state, later rules and then the network do.
@@ -171,6 +180,11 @@ impl RuleSet {
             RuleKind::Access(access) => Some((rule, access)),
             _ => None,
         })
+    }
+
+    /// Whether nothing is behind any peer.
+    pub fn advertises_nothing(&self) -> bool {
+        self.advertise_rules().next().is_none()
     }
 
     /// Whether no pair's paths differ from what the network says.

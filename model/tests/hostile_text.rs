@@ -25,6 +25,7 @@ fn hostile_rules(text: &str) -> RulesDraft {
         ports: many.clone(),
         prefix: some.clone(),
         via: some.clone(),
+        mapped: some.clone(),
         prefer: some.clone(),
         forbid: many.clone(),
         encryption: some.clone(),

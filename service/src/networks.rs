@@ -165,6 +165,14 @@ impl Service {
             .iter()
             .map(|(host, address)| (hosts.get(host).map_or(host.as_str(), |host| host.facts.name.as_str()), *address));
         check_fit(network, named, &self.every_network().await?).map_err(|error| misfit(&error))?;
+        if let Some(rules) = self.store.get(&key::rules(&network.id)).await?
+            && let Some(clash) = rules.value.rules.clashes(network.address_space, &[]).first()
+        {
+            let (space, rule, prefix) = (network.address_space, &clash.rule, clash.prefix);
+            return Err(misfit(&format_args!(
+                "is {space}, which overlaps {prefix} of rule {rule}; remove the rule first"
+            )));
+        }
         for host in hosts.values() {
             if let Some(route) = space::conflicting_route(network.address_space, &host.facts.routes) {
                 let (space, name) = (network.address_space, &host.facts.name);

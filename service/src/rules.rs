@@ -4,14 +4,15 @@
 use std::{fmt::Display, net::IpAddr};
 
 use cladnet_model::{
-    Network, NetworkId, RuleId,
+    HostId, Network, NetworkId, RuleId,
     rule::{
-        self, Action, Member, NetworkRules, Party, Protocol, Rule, RuleDraft, RuleSet, RulesDraft, Warning,
+        self, Action, Member, NetworkRules, Party, Protocol, Rule, RuleDraft, RuleSet, RulesDraft, Warning, advertised,
         check_expectations, decide,
     },
 };
-use cladnet_proto::convert::FieldError;
+use cladnet_proto::{cladnet::v1::PendingSubnet, convert::FieldError};
 use cladnet_store::{StoreError, Versioned, key};
+use ipnet::IpNet;
 use jiff::Timestamp;
 
 use crate::{
@@ -41,6 +42,22 @@ pub(crate) enum Effect {
     InForce,
 }
 
+/// Rules, and what a person should see beside them.
+pub(crate) struct Shown {
+    pub(crate) rules: NetworkRules,
+    pub(crate) warnings: Vec<Warning>,
+    /// What operators of hosts wish to advertise, and no rule does.
+    pub(crate) pending: Vec<PendingSubnet>,
+}
+
+impl Shown {
+    fn of(rules: NetworkRules, peers: &Peers, members: &[Member]) -> Self {
+        let warnings = rule::warnings(&rules.rules, members);
+        let pending = pending(&rules.rules, peers, members);
+        Self { rules, warnings, pending }
+    }
+}
+
 /// What the rules say of a flow, for people too.
 pub(crate) struct Answer {
     pub(crate) action: Action,
@@ -59,11 +76,10 @@ pub(crate) struct Question<'a> {
 
 impl Service {
     /// The rules of a network, which must be there, and what a person should look at.
-    pub(crate) async fn rules(&self, network: &NetworkId) -> Result<(NetworkRules, Vec<Warning>), CallError> {
+    pub(crate) async fn rules(&self, network: &NetworkId) -> Result<Shown, CallError> {
         let peers = self.peers(network).await?;
         let rules = self.stored_rules(network).await?.map_or_else(|| none(network), |stored| stored.value);
-        let warnings = rule::warnings(&rules.rules, &members(&peers));
-        Ok((rules, warnings))
+        Ok(Shown::of(rules, &peers, &members(&peers)))
     }
 
     /// Changes the rules of a network; with `expected_generation` only if nobody else did meanwhile.
@@ -74,19 +90,19 @@ impl Service {
         expected_generation: Option<u64>,
         effect: Effect,
         actor: &str,
-    ) -> Result<(NetworkRules, Vec<Warning>), CallError> {
+    ) -> Result<Shown, CallError> {
         for _ in 0..TRIES {
             let network = self.network(id).await?;
             let stored = self.stored_rules(id).await?;
             let before = stored.as_ref().map_or_else(|| none(id), |stored| stored.value.clone());
             check_generation(&before, expected_generation)?;
             let rules = change.apply(&before.rules)?;
-            let members = members(&self.peers(id).await?);
+            let peers = self.peers(id).await?;
+            let members = members(&peers);
             check(&rules, &members, change)?;
             self.check_advertised(&network.value, &rules, change).await?;
-            let warnings = rule::warnings(&rules, &members);
             if rules == before.rules {
-                return Ok((before, warnings));
+                return Ok(Shown::of(before, &peers, &members));
             }
             let after = NetworkRules {
                 network: id.clone(),
@@ -95,7 +111,7 @@ impl Service {
                 rules,
             };
             if effect == Effect::None {
-                return Ok((after, warnings));
+                return Ok(Shown::of(after, &peers, &members));
             }
             let key = key::rules(id);
             let transaction = self.store.transaction().same(&network.key, network.created);
@@ -106,7 +122,7 @@ impl Service {
             let message = format!("rules of network {id} changed: {}", differences(&before.rules, &after.rules));
             let note = Note { kind: "rules.changed", network: Some(id), host: None, actor, message };
             match self.note(transaction.put(&key, &after), note).commit().await {
-                Ok(_) => return Ok((after, warnings)),
+                Ok(_) => return Ok(Shown::of(after, &peers, &members)),
                 Err(StoreError::Conflict { .. }) => {}
                 Err(error) => return Err(error.into()),
             }
@@ -232,6 +248,22 @@ fn members(peers: &Peers) -> Vec<Member> {
     let member =
         |row: &PeerRow| Member::new(row.id().clone(), row.name().to_owned(), row.address(), &row.membership.labels);
     peers.rows.iter().map(member).collect()
+}
+
+fn pending(rules: &RuleSet, peers: &Peers, members: &[Member]) -> Vec<PendingSubnet> {
+    let behind = advertised(rules, members);
+    let is_approved = |host: &HostId, wish: &IpNet| {
+        let own = behind.get(host).into_iter().flatten();
+        own.map(|one| one.mapped_from.unwrap_or(one.prefix)).any(|prefix| prefix.contains(wish))
+    };
+    let wishes = peers.rows.iter().flat_map(|row| row.host.facts.advertise.iter().map(move |wish| (row, wish)));
+    let waiting = wishes.filter(|(row, wish)| !is_approved(row.id(), wish));
+    let wire = |(row, wish): (&PeerRow, &IpNet)| PendingSubnet {
+        host_id: row.id().to_string(),
+        host_name: row.name().to_owned(),
+        prefix: wish.to_string(),
+    };
+    waiting.map(wire).collect()
 }
 
 /// Whom a person means by a peer or an address.

@@ -35,7 +35,8 @@ pub(crate) enum RuleCommand {
     },
     /// Add one rule, at the end or before another
     ///
-    ///   cladnet rule add prod access --action allow --from role=web --to role=db --protocol tcp --port 5432
+    ///   cladnet rule add prod access --action allow --from role=web --to role=db \
+    ///     --protocol tcp --port 5432
     ///   cladnet rule add prod advertise --prefix 10.20.0.0/16 --via cladnet/name=gateway
     ///   cladnet rule add prod path --from env=prod --to env=prod --forbid public
     #[command(verbatim_doc_comment)]
@@ -71,12 +72,13 @@ pub(crate) enum RuleCommand {
     },
     /// Put a file in the place of all rules of a network
     ///
-    /// YAML, or TOML where the name ends so. Refused as a whole if anything in it is wrong or one of its
-    /// tests fails; the rules in force stay then. The file:
+    /// YAML, or TOML where the name ends so. Refused as a whole if anything in it is wrong or
+    /// one of its tests fails; the rules in force stay then. The file:
     ///
     ///   default_access: deny
     ///   rules:
-    ///     - { id: web-db, kind: access, action: allow, from: role=web, to: role=db, protocol: tcp, ports: ["5432"] }
+    ///     - { id: web-db, kind: access, action: allow, from: role=web, to: role=db,
+    ///         protocol: tcp, ports: ["5432"] }
     ///     - { id: ping, kind: access, action: allow, protocol: icmp }
     ///   tests:
     ///     - "expect: web-1 may reach db-1:5432"
@@ -139,6 +141,9 @@ pub(crate) struct AddArgs {
     /// Leave the addresses of packets into the subnet as they are; it needs a route back.
     #[arg(long)]
     no_snat: bool,
+    /// Where the others route to in place of the subnet: a CIDR of the same length.
+    #[arg(long, value_name = "CIDR")]
+    mapped: Option<String>,
     /// Scope that is used if it answers: private, public or public-v6.
     #[arg(long, value_name = "SCOPE")]
     prefer: Option<String>,
@@ -236,6 +241,7 @@ impl AddArgs {
             prefix: self.prefix,
             via: self.via,
             snat: self.no_snat.then_some(false),
+            mapped: self.mapped,
             prefer: self.prefer,
             forbid: self.forbid,
             encryption: self.encryption,
@@ -289,6 +295,14 @@ fn show(out: Output, rules: &Rules) -> Result<(), Failure> {
                 let _ = write!(text, "\n{name}: {}", one_line(line));
             }
         }
+        for pending in &rules.pending {
+            let (network, host, prefix) = (&rules.network_id, &pending.host_id, &pending.prefix);
+            let line = format!(
+                "{prefix} behind {}; approve it: cladnet rule add {network} advertise --prefix {prefix} --via cladnet/host={host}",
+                pending.host_name
+            );
+            let _ = write!(text, "\npending: {}", one_line(&line));
+        }
         text
     })
 }
@@ -302,6 +316,7 @@ fn what(rule: &Rule) -> String {
         rule.protocol.clone(),
         (!rule.ports.is_empty()).then(|| rule.ports.join(",")),
         (rule.snat == Some(false)).then(|| "no-snat".to_owned()),
+        named("as", &rule.mapped),
         named("prefer", &rule.prefer),
         (!rule.forbid.is_empty()).then(|| format!("forbid {}", rule.forbid.join(","))),
         named("encryption", &rule.encryption),

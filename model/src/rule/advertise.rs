@@ -1,22 +1,23 @@
 //! Which subnets are reached through which peer, and which of them cannot be.
 
-use std::{
-    collections::BTreeMap,
-    net::{IpAddr, Ipv4Addr},
-};
+use std::collections::BTreeMap;
 
 use ipnet::{IpNet, Ipv4Net};
 
 use super::{AdvertiseRule, Member, Rule, RuleSet};
 use crate::{HostId, NetworkId, RuleId};
 
-/// What is reached through a peer.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+/// A subnet that is reached through a peer.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Advertised {
-    /// As few prefixes as say the same.
-    pub prefixes: Vec<IpNet>,
-    /// Those of them whose packets take the peer's own address on.
-    pub snat: Vec<IpNet>,
+    /// Where the others route to.
+    pub prefix: IpNet,
+    /// Whether what goes there takes the peer's own address on.
+    pub snat: bool,
+    /// The subnet as it is, if the others know it by another prefix.
+    pub mapped_from: Option<IpNet>,
+    /// The first rule that it comes from.
+    pub rule: RuleId,
 }
 
 /// Two would own one address.
@@ -29,21 +30,35 @@ pub struct Clash {
     pub holder: String,
 }
 
-/// What is behind each peer by the rules that are in force. Each prefix has one peer, however many a rule selects.
-pub fn advertised(rules: &RuleSet, members: &[Member]) -> BTreeMap<HostId, Advertised> {
-    let mut result: BTreeMap<HostId, Advertised> = BTreeMap::new();
-    for (_, rule) in rules.advertise_rules() {
-        let Some(owner) = owner(rule, members) else { continue };
-        let known = result.entry(owner.host.clone()).or_default();
-        known.prefixes.push(rule.prefix);
-        if rule.snat {
-            known.snat.push(rule.prefix);
-        }
+/// What is behind each peer by the rules that are in force, in as few prefixes as say the same. Each has one peer, however
+/// many a rule selects.
+pub fn advertised(rules: &RuleSet, members: &[Member]) -> BTreeMap<HostId, Vec<Advertised>> {
+    let mut behind: BTreeMap<HostId, Vec<Advertised>> = BTreeMap::new();
+    for (rule, advertise) in rules.advertise_rules() {
+        let Some(owner) = owner(advertise, members) else { continue };
+        behind.entry(owner.host.clone()).or_default().push(Advertised {
+            prefix: advertise.visible(),
+            snat: advertise.snat,
+            mapped_from: advertise.mapped.map(|_| advertise.prefix),
+            rule: rule.id.clone(),
+        });
     }
-    for known in result.values_mut() {
-        known.prefixes = IpNet::aggregate(&known.prefixes);
-        known.snat = IpNet::aggregate(&known.snat);
+    behind.into_iter().map(|(host, advertised)| (host, joined(advertised))).collect()
+}
+
+/// Adjacent prefixes become one, if the same is done with them.
+fn joined(all: Vec<Advertised>) -> Vec<Advertised> {
+    let (mapped, plain): (Vec<_>, Vec<_>) = all.into_iter().partition(|one| one.mapped_from.is_some());
+    let mut result = mapped;
+    for snat in [true, false] {
+        let alike: Vec<&Advertised> = plain.iter().filter(|one| one.snat == snat).collect();
+        let prefixes: Vec<IpNet> = alike.iter().map(|one| one.prefix).collect();
+        result.extend(IpNet::aggregate(&prefixes).into_iter().filter_map(|prefix| {
+            let first = alike.iter().find(|one| prefix.contains(&one.prefix))?;
+            Some(Advertised { prefix, ..(*first).clone() })
+        }));
     }
+    result.sort_by_key(|one| one.prefix);
     result
 }
 
@@ -60,20 +75,21 @@ impl RuleSet {
         let rules: Vec<(&Rule, &AdvertiseRule)> = self.advertise_rules().collect();
         let clash = |rule: &Rule, advertise: &AdvertiseRule, holder: String| Clash {
             rule: rule.id.clone(),
-            prefix: advertise.prefix,
+            prefix: advertise.visible(),
             holder,
         };
         let mut clashes = Vec::new();
         for (index, (rule, advertise)) in rules.iter().enumerate() {
-            if overlap(advertise.prefix, overlay.into()) {
+            if overlap(advertise.visible(), overlay.into()) {
                 clashes.push(clash(rule, advertise, format!("the network's own address space {overlay}")));
             }
-            if let Some((other, space)) = others.iter().find(|(_, space)| overlap(advertise.prefix, (*space).into())) {
+            if let Some((other, space)) = others.iter().find(|(_, space)| overlap(advertise.visible(), (*space).into()))
+            {
                 clashes.push(clash(rule, advertise, format!("the address space {space} of network {other}")));
             }
-            let earlier = rules[..index].iter().find(|(_, earlier)| overlap(advertise.prefix, earlier.prefix));
+            let earlier = rules[..index].iter().find(|(_, earlier)| overlap(advertise.visible(), earlier.visible()));
             if let Some((holder, held)) = earlier {
-                let holder = format!("{} of rule {}, behind {}", held.prefix, holder.id, held.via);
+                let holder = format!("{} of rule {}, behind {}", held.visible(), holder.id, held.via);
                 clashes.push(clash(rule, advertise, holder));
             }
         }
@@ -84,11 +100,4 @@ impl RuleSet {
 /// Whether two prefixes share an address.
 pub(super) fn overlap(one: IpNet, other: IpNet) -> bool {
     one.contains(&other) || other.contains(&one)
-}
-
-impl Advertised {
-    /// Whether an address is behind the peer.
-    pub fn holds(&self, address: Ipv4Addr) -> bool {
-        self.prefixes.iter().any(|prefix| prefix.contains(&IpAddr::V4(address)))
-    }
 }

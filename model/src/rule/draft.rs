@@ -70,6 +70,8 @@ pub struct RuleDraft {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub snat: Option<bool>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    pub mapped: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub prefer: Option<String>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub forbid: Vec<String>,
@@ -167,7 +169,15 @@ impl RuleDraft {
             checks.field(&at("prefix"), required(self.prefix.as_deref(), "a CIDR such as 10.1.0.0/16", subnet));
         let via = required(self.via.as_deref(), "a selector of the peer that stands before the subnet", str::parse);
         let via = checks.field(&at("via"), via);
-        Some(AdvertiseRule { prefix: prefix?, via: via?, snat: self.snat.unwrap_or(true) })
+        let mapped = checks.optional(&at("mapped"), self.mapped.as_deref().map(subnet));
+        let fits = match (prefix, mapped) {
+            (Some(prefix), Some(mapped)) if mapped.prefix_len() != prefix.prefix_len() => {
+                Err(format!("is {mapped}; give a prefix of the same length as {prefix}"))
+            }
+            _ => Ok(()),
+        };
+        checks.field(&at("mapped"), fits)?;
+        Some(AdvertiseRule { prefix: prefix?, via: via?, snat: self.snat.unwrap_or(true), mapped })
     }
 
     fn path(&self, at: &impl Fn(&str) -> String, checks: &mut Checks) -> Option<PathRule> {
@@ -200,7 +210,7 @@ impl RuleDraft {
     fn given(&self) -> impl Iterator<Item = (&'static str, &'static [KindWord])> {
         use KindWord::{Access, Advertise, Path};
         const BOTH_SIDES: &[KindWord] = &[Access, Path];
-        let fields: [(bool, &'static str, &'static [KindWord]); 14] = [
+        let fields: [(bool, &'static str, &'static [KindWord]); 15] = [
             (self.from.is_some(), "from", BOTH_SIDES),
             (self.to.is_some(), "to", BOTH_SIDES),
             (self.action.is_some(), "action", &[Access]),
@@ -209,6 +219,7 @@ impl RuleDraft {
             (self.prefix.is_some(), "prefix", &[Advertise]),
             (self.via.is_some(), "via", &[Advertise]),
             (self.snat.is_some(), "snat", &[Advertise]),
+            (self.mapped.is_some(), "mapped", &[Advertise]),
             (self.prefer.is_some(), "prefer", &[Path]),
             (!self.forbid.is_empty(), "forbid", &[Path]),
             (self.encryption.is_some(), "encryption", &[Path]),
@@ -220,7 +231,7 @@ impl RuleDraft {
     }
 
     fn length(&self) -> usize {
-        let texts = [&self.id, &self.from, &self.to, &self.prefix, &self.via].into_iter().flatten();
+        let texts = [&self.id, &self.from, &self.to, &self.prefix, &self.via, &self.mapped].into_iter().flatten();
         let lists = self.ports.iter().chain(&self.forbid).chain([&self.comment]);
         texts.chain(lists).map(String::len).sum()
     }
@@ -323,6 +334,7 @@ impl From<&Rule> for RuleDraft {
                 prefix: Some(advertise.prefix.to_string()),
                 via: Some(advertise.via.to_string()),
                 snat: (!advertise.snat).then_some(false),
+                mapped: advertise.mapped.map(|mapped| mapped.to_string()),
                 ..common
             },
             RuleKind::Path(path) => Self {

@@ -5,7 +5,8 @@ use std::{collections::BTreeSet, time::Duration};
 use super::{Party, PathRule, RuleSet};
 use crate::{
     EncryptionPolicy, RuleId, RuleType, Scope,
-    path::{Limits, Policy, Price},
+    path::{Limits, Policy},
+    tariff::Price,
 };
 
 /// What differs for a pair from what its network says. Absent: nothing.

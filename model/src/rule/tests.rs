@@ -5,7 +5,10 @@ use std::net::IpAddr;
 use proptest::prelude::*;
 
 use super::*;
-use crate::path::{Limits, Policy, Price};
+use crate::{
+    path::{Limits, Policy},
+    tariff::Price,
+};
 
 fn member(number: u8, name: &str, labels: &[(&str, &str)]) -> Member {
     let labels = labels.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
@@ -107,15 +110,29 @@ fn what_is_hardly_meant_is_told() {
 #[test]
 fn a_subnet_has_one_peer_and_adjacent_ones_are_joined() {
     let rules = rules(serde_json::json!({"rules": [
-        {"kind": "advertise", "prefix": "192.168.0.0/24", "via": "role=gateway"},
-        {"kind": "advertise", "prefix": "192.168.1.0/24", "via": "cladnet/name=gw", "snat": false},
-        {"kind": "advertise", "prefix": "172.16.0.0/16", "via": "role=web"},
+        {"id": "a", "kind": "advertise", "prefix": "192.168.0.0/24", "via": "role=gateway"},
+        {"id": "b", "kind": "advertise", "prefix": "192.168.1.0/24", "via": "cladnet/name=gw"},
+        {"id": "c", "kind": "advertise", "prefix": "192.168.2.0/24", "via": "role=gateway", "snat": false},
+        {"id": "d", "kind": "advertise", "prefix": "10.0.0.0/16", "mapped": "10.200.0.0/16", "via": "role=gateway"},
+        {"id": "e", "kind": "advertise", "prefix": "172.16.0.0/16", "via": "role=web"},
     ]}));
     let found = advertised(&rules, &shop());
-    let of = |host: &str| found[&host.parse::<HostId>().unwrap()].clone();
-    assert_eq!(of("host-4").prefixes, ["192.168.0.0/23".parse().unwrap()]);
-    assert_eq!(of("host-4").snat, ["192.168.0.0/24".parse().unwrap()]);
-    assert_eq!(of("host-1").prefixes, ["172.16.0.0/16".parse().unwrap()]);
+    let of = |host: &str| -> Vec<(String, bool, Option<String>, String)> {
+        let told = |one: &Advertised| {
+            (one.prefix.to_string(), one.snat, one.mapped_from.map(|real| real.to_string()), one.rule.to_string())
+        };
+        found[&host.parse::<HostId>().unwrap()].iter().map(told).collect()
+    };
+    let plain = |prefix: &str, snat, rule: &str| (prefix.to_owned(), snat, None, rule.to_owned());
+    assert_eq!(
+        of("host-4"),
+        [
+            ("10.200.0.0/16".to_owned(), true, Some("10.0.0.0/16".to_owned()), "d".to_owned()),
+            plain("192.168.0.0/23", true, "a"),
+            plain("192.168.2.0/24", false, "c"),
+        ]
+    );
+    assert_eq!(of("host-1"), [plain("172.16.0.0/16", true, "e")]);
     assert_eq!(found.len(), 2);
 }
 

@@ -51,7 +51,7 @@ fn nobody(rule: &Rule, rules: &RuleSet, members: &[Member]) -> Option<Warning> {
 
 fn is_somebody(side: &Side, rules: &RuleSet, members: &[Member]) -> bool {
     let behind = |prefix: &ipnet::IpNet| {
-        rules.advertise_rules().any(|(_, advertise)| super::advertise::overlap(*prefix, advertise.prefix))
+        rules.advertise_rules().any(|(_, advertise)| super::advertise::overlap(*prefix, advertise.visible()))
     };
     match side {
         Side::Any => true,

@@ -1,9 +1,9 @@
 //! Rules (`rule.proto`): the wire has them as people write them, and so does [`RuleDraft`].
 
-use cladnet_model::rule::{NetworkRules, RuleDraft, RuleSet, RulesDraft, Warning};
+use cladnet_model::rule::{Advertised, NetworkRules, RuleDraft, RuleSet, RulesDraft, Warning};
 
 use super::{given, timestamp};
-use crate::cladnet::v1::{self, ReplaceRulesRequest, RuleDocument};
+use crate::cladnet::v1::{self, AdvertisedPrefix, PendingSubnet, ReplaceRulesRequest, RuleDocument};
 
 impl From<v1::Rule> for RuleDraft {
     fn from(wire: v1::Rule) -> Self {
@@ -20,6 +20,7 @@ impl From<v1::Rule> for RuleDraft {
             prefix: wire.prefix,
             via: wire.via,
             snat: wire.snat,
+            mapped: wire.mapped,
             prefer: wire.prefer,
             forbid: wire.forbid,
             encryption: wire.encryption,
@@ -45,6 +46,7 @@ impl From<RuleDraft> for v1::Rule {
             prefix: draft.prefix,
             via: draft.via,
             snat: draft.snat,
+            mapped: draft.mapped,
             prefer: draft.prefer,
             forbid: draft.forbid,
             encryption: draft.encryption,
@@ -65,7 +67,7 @@ pub fn rules_draft(request: ReplaceRulesRequest) -> RulesDraft {
 }
 
 /// The rules of a network as the API shows them.
-pub fn rules(rules: &NetworkRules, warnings: &[Warning]) -> v1::Rules {
+pub fn rules(rules: &NetworkRules, warnings: &[Warning], pending: Vec<PendingSubnet>) -> v1::Rules {
     v1::Rules {
         network_id: rules.network.to_string(),
         generation: rules.generation,
@@ -74,7 +76,19 @@ pub fn rules(rules: &NetworkRules, warnings: &[Warning]) -> v1::Rules {
         rules: wire_rules(&rules.rules),
         tests: rules.rules.tests.iter().map(ToString::to_string).collect(),
         warnings: warnings.iter().map(ToString::to_string).collect(),
+        pending,
     }
+}
+
+/// What is behind a peer, as agents get it.
+pub fn advertised(behind: &[Advertised]) -> Vec<AdvertisedPrefix> {
+    let wire = |one: &Advertised| AdvertisedPrefix {
+        prefix: one.prefix.to_string(),
+        snat: one.snat,
+        mapped_from: one.mapped_from.map(|real| real.to_string()).unwrap_or_default(),
+        rule_id: one.rule.to_string(),
+    };
+    behind.iter().map(wire).collect()
 }
 
 /// The rules as agents get them; none if there is nothing to tell.

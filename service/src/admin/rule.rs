@@ -2,7 +2,7 @@
 
 use cladnet_model::{
     RuleId,
-    rule::{Action, NetworkRules, Protocol, RuleDraft, Warning},
+    rule::{Action, Protocol, RuleDraft},
 };
 use cladnet_proto::{
     cladnet::v1::{
@@ -17,7 +17,7 @@ use tonic::{Request, Response, Status, async_trait};
 use super::Admin;
 use crate::{
     auth::Caller,
-    rules::{Effect, Question, RulesChange},
+    rules::{Effect, Question, RulesChange, Shown},
 };
 
 #[async_trait]
@@ -71,8 +71,8 @@ impl RuleService for Admin {
     }
 }
 
-fn shown((rules, warnings): (NetworkRules, Vec<Warning>)) -> Response<Rules> {
-    Response::new(convert::rules(&rules, &warnings))
+fn shown(shown: Shown) -> Response<Rules> {
+    Response::new(convert::rules(&shown.rules, &shown.warnings, shown.pending))
 }
 
 /// A port where the protocol has one, and none where it has none.

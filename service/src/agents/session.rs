@@ -141,6 +141,7 @@ impl Wanted {
         debug_assert_eq!(&record.id, id);
         let public_key = membership.public_key;
         let mut membership = convert::membership_config(record, membership, network.peer(host), record_of_host);
+        membership.advertised = network.advertised(host).to_vec();
         // The rules enter by their own fingerprint: they are the same for all members, and long.
         membership.fingerprint = network.rules_fingerprint().to_vec();
         membership.fingerprint = fingerprint(&membership);

@@ -97,7 +97,22 @@ pub(crate) fn put_rules(network: &str, label: &str, revision: i64) -> Change<Any
         from: Some(label.to_owned()),
         ..RuleDraft::default()
     };
-    let draft = RulesDraft { default_access: Some("deny".to_owned()), rules: vec![rule], tests: Vec::new() };
+    put_rule(network, "deny", rule, revision)
+}
+
+/// Rules of a network by which a subnet is behind the peer with `role=gateway`.
+pub(crate) fn put_advertised(network: &str, prefix: &str, revision: i64) -> Change<AnyRecord> {
+    let rule = RuleDraft {
+        kind: "advertise".to_owned(),
+        prefix: Some(prefix.to_owned()),
+        via: Some("role=gateway".to_owned()),
+        ..RuleDraft::default()
+    };
+    put_rule(network, "allow", rule, revision)
+}
+
+fn put_rule(network: &str, default: &str, rule: RuleDraft, revision: i64) -> Change<AnyRecord> {
+    let draft = RulesDraft { default_access: Some(default.to_owned()), rules: vec![rule], tests: Vec::new() };
     let rules = NetworkRules {
         network: network_id(network),
         generation: 1,

@@ -332,6 +332,7 @@ impl View {
         network.set_rules(rules);
         network.touch(revision);
         changes.networks.insert(id.clone());
+        self.settle_subnets(id, revision, changes);
         self.drop_if_empty(id);
     }
 
@@ -356,11 +357,27 @@ impl View {
             }
             network.touch(revision);
         }
+        for network in self.networks_of.get(id).cloned().unwrap_or_default() {
+            self.settle_subnets(&network, revision, changes);
+        }
         changes.hosts.insert(id.clone());
+    }
+
+    /// Tells anew what is behind whom where a change has moved it.
+    fn settle_subnets(&mut self, id: &NetworkId, revision: i64, changes: &mut Changes) {
+        let (hosts, Some(network)) = (&self.hosts, self.networks.get_mut(id)) else { return };
+        let record = |host: &HostId| hosts.get(host).map(|(host, _)| host);
+        for host in network.settle_subnets(|host| record(host).map(|host| host.facts.name.as_str())) {
+            network.refresh(&host, record(&host), revision);
+            network.touch(revision);
+            changes.networks.insert(id.clone());
+            changes.hosts.insert(host);
+        }
     }
 
     fn refresh_member(&mut self, network_id: &NetworkId, host: HostId, revision: i64, changes: &mut Changes) {
         self.refresh_peer(network_id, &host, revision, changes);
+        self.settle_subnets(network_id, revision, changes);
         changes.hosts.insert(host);
     }
 

@@ -186,3 +186,19 @@ async fn rules_end_with_their_network_and_a_viewer_only_reads() {
     assert_eq!(harness.post("/api/v1/networks", network).await.status, StatusCode::OK);
     assert_eq!(harness.get(RULES).await.body["defaultAccess"], "allow", "another network of the same id");
 }
+
+#[tokio::test]
+async fn a_subnet_that_an_operator_wishes_for_waits_for_a_rule() {
+    let harness = start().await;
+    let host = enrolled(&harness.store, "prod", "gw").await;
+    let key = cladnet_store::key::host(&host);
+    let mut record = harness.store.get(&key).await.expect("reads").expect("is there").value;
+    record.facts.advertise = vec!["192.168.3.0/24".parse().expect("a subnet")];
+    harness.store.put(&key, &record).await.expect("writes");
+    let waiting = harness.get(RULES).await.body;
+    let pending = json!([{"hostId": host.as_str(), "hostName": "gw", "prefix": "192.168.3.0/24"}]);
+    assert_eq!(waiting["pending"], pending, "{waiting}");
+    let rule = json!({"kind": "advertise", "prefix": "192.168.3.0/24", "via": format!("cladnet/host={host}")});
+    let approved = harness.post(RULES, json!({"rule": rule})).await;
+    assert_eq!((approved.status, &approved.body["pending"]), (StatusCode::OK, &json!([])), "{approved:?}");
+}

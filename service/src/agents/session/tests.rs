@@ -2,7 +2,7 @@ use cladnet_model::{
     Host, Membership,
     tariff::{Book, Document, Origin},
 };
-use cladnet_proto::cladnet::v1::service_message::Message;
+use cladnet_proto::cladnet::v1::{RemotePeer, service_message::Message};
 use cladnet_store::{AnyRecord, Change, Listing, Update, key};
 use proptest::prelude::*;
 
@@ -254,6 +254,36 @@ fn a_change_of_rules_is_one_delta_and_another_change_does_not_repeat_them() {
     let Some(Message::Delta(delta)) = session.next(&view) else { panic!("no delta") };
     assert_eq!(delta.membership.unwrap().rules, None);
     assert_eq!(session.next(&view), None);
+}
+
+#[test]
+fn what_is_behind_a_peer_follows_its_label() {
+    let mut view = populated(&["a", "b", "c"]);
+    let labelled = |host: &str, key: u8| Membership {
+        labels: [("role".to_owned(), "gateway".to_owned())].into(),
+        ..membership("n", host, key)
+    };
+    view.apply(batch(4, vec![put_membership(labelled("c", 3), 4), put_advertised("n", "10.1.0.0/16", 4)]));
+    let mut session = Session::new(host_id("a"), "e", Vec::new());
+    let Some(Message::Snapshot(snapshot)) = session.next(&view) else { panic!("no snapshot") };
+    let behind = |peers: &[RemotePeer]| -> Vec<(String, usize)> {
+        peers.iter().map(|peer| (peer.host_id.clone(), peer.advertised.len())).collect()
+    };
+    assert_eq!(behind(&snapshot.peers), [("b".to_owned(), 0), ("c".to_owned(), 1)]);
+    assert_eq!(snapshot.peers[1].advertised[0].prefix, "10.1.0.0/16");
+
+    // Of two that a rule selects the first one has it, if that is we ourselves too.
+    view.apply(batch(5, vec![put_membership(labelled("b", 2), 5)]));
+    let Some(Message::Delta(mut delta)) = session.next(&view) else { panic!("no delta") };
+    delta.upserts.sort_by(|one, other| one.host_id.cmp(&other.host_id));
+    assert_eq!(behind(&delta.upserts), [("b".to_owned(), 1), ("c".to_owned(), 0)]);
+    view.apply(batch(6, vec![put_membership(labelled("a", 1), 6)]));
+    let Some(Message::Delta(delta)) = session.next(&view) else { panic!("no delta") };
+    assert_eq!(behind(&delta.upserts), [("b".to_owned(), 0)]);
+    assert_eq!(delta.membership.unwrap().advertised.len(), 1);
+    view.apply(batch(7, vec![Change::Deleted(key::rules(&network_id("n")).erased())]));
+    let Some(Message::Delta(delta)) = session.next(&view) else { panic!("no delta") };
+    assert!(delta.membership.unwrap().advertised.is_empty());
 }
 
 #[test]

@@ -4,9 +4,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use cladnet_model::{Host, HostId, Membership, Network, Peer, SetDigest, rule::NetworkRules};
+use cladnet_model::{
+    Host, HostId, Membership, Network, Peer, SetDigest,
+    rule::{Member, NetworkRules, RuleSet, advertised},
+};
 use cladnet_proto::{
-    cladnet::v1::{RemotePeer, RuleDocument},
+    cladnet::v1::{AdvertisedPrefix, RemotePeer, RuleDocument},
     convert,
 };
 use prost::Message;
@@ -25,6 +28,9 @@ pub(crate) fn fingerprint(message: &impl Message) -> Vec<u8> {
 pub(crate) struct NetworkState {
     pub(super) record: Option<Network>,
     rules: Option<ToldRules>,
+    /// The rules, if they advertise subnets, and what is behind whom by them.
+    advertising: Option<RuleSet>,
+    advertised: BTreeMap<HostId, Vec<AdvertisedPrefix>>,
     pub(super) memberships: BTreeMap<HostId, Membership>,
     pub(super) peers: BTreeMap<HostId, Peer>,
     told: BTreeMap<HostId, Told>,
@@ -136,7 +142,29 @@ impl NetworkState {
 
     pub(super) fn set_rules(&mut self, rules: Option<&NetworkRules>) {
         let document = rules.and_then(|rules| convert::rule_document(&rules.rules));
+        self.advertising = rules.map(|rules| &rules.rules).filter(|rules| !rules.advertises_nothing()).cloned();
         self.rules = document.map(|document| ToldRules { fingerprint: fingerprint(&document), document });
+    }
+
+    /// What is behind a member.
+    pub(crate) fn advertised(&self, host: &HostId) -> &[AdvertisedPrefix] {
+        self.advertised.get(host).map_or(&[], Vec::as_slice)
+    }
+
+    /// Works out anew what is behind whom, by the labels and the names of now, and says for whom that changed. Where nothing is
+    /// advertised it costs nothing.
+    pub(super) fn settle_subnets<'a>(&mut self, name: impl Fn(&HostId) -> Option<&'a str>) -> BTreeSet<HostId> {
+        let before = std::mem::take(&mut self.advertised);
+        if let Some(rules) = &self.advertising {
+            let member = |(id, membership): (&HostId, &Membership)| {
+                Some(Member::new(id.clone(), name(id)?.to_owned(), None, &membership.labels))
+            };
+            let members: Vec<Member> = self.memberships.iter().filter_map(member).collect();
+            let behind = advertised(rules, &members).into_iter();
+            self.advertised = behind.map(|(host, behind)| (host, convert::advertised(&behind))).collect();
+        }
+        let hosts = before.keys().chain(self.advertised.keys());
+        hosts.filter(|host| before.get(*host) != self.advertised.get(*host)).cloned().collect()
     }
 
     /// Something changed that members are told beside peers.
@@ -184,6 +212,7 @@ impl NetworkState {
         self.record.as_ref()?;
         let host = host?;
         let mut peer = convert::remote_peer(host, self.memberships.get(id)?, self.peers.get(id)?, &host.location())?;
+        peer.advertised = self.advertised(id).to_vec();
         peer.fingerprint = fingerprint(&peer);
         Some(peer)
     }
