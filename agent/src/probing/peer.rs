@@ -262,7 +262,8 @@ impl PeerPaths {
 
     /// Ranks anew if something has changed; `Some` if another endpoint is to be used, or none: from where, to where.
     pub(super) fn settle(&mut self, now: Instant) -> Option<(Option<SocketAddr>, Option<SocketAddr>)> {
-        if self.ranked_at.is_some() {
+        // Who answers first is not the best: the one in use gets its chance before it is judged.
+        if self.ranked_at.is_some() || self.is_in_use_untried() {
             return None;
         }
         self.ranked_at = Some(now);
@@ -419,6 +420,11 @@ impl PeerPaths {
             State::Answers | State::Silent if is_in_use => ASK_IDLE,
             State::Answers | State::Silent => ASK_IDLE_ALTERNATIVE,
         }
+    }
+
+    fn is_in_use_untried(&self) -> bool {
+        let in_use = self.in_use.and_then(|in_use| self.candidates.get(&in_use));
+        in_use.is_some_and(|candidate| candidate.state() == State::Untried)
     }
 
     /// An endpoint that was left because it alone had failed is not trusted again at once.
