@@ -88,6 +88,11 @@ fn set(prefixes: &[Ipv4Net]) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::{
+        io::Write as _,
+        process::{Command, Stdio},
+    };
+
     use super::*;
     use crate::subnets::Subnet;
 
@@ -124,5 +129,26 @@ mod tests {
             assert!(text.lines().any(|found| found.trim() == line), "{line} is not in\n{text}");
         }
         assert!(!ruleset(&[gateway()], true).contains("masquerade"));
+    }
+
+    #[test]
+    fn nft_takes_it_again_and_again() {
+        if !nix::unistd::geteuid().is_root() {
+            assert!(std::env::var_os("CI").is_none(), "this test needs root");
+            eprintln!("NOT RUN: this test needs root");
+            return;
+        }
+        let second = Gateway { interface: "cbnet1".into(), ..gateway() };
+        let text = ruleset(&[gateway(), second], false);
+        let mut child = Command::new("unshare")
+            .args(["--net", "nft", "-f", "-"])
+            .stdin(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("unshare and nft are there");
+        let twice = format!("{text}{text}{}", ruleset(&[], false));
+        child.stdin.take().expect("is piped").write_all(twice.as_bytes()).expect("nft reads");
+        let output = child.wait_with_output().expect("it ends");
+        assert!(output.status.success(), "{}\n{text}", String::from_utf8_lossy(&output.stderr));
     }
 }

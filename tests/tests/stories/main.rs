@@ -1,5 +1,6 @@
 //! The whole system, as its users meet it: real binaries on the clouds of the sandbox. One binary, one module per subject.
 
+mod advertise;
 mod arrows;
 mod bad_input;
 mod bill;

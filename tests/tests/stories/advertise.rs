@@ -1,0 +1,148 @@
+//! Subnets behind peers: a machine without an agent, reached from another cloud through its neighbour.
+
+use std::{net::Ipv4Addr, time::Duration};
+
+use anyhow::{Context, Result, ensure};
+use cladnet_tests::{
+    wait::eventually,
+    world::{AGENT, Servers, World, story},
+};
+
+use crate::clouds;
+
+/// For failing, not a target.
+const SOON: Duration = Duration::from_secs(20);
+/// The subnet of `aws-1`, where `aws-3` has no agent.
+const SUBNET: &str = "10.0.1.0/24";
+const CONFIGURATION: &str = "/etc/cladnet-agent/config.toml";
+
+#[test]
+fn a_machine_without_an_agent_is_reached_through_its_neighbour() {
+    story(&clouds::neighbours(), Servers::One, |world| {
+        raise(world)?;
+        forward(world, false)?;
+        let bare = world.vm("aws-3")?.private_address()?;
+        world.never_reaches("gcp-1", bare)?;
+
+        advertise(world, "vpc", SUBNET)?;
+        eventually("the gateway to say what is missing", SOON, || told(world, "aws-1", "forwarding is off on"))?;
+        world.never_reaches("gcp-1", bare)?;
+        forward(world, true)?;
+        reaches(world, bare)?;
+        eventually("an end of the problem", SOON, || none_told(world, "aws-1"))?;
+        none_told(world, "aws-2").context("a neighbour in the subnet has nothing to complain of")?;
+
+        // The network's rules hold for what is behind a peer.
+        let deny = ["rule", "add", "prod", "access", "--id", "shut", "--action", "deny", "--to", SUBNET];
+        world.admin().run(deny)?;
+        eventually("the rule to be in force", SOON, || world.never_reaches("gcp-1", bare))?;
+        world.ping("gcp-1", world.address("prod", "aws-1")?).context("the rule names the subnet alone")?;
+        world.admin().run(["rule", "remove", "prod", "shut"])?;
+        reaches(world, bare)?;
+
+        for signal in [9, 15] {
+            world.vm("aws-1")?.kill_service(AGENT, signal)?;
+            world.wait_agent("aws-1")?;
+            reaches(world, bare)?;
+        }
+        // A firewall that starts anew takes everybody's tables away.
+        world.vm("aws-1")?.run(["nft", "flush", "ruleset"])?;
+        reaches(world, bare)?;
+
+        world.admin().run(["rule", "remove", "prod", "vpc"])?;
+        eventually("the end of the subnet", SOON, || world.never_reaches("gcp-1", bare))?;
+        eventually("the end of the table", SOON, || {
+            let tables = world.vm("aws-1")?.run(["nft", "list", "tables"])?;
+            ensure!(!tables.contains("cladnet"), "{tables}");
+            Ok(())
+        })
+    });
+}
+
+#[test]
+fn a_subnet_that_somebody_has_is_left_out_and_told_and_the_others_work() {
+    story(&clouds::neighbours(), Servers::One, |world| {
+        world.vm("aws-1")?.write_file(CONFIGURATION, b"set_forwarding = true\n", 0o644)?;
+        raise(world)?;
+        forward(world, false)?;
+        advertise(world, "theirs", "10.8.0.0/16")?;
+        advertise(world, "vpc", SUBNET)?;
+        reaches(world, world.vm("aws-3")?.private_address()?).context("the agent may turn forwarding on")?;
+        eventually("the conflict to be told", SOON, || {
+            told(world, "gcp-1", "subnet 10.8.0.0/16 behind aws-1")?;
+            told(world, "gcp-1", "overlaps this host's own route")
+        })?;
+        let router = world.vm("gcp-1")?.run(["ip", "route", "show", "10.8.0.0/16"])?;
+        ensure!(!router.contains("cbnet"), "its own network was taken from it: {router}");
+        world.admin().run(["rule", "remove", "prod", "theirs"])?;
+        eventually("an end of the conflict", SOON, || none_told(world, "gcp-1"))
+    });
+}
+
+#[test]
+fn what_an_operator_wishes_waits_for_an_admin_who_may_map_it() {
+    story(&clouds::neighbours(), Servers::One, |world| {
+        let wish = format!("advertise = [{SUBNET:?}]\nset_forwarding = true\n");
+        world.vm("aws-1")?.write_file(CONFIGURATION, wish.as_bytes(), 0o644)?;
+        raise(world)?;
+        let bare = world.vm("aws-3")?.private_address()?;
+        eventually("the wish to be told", SOON, || {
+            let rules = world.admin().run(["rule", "list", "prod"])?;
+            ensure!(rules.contains(&format!("pending: {SUBNET} behind aws-1")), "{rules}");
+            Ok(())
+        })?;
+        world.never_reaches("gcp-1", bare)?;
+
+        advertise_as(world, "vpc", SUBNET, ["--mapped", "10.200.1.0/24"])?;
+        let [.., last] = bare.octets();
+        reaches(world, Ipv4Addr::new(10, 200, 1, last))?;
+        world.never_reaches("gcp-1", bare).context("the others know it by another prefix")?;
+        let rules = world.admin().run(["rule", "list", "prod"])?;
+        ensure!(!rules.contains("pending"), "{rules}");
+        Ok(())
+    });
+}
+
+/// A network of a gateway, its neighbour and a machine in another cloud; one more neighbour has no agent.
+fn raise(world: &World) -> Result<()> {
+    world.admin().run(["network", "create", "prod", "--hosts", "10"])?;
+    world.join_all(&["aws-1", "aws-2", "gcp-1"], "prod")?;
+    world.wait_mesh("prod", &["aws-1", "aws-2", "gcp-1"])
+}
+
+fn advertise(world: &World, id: &str, prefix: &str) -> Result<()> {
+    advertise_as(world, id, prefix, ["--comment", ""])
+}
+
+/// With one more option.
+fn advertise_as(world: &World, id: &str, prefix: &str, [name, value]: [&str; 2]) -> Result<()> {
+    let via = "cladnet/name=aws-1";
+    let rule = ["rule", "add", "prod", "advertise", "--id", id, "--prefix", prefix, "--via", via, name, value];
+    world.admin().run(rule).map(drop)
+}
+
+fn reaches(world: &World, bare: Ipv4Addr) -> Result<()> {
+    eventually("the machine behind the gateway", SOON, || world.ping("gcp-1", bare)).map(drop)
+}
+
+/// Turns forwarding on or off on the gateway, as an operator does.
+fn forward(world: &World, on: bool) -> Result<()> {
+    let setting = format!("net.ipv4.ip_forward={}", u8::from(on));
+    world.vm("aws-1")?.run(["sysctl", "-w", &setting])?;
+    Ok(())
+}
+
+/// Holds if the agent of a VM tells of such a problem.
+fn told(world: &World, vm: &str, part: &str) -> Result<()> {
+    let status = world.agent(vm, ["status"])?;
+    let problems = status["problems"].as_array().cloned().unwrap_or_default();
+    let is_told = problems.iter().filter_map(|problem| problem.as_str()).any(|problem| problem.contains(part));
+    ensure!(is_told, "{vm} says {problems:?}");
+    Ok(())
+}
+
+fn none_told(world: &World, vm: &str) -> Result<()> {
+    let status = world.agent(vm, ["status"])?;
+    ensure!(status["problems"].as_array().is_some_and(Vec::is_empty), "{vm} says {}", status["problems"]);
+    Ok(())
+}
