@@ -225,6 +225,11 @@ impl Configuration {
         }
     }
 
+    /// This host.
+    pub(crate) fn host(&self) -> &HostId {
+        &self.host
+    }
+
     pub(crate) fn epoch(&self) -> &str {
         &self.epoch
     }

@@ -3,15 +3,32 @@
 use std::{net::SocketAddr, sync::Arc};
 
 use cladnet_model::{
-    CloudLocation, Endpoint, EndpointSource, Scope,
-    path::{HostView, Measurements, Policy, Ranked, Route, candidates, rank},
+    CloudLocation, Endpoint, EndpointSource, HostId, Scope,
+    path::{HostView, Measurements, Policy, Pricing, Ranked, Route, candidates, rank},
+    tariff::Book,
 };
+use jiff::{Timestamp, civil::Date, tz::TimeZone};
 
 use crate::{configuration::Remote, facts::endpoints::scope_of};
+
+/// What paths cost on a day.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Prices {
+    pub(crate) book: Arc<Book>,
+    pub(crate) on: Date,
+}
+
+impl Prices {
+    pub(crate) fn at(book: Arc<Book>, now: Timestamp) -> Self {
+        Self { book, on: now.to_zoned(TimeZone::UTC).date() }
+    }
+}
 
 /// Our side of a pair.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Local<'a> {
+    pub(crate) host: &'a HostId,
+    pub(crate) prices: &'a Prices,
     pub(crate) location: &'a CloudLocation,
     pub(crate) endpoints: &'a [Endpoint],
     pub(crate) policy: &'a Policy,
@@ -43,28 +60,29 @@ pub(crate) fn route(local: Local<'_>, remote: &Remote, endpoint: SocketAddr) -> 
 pub(crate) fn ranked(local: Local<'_>, remote: &Remote, observed: &[SocketAddr], seen: &Measurements) -> Vec<Ranked> {
     let ours = HostView { location: local.location, endpoints: local.endpoints };
     let endpoints = with_observed(&remote.endpoints, observed);
-    rank_pair(local.policy, ours, HostView { location: &remote.location, endpoints: &endpoints }, seen)
+    let theirs = HostView { location: &remote.location, endpoints: &endpoints };
+    let Prices { book, on } = local.prices;
+    let pricing = Pricing { book, on: *on, local: local.host, remote: &remote.host };
+    rank(local.policy, candidates(ours, theirs, pricing.to(ours, theirs)), seen)
 }
 
 fn untried(local: Local<'_>, remote: &Remote) -> Vec<Ranked> {
     ranked(local, remote, &[], &Measurements::default())
 }
 
-fn rank_pair(policy: &Policy, ours: HostView<'_>, theirs: HostView<'_>, seen: &Measurements) -> Vec<Ranked> {
-    rank(policy, candidates(ours, theirs, |_| None), seen)
-}
-
 /// A pair of hosts as its paths are ranked, for whoever measures them.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Pair {
     pub(crate) policy: Policy,
+    pub(crate) prices: Prices,
     pub(crate) ours: Arc<Side>,
     pub(crate) theirs: Side,
 }
 
 /// One end of a pair.
-#[derive(Debug, Clone, Default, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Side {
+    pub(crate) host: HostId,
     pub(crate) location: CloudLocation,
     pub(crate) endpoints: Vec<Endpoint>,
 }
@@ -75,7 +93,9 @@ impl Pair {
         let theirs = with_observed(&self.theirs.endpoints, observed);
         let ours = HostView { location: &self.ours.location, endpoints: &self.ours.endpoints };
         let theirs = HostView { location: &self.theirs.location, endpoints: &theirs };
-        rank_pair(&self.policy, ours, theirs, seen)
+        let Prices { book, on } = &self.prices;
+        let pricing = Pricing { book, on: *on, local: &self.ours.host, remote: &self.theirs.host };
+        rank(&self.policy, candidates(ours, theirs, pricing.to(ours, theirs)), seen)
     }
 
     /// Whether both hosts are still where they were.

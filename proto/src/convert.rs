@@ -20,7 +20,7 @@ pub use admin::{PeerRecords, host, injected_location, network, peer, token};
 pub use agent::{host_facts, membership_config, membership_status, public_key, remote_peer};
 pub use connectivity::{connectivity_run, connectivity_test};
 pub use deployment::{DeploymentRecords, deployment, deployment_draft, deployment_overview, host_key};
-pub use path::{candidate, measurement, measurements};
+pub use path::{candidate, measurements};
 pub use rule::{advertised, rule_document, rule_document_draft, rules, rules_draft};
 pub use tariff::{book, tariff_book, tariff_overrides, tariff_quote, tariff_rule, tariff_warnings};
 pub use time::{duration, timestamp};

@@ -6,6 +6,7 @@
 mod commands;
 mod connectivity;
 mod enrol;
+mod explain;
 mod follow;
 mod identity;
 mod paths;

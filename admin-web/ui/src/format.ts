@@ -18,6 +18,14 @@ export function number(value: number, digits = 0): string {
   return cached(`number${digits}`, make).format(value);
 }
 
+/** Dollars out of nano-dollars, without rounding; a dash if they are not known. */
+export function usd(nano: string | undefined): string {
+  if (nano === undefined) return '–';
+  const digits = nano.padStart(10, '0');
+  const decimals = digits.slice(-9).replace(/0+$/, '');
+  return digits.slice(0, -9) + (decimals ? `.${decimals}` : '');
+}
+
 /** Microseconds as milliseconds, with as many digits as mean something. */
 export function rtt(us: number): string {
   if (us <= 0) return '–';

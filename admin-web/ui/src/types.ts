@@ -101,6 +101,13 @@ export interface PathCandidate {
   rank: number;
   rttUs: number;
   reason: string;
+  price?: Quote;
+  returnPrice?: Quote;
+}
+
+/** What a GB costs; the amount is absent if it is not known. */
+export interface Quote {
+  perGbNanoUsd?: string;
 }
 
 export interface Explanation {

@@ -4,7 +4,9 @@
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
-use cladnet_model::{CloudLocation, DesiredState, Endpoint, HostId, NetworkId, PeerState, PublicKey, Scope};
+use cladnet_model::{
+    CloudLocation, DesiredState, Endpoint, HostId, NetworkId, PeerState, PublicKey, Scope, path::Reach, tariff::Price,
+};
 use ipnet::Ipv4Net;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -251,8 +253,25 @@ pub(crate) struct PathStatus {
     /// Measured over the overlay just now, if it was asked for.
     pub rtt_us: Option<u32>,
     pub candidates: Vec<Endpoint>,
+    /// What the ranking goes by.
+    #[serde(default)]
+    pub known: Vec<CandidateStatus>,
+    /// Version of the tariff book that the prices come from.
+    #[serde(default)]
+    pub tariff_version: String,
     /// Why this one.
     pub detail: String,
+}
+
+/// What is known of an address that a peer may be reached at.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct CandidateStatus {
+    pub address: SocketAddr,
+    pub reach: Reach,
+    pub rtt_us: Option<u32>,
+    pub loss_permille: Option<u16>,
+    /// In nano-USD per 10^9 bytes; none if it is not known.
+    pub price_per_gb: Option<Price>,
 }
 
 /// What `ping` found; round trips in microseconds, one per reply.

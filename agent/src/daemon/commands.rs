@@ -7,11 +7,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use cladnet_model::{HostId, NetworkId};
+use cladnet_model::{HostId, NetworkId, path::Reach};
 use cladnet_proto::{
     cladnet::v1::{
-        AgentCommand, AgentEndpoint, CommandResult, PathReport, PathsCommand, PingCommand, PingResult,
-        agent_command::Command,
+        AgentCommand, AgentEndpoint, CandidateMeasurement, CommandResult, PathReport, PathsCommand, PingCommand,
+        PingResult, agent_command::Command,
     },
     convert,
 };
@@ -22,7 +22,7 @@ use tracing::{debug, info};
 
 use super::{Agent, core::Core, requests::source};
 use crate::{
-    control::protocol::PathStatus,
+    control::protocol::{CandidateStatus, PathStatus},
     failure::Failure,
     ping::{MAX_COUNT, Outcome, Plan, Source},
 };
@@ -173,7 +173,10 @@ fn targets(core: &Core, network: &NetworkId, named: &[String]) -> Vec<(String, O
 fn bounded(mut reports: Vec<PathReport>) -> Vec<PathReport> {
     let size = |reports: &[PathReport]| reports.iter().map(PathReport::encoded_len).sum::<usize>();
     if size(&reports) > MAX_PATHS_BYTES {
-        reports.iter_mut().for_each(|report| report.candidates.clear());
+        reports.iter_mut().for_each(|report| {
+            report.candidates.clear();
+            report.measurements.clear();
+        });
     }
     let mut left = MAX_PATHS_BYTES;
     reports.retain(|report| {
@@ -198,6 +201,17 @@ fn path_report(path: &PathStatus) -> PathReport {
         detail: path.detail.clone(),
         candidates: path.candidates.iter().map(AgentEndpoint::from).collect(),
         transport: path.peer.transport.clone().unwrap_or_default(),
-        ..PathReport::default()
+        measurements: path.known.iter().map(measurement).collect(),
+        tariff_version: path.tariff_version.clone(),
+    }
+}
+
+fn measurement(known: &CandidateStatus) -> CandidateMeasurement {
+    CandidateMeasurement {
+        address: known.address.to_string(),
+        reach: if known.reach == Reach::Untried { String::new() } else { known.reach.to_string() },
+        rtt_us: known.rtt_us.unwrap_or_default(),
+        loss_permille: known.loss_permille.map(u32::from).unwrap_or_default(),
+        price_per_gb: known.price_per_gb.map(|price| price.0),
     }
 }

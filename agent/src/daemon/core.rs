@@ -106,7 +106,7 @@ impl Core {
                     None
                 }
             };
-            self.memberships.insert(record.network.clone(), Membership::new(record, configuration));
+            self.memberships.insert(record.network.clone(), Membership::new(record, configuration, self.book.clone()));
         }
     }
 

@@ -116,7 +116,8 @@ impl Agent {
         if let Err(error) = tokio::task::block_in_place(|| self.state.save_tariff_book(&book)) {
             warn!(error = chain(&error), "tariff book not saved; a restart would go on with the one before");
         }
-        core.book = book;
+        core.book = book.clone();
+        core.memberships.values_mut().for_each(|membership| membership.prices.book = book.clone());
         self.reconcile_all(core).await;
     }
 

@@ -149,7 +149,10 @@ impl Agent {
         })?;
         info!(host = %identity.host, %network, interface = record.interface, "joined");
         let configuration = core.early.remove(&network);
-        let membership = Membership { unsaved: configuration.is_some(), ..Membership::new(record, configuration) };
+        let membership = Membership {
+            unsaved: configuration.is_some(),
+            ..Membership::new(record, configuration, core.book.clone())
+        };
         core.memberships.insert(network.clone(), membership);
         core.identity = Some(identity.clone());
         core.leaving.remove(&network);

@@ -7,16 +7,17 @@ use std::{
     time::{Duration, Instant},
 };
 
-use cladnet_model::{DesiredState, EncryptionPolicy, MembershipStatus, PeerState};
+use cladnet_model::{DesiredState, EncryptionPolicy, MembershipStatus, PeerState, tariff::Book};
 use cladnet_tunnel::{PeerConfig, PublicKey, Roaming};
 use ipnet::{IpNet, Ipv4Net};
+use jiff::Timestamp;
 
 use crate::{
     access::access,
     configuration::{Configuration, Remote},
     device::{DEFAULT_MTU, InterfaceConfig},
     facts::Facts,
-    paths::{self, Local, Pair, Side},
+    paths::{self, Local, Pair, Prices, Side},
     state::MembershipRecord,
     subnets::{Accepted, confine},
 };
@@ -36,6 +37,8 @@ pub(crate) struct Membership {
     pub configuration: Option<Configuration>,
     /// Of the subnets behind peers, those that this host uses.
     pub subnets: Accepted,
+    /// What its paths cost.
+    pub prices: Prices,
     /// The device has its interface.
     pub running: bool,
     pub state: PeerState,
@@ -55,11 +58,12 @@ pub(crate) enum Target {
 }
 
 impl Membership {
-    pub(super) fn new(record: MembershipRecord, configuration: Option<Configuration>) -> Self {
+    pub(super) fn new(record: MembershipRecord, configuration: Option<Configuration>, book: Arc<Book>) -> Self {
         Self {
             record,
             configuration,
             subnets: Accepted::default(),
+            prices: Prices::at(book, Timestamp::now()),
             running: false,
             state: PeerState::Configuring,
             reason: String::new(),
@@ -101,13 +105,19 @@ impl Membership {
     }
 
     /// Our side of its paths.
-    pub(super) fn local<'a>(configuration: &'a Configuration, facts: &'a Facts) -> Local<'a> {
+    pub(super) fn local<'a>(&'a self, configuration: &'a Configuration, facts: &'a Facts) -> Local<'a> {
         let settings = configuration.settings();
-        Local { location: &settings.location, endpoints: &facts.host.endpoints, policy: &settings.path_policy }
+        Local {
+            host: configuration.host(),
+            prices: &self.prices,
+            location: &settings.location,
+            endpoints: &facts.host.endpoints,
+            policy: &settings.path_policy,
+        }
     }
 
     fn peers(&self, configuration: &Configuration, facts: &Facts) -> Vec<PeerConfig> {
-        let local = Self::local(configuration, facts);
+        let local = self.local(configuration, facts);
         let persistent_keepalive = facts.nat().translates().then_some(PERSISTENT_KEEPALIVE);
         let up = |remote: &&Remote| remote.desired_state == DesiredState::Up;
         let peer = |remote: &Remote| PeerConfig {
@@ -130,11 +140,20 @@ impl Membership {
     pub(super) fn pairs(&self, facts: &Facts) -> BTreeMap<PublicKey, Pair> {
         let Some(configuration) = &self.configuration else { return BTreeMap::new() };
         let settings = configuration.settings();
-        let ours = Arc::new(Side { location: settings.location.clone(), endpoints: facts.host.endpoints.clone() });
+        let ours = Arc::new(Side {
+            host: configuration.host().clone(),
+            location: settings.location.clone(),
+            endpoints: facts.host.endpoints.clone(),
+        });
         let measured = |remote: &&Remote| remote.desired_state == DesiredState::Up && !remote.plain;
         let pair = |remote: &Remote| {
-            let theirs = Side { location: remote.location.clone(), endpoints: remote.endpoints.clone() };
-            let pair = Pair { policy: settings.path_policy.clone(), ours: ours.clone(), theirs };
+            let theirs = Side {
+                host: remote.host.clone(),
+                location: remote.location.clone(),
+                endpoints: remote.endpoints.clone(),
+            };
+            let (policy, prices) = (settings.path_policy.clone(), self.prices.clone());
+            let pair = Pair { policy, prices, ours: ours.clone(), theirs };
             (PublicKey::from_bytes(remote.public_key.0), pair)
         };
         configuration.remotes().values().filter(measured).map(pair).collect()

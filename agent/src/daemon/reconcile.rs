@@ -2,6 +2,7 @@
 //! should be and what is, and is safe to call again.
 
 use cladnet_model::{NetworkId, PeerState};
+use jiff::Timestamp;
 use prost::Message as _;
 use tracing::{info, warn};
 
@@ -11,7 +12,7 @@ use super::{
     membership::{Membership, Target},
     subnets::Occasion,
 };
-use crate::{device::InterfaceConfig, failure::chain, netlink::conflicting_route};
+use crate::{device::InterfaceConfig, failure::chain, netlink::conflicting_route, paths::Prices};
 
 impl Agent {
     pub(super) async fn reconcile_all(&self, core: &mut Core) {
@@ -52,6 +53,7 @@ impl Agent {
         let facts = self.facts.borrow().clone();
         let before = (membership.state, membership.reason.clone());
         self.read_meter(membership).await;
+        membership.prices = Prices::at(membership.prices.book.clone(), Timestamp::now());
         match membership.target(&facts) {
             Target::Up(config) => {
                 let outcome = if membership.running {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use cladnet_model::{
     Scope,
-    path::{Measurements, Transport, encryption, summary},
+    path::{Candidate, Measurements, Transport, encryption, summary},
 };
 use cladnet_tunnel::{Obstacle, PeerStats, PublicKey};
 
@@ -12,7 +12,7 @@ use super::membership::Membership;
 use super::volumes::volumes;
 use crate::{
     configuration::{Configuration, Remote},
-    control::protocol::{NetworkStatus, PathStatus, PeerStatus, ProbedStatus},
+    control::protocol::{CandidateStatus, NetworkStatus, PathStatus, PeerStatus, ProbedStatus},
     facts::{Facts, endpoints::scope_of},
     paths,
     probing::{Measured, Probed},
@@ -71,7 +71,7 @@ fn peer(
     let endpoint = stats.and_then(|stats| stats.endpoint);
     let known = |address| remote.endpoints.iter().find(|e| e.address == address).map(|e| e.scope);
     let scope: Option<Scope> = endpoint.and_then(|address| known(address).or_else(|| scope_of(address.ip())));
-    let local = Membership::local(configuration, facts);
+    let local = membership.local(configuration, facts);
     let route = endpoint.and_then(|endpoint| paths::route(local, remote, endpoint));
     let transport = stats.map(|stats| transport(stats.transport));
     let policy = configuration.settings().encryption_policy;
@@ -91,20 +91,21 @@ fn peer(
         plain: remote.plain,
         encryption: transport.map(|told| encryption(policy, route, Some(told)).to_owned()).unwrap_or_default(),
         transport: transport.map(|transport| transport.to_string()),
-        no_path: no_path(configuration, remote, told.measured(remote), facts),
+        no_path: no_path(membership, configuration, remote, told.measured(remote), facts),
         probed: told.measured(remote).iter().flat_map(|measured| &measured.probed).map(probed).collect(),
     }
 }
 
 /// Why nothing is sent to a peer, or nothing that is sent is likely to arrive.
 fn no_path(
+    membership: &Membership,
     configuration: &Configuration,
     remote: &Remote,
     measured: Option<&Measured>,
     facts: &Facts,
 ) -> Option<String> {
     let measured = measured?;
-    let local = Membership::local(configuration, facts);
+    let local = membership.local(configuration, facts);
     match measured.seen.in_use {
         None => Some(summary(&paths::ranked(local, remote, &measured.observed, &measured.seen))),
         Some(_) if measured.is_silent() => Some("no endpoint answers".into()),
@@ -125,7 +126,7 @@ fn probed(probed: &Probed) -> ProbedStatus {
 /// The path to every remote peer, with the round trip that probes have measured.
 pub(super) fn paths(membership: &Membership, told: &Told, facts: &Facts) -> Vec<PathStatus> {
     let Some(configuration) = &membership.configuration else { return Vec::new() };
-    let local = Membership::local(configuration, facts);
+    let local = membership.local(configuration, facts);
     let path = |remote: &Remote| {
         let peer = peer(membership, configuration, remote, told, facts);
         let (mut seen, observed) = match told.measured(remote) {
@@ -133,12 +134,32 @@ pub(super) fn paths(membership: &Membership, told: &Told, facts: &Facts) -> Vec<
             None => (Measurements::default(), [].as_slice()),
         };
         seen.in_use = peer.endpoint;
-        let detail = summary(&paths::ranked(local, remote, observed, &seen));
+        let ranked = paths::ranked(local, remote, observed, &seen);
+        let detail = summary(&ranked);
         let rtt = peer.endpoint.and_then(|endpoint| seen.rtt(endpoint));
         let rtt_us = rtt.map(|rtt| u32::try_from(rtt.as_micros()).unwrap_or(u32::MAX));
-        PathStatus { peer, rtt_us, candidates: paths::with_observed(&remote.endpoints, observed), detail }
+        PathStatus {
+            peer,
+            rtt_us,
+            candidates: paths::with_observed(&remote.endpoints, observed),
+            known: ranked.iter().map(|ranked| known(&ranked.candidate, &seen)).collect(),
+            tariff_version: membership.prices.book.version().to_owned(),
+            detail,
+        }
     };
     configuration.remotes().values().map(path).collect()
+}
+
+/// What the ranking goes by.
+fn known(candidate: &Candidate, seen: &Measurements) -> CandidateStatus {
+    let address = candidate.endpoint.address;
+    CandidateStatus {
+        address,
+        reach: seen.reach(address),
+        rtt_us: seen.rtt(address).map(|rtt| u32::try_from(rtt.as_micros()).unwrap_or(u32::MAX)),
+        loss_permille: seen.loss_permille(address),
+        price_per_gb: candidate.price,
+    }
 }
 
 fn transport(told: cladnet_tunnel::Transport) -> Transport {

@@ -36,7 +36,7 @@ fn record() -> MembershipRecord {
 }
 
 fn member_of(service: &Service) -> Membership {
-    Membership::new(record(), Some(service.taken()))
+    Membership::new(record(), Some(service.taken()), Book::shipped())
 }
 
 fn facts(mtu: u32) -> Facts {
@@ -67,7 +67,7 @@ fn down(membership: &Membership) -> (PeerState, &'static str) {
 #[test]
 fn an_interface_is_up_only_if_everybody_wants_it_and_it_has_an_address() {
     let service = Service::new().with([1]);
-    assert_eq!(down(&Membership::new(record(), None)).0, PeerState::Configuring);
+    assert_eq!(down(&Membership::new(record(), None, Book::shipped())).0, PeerState::Configuring);
 
     let mut without_address = service.clone();
     without_address.membership.ipv4_address = String::new();
@@ -191,7 +191,7 @@ fn only_private_addresses_inside_our_vpc_are_trusted_whatever_a_peer_calls_its_o
 
 #[test]
 fn a_membership_that_was_never_confirmed_outlives_an_answer_without_it() {
-    assert!(!Membership::new(record(), None).is_confirmed());
+    assert!(!Membership::new(record(), None, Book::shipped()).is_confirmed());
     assert!(member_of(&Service::new()).is_confirmed());
 }
 
@@ -232,7 +232,7 @@ fn an_end_is_of_the_membership_with_its_key_only() {
     assert_eq!(core.ended_by(&end_of(&[7; 32])), None, "it was joined anew meanwhile");
     assert_eq!(core.ended_by(&end_of(&ours)), Some(network()));
     assert_eq!(core.ended_by(&end_of(&[])), Some(network()), "an older service");
-    core.memberships.insert(network(), Membership::new(record(), None));
+    core.memberships.insert(network(), Membership::new(record(), None, Book::shipped()));
     assert_eq!(core.ended_by(&end_of(&[])), None, "an older service, and a membership made a moment ago");
     assert_eq!(core.ended_by(&end_of(&ours)), Some(network()));
 }

@@ -3,14 +3,17 @@
 use std::collections::BTreeSet;
 use std::time::SystemTime;
 
-use cladnet_model::{CloudLocation, Endpoint, EndpointSource, Located, LocationSource, RuleType, Scope, path::Policy};
+use cladnet_model::{
+    CloudLocation, Endpoint, EndpointSource, Located, LocationSource, RuleType, Scope, path::Policy, tariff::Book,
+};
 use cladnet_tunnel::{Epoch, Implementation, InterfaceConfig, PrivateKey, Tunnel};
+use jiff::civil::date;
 use rand::rand_core::UnwrapErr;
 use rand::rngs::{StdRng, SysRng};
 use rand::{RngExt as _, SeedableRng as _};
 
 use super::*;
-use crate::paths::Side;
+use crate::paths::{Prices, Side};
 
 const SECOND: Duration = Duration::from_secs(1);
 const MILLISECOND: Duration = Duration::from_millis(1);
@@ -107,12 +110,14 @@ fn side(endpoints: &[SocketAddr]) -> Side {
         |address: &SocketAddr| if address.to_string().starts_with("10.") { Scope::Private } else { Scope::Public };
     let endpoint =
         |address: &SocketAddr| Endpoint { address: *address, scope: scope(address), source: EndpointSource::Interface };
-    Side { location, endpoints: endpoints.iter().map(endpoint).collect() }
+    let host = "host-a".parse().expect("id");
+    Side { host, location, endpoints: endpoints.iter().map(endpoint).collect() }
 }
 
 fn pair(theirs: &[SocketAddr]) -> Pair {
     let ours = side(&["10.0.1.1:8055".parse().expect("address"), "203.0.113.1:8055".parse().expect("address")]);
-    Pair { policy: Policy::new(RuleType::CostPrioritized), ours: ours.into(), theirs: side(theirs) }
+    let prices = Prices { book: Book::shipped(), on: date(2026, 11, 20) };
+    Pair { policy: Policy::new(RuleType::CostPrioritized), prices, ours: ours.into(), theirs: side(theirs) }
 }
 
 impl Sim {

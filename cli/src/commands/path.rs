@@ -1,7 +1,9 @@
 //! `cladnet path`.
 
+use cladnet_model::tariff::Price;
 use cladnet_proto::cladnet::v1::{
     ExplainPathRequest, ExplainPathResponse, ListPathsRequest, ListPathsResponse, MeasurePathsRequest, Path,
+    PathCandidate, TariffQuote, TariffQuotePart,
 };
 use clap::Subcommand;
 use jiff::Timestamp;
@@ -68,7 +70,7 @@ pub(super) async fn run(api: &Api, out: Output, command: PathCommand) -> Result<
 }
 
 fn list(out: Output, paths: &ListPathsResponse, names: &Names) -> Result<(), Failure> {
-    let head = ["FROM", "TO", "SCOPE", "ENDPOINT", "RTT", "HANDSHAKE", "SENT", "RECEIVED", "DETAIL"];
+    let head = ["FROM", "TO", "SCOPE", "ENDPOINT", "RTT", "USD/GB", "HANDSHAKE", "SENT", "RECEIVED", "DETAIL"];
     let now = Timestamp::now();
     out.show_text(paths, |list| {
         let mut rows: Vec<_> = list.paths.iter().collect();
@@ -80,6 +82,7 @@ fn list(out: Output, paths: &ListPathsResponse, names: &Names) -> Result<(), Fai
                 path.scope.clone(),
                 path.endpoint.clone(),
                 milliseconds(path.rtt_us),
+                path.usd_per_gb.clone(),
                 age(path.last_handshake_at, now),
                 bytes(path.sent_bytes),
                 bytes(path.received_bytes),
@@ -111,9 +114,11 @@ fn explanation(out: Output, explained: &ExplainPathResponse, names: &Names) -> S
         ("from", names.of_host(&explained.source).to_owned()),
         ("to", names.of_host(&explained.destination).to_owned()),
         ("rule type", explained.rule_type.clone()),
+        ("limits", explained.limits.clone()),
         ("encryption", explained.encryption.clone()),
+        ("prices", format!("tariff book {} of {}", explained.tariff_version, explained.tariff_date)),
     ]);
-    let head = ["RANK", "ENDPOINT", "SCOPE", "STATE", "RTT", "REASON"];
+    let head = ["RANK", "ENDPOINT", "SCOPE", "STATE", "RTT", "LOSS", "USD/GB", "BACK", "REASON"];
     let candidates = Table::of(head, "no candidates", &explained.candidates, |candidate| {
         [
             rank(candidate.rank),
@@ -121,8 +126,58 @@ fn explanation(out: Output, explained: &ExplainPathResponse, names: &Names) -> S
             candidate.scope.clone(),
             candidate.state.clone(),
             milliseconds(candidate.rtt_us),
+            loss(candidate),
+            usd_per_gb(candidate.price.as_ref()),
+            usd_per_gb(candidate.return_price.as_ref()),
             candidate.reason.clone(),
         ]
     });
-    [out.render(about), out.render(candidates), one_line(&explained.summary)].join("\n\n")
+    let parts: Vec<_> = explained.candidates.iter().flat_map(parts).collect();
+    let head = ["ENDPOINT", "DIRECTION", "PAID BY", "CLASS", "USD/GB", "TARIFF RULE", "CONFIDENCE"];
+    let parts = Table::of(head, "no prices", &parts, Clone::clone);
+    let basic = match &explained.basic {
+        Some(basic) => format!(
+            "rule type basic would use {} ({}): {} USD/GB there, {} back",
+            basic.endpoint,
+            basic.scope,
+            usd_per_gb(basic.price.as_ref()),
+            usd_per_gb(basic.return_price.as_ref())
+        ),
+        None => "rule type basic would have no path: there is no public address".to_owned(),
+    };
+    let tables = [out.render(about), out.render(candidates), out.render(parts)].join("\n\n");
+    format!("{}\n\n{tables}\n\n{}", one_line(&explained.summary), one_line(&basic))
+}
+
+/// Of what was never measured nothing is said.
+fn loss(candidate: &PathCandidate) -> String {
+    if candidate.rtt_us == 0 { String::new() } else { format!("{:.1} %", candidate.loss_percent) }
+}
+
+/// In dollars; what is not known is never 0.
+fn usd_per_gb(quote: Option<&TariffQuote>) -> String {
+    quote.and_then(|quote| quote.per_gb_nano_usd).map_or("unknown".to_owned(), |nano| Price(nano).to_string())
+}
+
+/// What each side pays, both ways, and by which rule.
+fn parts(candidate: &PathCandidate) -> Vec<[String; 7]> {
+    let quotes = [("there", &candidate.price), ("back", &candidate.return_price)];
+    let parts = quotes.into_iter().flat_map(|(direction, quote)| {
+        let parts = quote.iter().flat_map(|quote| &quote.parts);
+        parts.map(move |part| (direction, part))
+    });
+    let row = |(direction, part): (&str, &TariffQuotePart)| {
+        let price = part.per_gb_nano_usd.map_or_else(|| part.unpriced.clone(), |nano| Price(nano).to_string());
+        let (rule, confidence) = (part.rule_id.clone(), part.confidence.clone());
+        [
+            candidate.endpoint.clone(),
+            direction.to_owned(),
+            part.side.clone(),
+            part.class.clone(),
+            price,
+            rule,
+            confidence,
+        ]
+    };
+    parts.map(row).collect()
 }

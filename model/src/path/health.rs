@@ -2,6 +2,8 @@
 
 use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
 
+use serde::{Deserialize, Serialize};
+
 use crate::word::words;
 
 /// What the agent has seen of an endpoint.
@@ -25,7 +27,8 @@ impl Health {
 }
 
 /// How well an endpoint is known to answer, best first.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Reach {
     Answers,
     Proving,

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
 
 use cladnet_model::{
     Scope,
-    path::{Candidate, Health, Limits, Measurements, PathSettings, Ranked},
+    path::{Health, Limits, Measurements, PathSettings, Ranked},
     tariff::Price,
 };
 
@@ -49,18 +49,6 @@ fn microseconds(duration: Duration) -> u32 {
     u32::try_from(duration.as_micros()).unwrap_or(u32::MAX)
 }
 
-/// What an agent knows of a candidate's address.
-pub fn measurement(candidate: &Candidate, seen: &Measurements) -> v1::CandidateMeasurement {
-    let address = candidate.endpoint.address;
-    v1::CandidateMeasurement {
-        address: address.to_string(),
-        reach: seen.health.get(&address).map(|_| seen.reach(address).to_string()).unwrap_or_default(),
-        rtt_us: seen.rtt(address).map_or(0, microseconds),
-        loss_permille: u32::from(seen.loss_permille(address).unwrap_or(0)),
-        price_per_gb: candidate.price.map(|price| price.0),
-    }
-}
-
 /// What an agent measured, and what each address costs by its book. What cannot be read is as if it was never tried.
 pub fn measurements(report: &v1::PathReport) -> (Measurements, BTreeMap<SocketAddr, Option<Price>>) {
     let mut seen = Measurements { in_use: report.endpoint.parse().ok(), health: BTreeMap::new() };
@@ -69,6 +57,10 @@ pub fn measurements(report: &v1::PathReport) -> (Measurements, BTreeMap<SocketAd
         let Ok(address) = wire.address.parse() else { continue };
         prices.insert(address, wire.price_per_gb.map(Price));
         seen.health.extend(health(wire).map(|health| (address, health)));
+    }
+    if let (Some(used), true, 1..) = (seen.in_use, report.measurements.is_empty(), report.rtt_us) {
+        let rtt = Duration::from_micros(u64::from(report.rtt_us));
+        seen.health.insert(used, Health::Answers { rtt, loss_permille: 0 });
     }
     (seen, prices)
 }
@@ -84,7 +76,7 @@ fn health(wire: &v1::CandidateMeasurement) -> Option<Health> {
     }
 }
 
-/// A candidate in its place, with what was measured of it.
+/// A candidate in its place, with what was measured of it; without prices.
 pub fn candidate(ranked: &Ranked, seen: &Measurements) -> v1::PathCandidate {
     let endpoint = ranked.candidate.endpoint;
     v1::PathCandidate {
@@ -95,42 +87,49 @@ pub fn candidate(ranked: &Ranked, seen: &Measurements) -> v1::PathCandidate {
         rtt_us: seen.rtt(endpoint.address).map_or(0, microseconds),
         reason: ranked.reason.to_string(),
         loss_percent: f64::from(seen.loss_permille(endpoint.address).unwrap_or(0)) / 10.0,
+        ..v1::PathCandidate::default()
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use cladnet_model::{Endpoint, EndpointSource, path::Route};
-
     use super::*;
 
-    fn candidate(address: &str, price: Option<u64>) -> Candidate {
-        let address = address.parse().unwrap();
-        let endpoint = Endpoint { address, scope: Scope::Public, source: EndpointSource::Stun };
-        Candidate { endpoint, route: Ok(Route::Internet), price: price.map(Price) }
-    }
-
     #[test]
-    fn what_an_agent_measured_arrives_as_it_was() {
-        let (rtt, loss_permille) = (Duration::from_micros(12_345), 7);
-        let all = [
-            candidate("203.0.113.1:1", Some(0)),
-            candidate("203.0.113.2:1", None),
-            candidate("[2001:db8::1]:1", Some(9)),
-        ];
-        let health = [Health::Answers { rtt, loss_permille }, Health::Proving { rtt, loss_permille }, Health::Silent];
-        for kind in health {
-            let health = BTreeMap::from([(all[0].endpoint.address, kind)]);
-            let seen = Measurements { in_use: Some(all[1].endpoint.address), health };
-            let report = v1::PathReport {
-                endpoint: "203.0.113.2:1".into(),
-                measurements: all.iter().map(|candidate| measurement(candidate, &seen)).collect(),
-                ..v1::PathReport::default()
-            };
-            let (told, prices) = measurements(&report);
-            assert_eq!(told, seen);
-            assert!(all.iter().all(|candidate| prices[&candidate.endpoint.address] == candidate.price));
-        }
+    fn what_an_agent_measured_is_read_and_what_is_strange_was_never_tried() {
+        let line = |address: &str, reach: &str, price_per_gb| v1::CandidateMeasurement {
+            address: address.into(),
+            reach: reach.into(),
+            rtt_us: 12_345,
+            loss_permille: 7000,
+            price_per_gb,
+        };
+        let report = v1::PathReport {
+            endpoint: "203.0.113.2:1".into(),
+            measurements: vec![
+                line("203.0.113.1:1", "answers", Some(0)),
+                line("203.0.113.2:1", "proving", None),
+                line("203.0.113.3:1", "silent", Some(9)),
+                line("203.0.113.4:1", "shouting", Some(9)),
+                line("nowhere", "answers", Some(9)),
+            ],
+            ..v1::PathReport::default()
+        };
+        let (seen, prices) = measurements(&report);
+        let at = |last: u8| SocketAddr::from(([203, 0, 113, last], 1));
+        let (rtt, loss_permille) = (Duration::from_micros(12_345), 1000);
+        assert_eq!(seen.in_use, Some(at(2)));
+        assert_eq!(
+            seen.health,
+            BTreeMap::from([
+                (at(1), Health::Answers { rtt, loss_permille }),
+                (at(2), Health::Proving { rtt, loss_permille }),
+                (at(3), Health::Silent),
+            ])
+        );
+        assert_eq!(prices[&at(1)], Some(Price(0)), "free");
+        assert_eq!(prices[&at(2)], None, "not known");
+        assert_eq!(prices.len(), 4);
     }
 
     #[test]

@@ -1,13 +1,10 @@
-//! Paths as the agents have them now, and why: *explain* ranks with the function that the agent itself chooses by.
+//! Paths as the agents have them now; why they have them is told by `explain`.
 
 use std::{collections::BTreeMap, time::Duration};
 
-use cladnet_model::{
-    CloudLocation, Endpoint, HostId, Network, NetworkId,
-    path::{CandidateState, HostView, Transport, candidates, encryption, rank, summary},
-};
+use cladnet_model::{HostId, NetworkId};
 use cladnet_proto::{
-    cladnet::v1::{ExplainPathResponse, ListPathsResponse, Path, PathReport, PathsCommand, agent_command::Command},
+    cladnet::v1::{ListPathsResponse, Path, PathReport, PathsCommand, agent_command::Command},
     convert,
 };
 use tokio::time::Instant;
@@ -66,44 +63,6 @@ impl Agents {
         Ok(Members(known.filter_map(with_agent).collect()))
     }
 
-    /// Every candidate from one member to another, best first, and why it won or lost. While the source's agent does not
-    /// answer, what the service knows of both is ranked, and the summary says so.
-    pub(crate) async fn explain(
-        &self,
-        network: &NetworkId,
-        source: &HostId,
-        destination: &HostId,
-        deadline: Duration,
-    ) -> Result<ExplainPathResponse, CallError> {
-        let (settings, ours, mut theirs) = self.pair(network, source, destination)?;
-        let (mut reports, error) =
-            self.reports(network, source, &[destination], RoundTrips::Known, Instant::now() + deadline).await;
-        let report = reports.pop();
-        if let Some(known) = report.as_ref().map(known_endpoints).filter(|known| !known.is_empty()) {
-            theirs.endpoints = known; // what the agent ranked, should the service have heard newer ones
-        }
-        let seen = report.as_ref().map(|report| convert::measurements(report).0).unwrap_or_default();
-        let found = candidates(ours.view(), theirs.view(), |_| None);
-        let ranked = rank(&settings.path_policy(), found, &seen);
-        let route = ranked.iter().find(|ranked| ranked.state == CandidateState::InUse).or(ranked.first());
-        let route = route.and_then(|ranked| ranked.candidate.route.clone().ok());
-        let told = report.as_ref().and_then(transport);
-        let doubt = match (&report, error) {
-            (Some(_), _) => String::new(),
-            (None, Some(error)) => format!(" (as the service sees it: {error})"),
-            (None, None) => " (as the service sees it: the agent does not know this peer yet)".to_owned(),
-        };
-        Ok(ExplainPathResponse {
-            source: source.to_string(),
-            destination: destination.to_string(),
-            rule_type: settings.rule_type.to_string(),
-            encryption: encryption(settings.encryption_policy, route, told).to_owned(),
-            summary: summary(&ranked) + &doubt,
-            candidates: ranked.iter().map(|ranked| convert::candidate(ranked, &seen)).collect(),
-            ..ExplainPathResponse::default()
-        })
-    }
-
     /// What one agent reports of its paths, in pieces that can be carried; and what stopped it if something did.
     pub(crate) async fn reports(
         &self,
@@ -127,26 +86,6 @@ impl Agents {
         }
         (reports, None)
     }
-
-    fn pair(
-        &self,
-        network: &NetworkId,
-        source: &HostId,
-        destination: &HostId,
-    ) -> Result<(Network, End, End), CallError> {
-        let view = self.shared.view();
-        let state = view.network(network);
-        let state = state.ok_or_else(|| CallError::NotFound(format!("there is no network {network}")))?;
-        let end = |host: &HostId| {
-            let known = view.host(host).filter(|_| state.membership(host).is_some());
-            let (record, _) =
-                known.ok_or_else(|| CallError::NotFound(format!("{host} is no peer of network {network}")))?;
-            Ok::<_, CallError>(End { location: record.location(), endpoints: record.facts.endpoints.clone() })
-        };
-        let settings = state.record().cloned();
-        let settings = settings.ok_or_else(|| CallError::NotFound(format!("there is no network {network}")))?;
-        Ok((settings, end(source)?, end(destination)?))
-    }
 }
 
 /// Members, and whether they run the agent.
@@ -164,28 +103,9 @@ impl Members {
     }
 }
 
-/// One end of a path.
-struct End {
-    location: CloudLocation,
-    endpoints: Vec<Endpoint>,
-}
-
-impl End {
-    fn view(&self) -> HostView<'_> {
-        HostView { location: &self.location, endpoints: &self.endpoints }
-    }
-}
-
-fn known_endpoints(report: &PathReport) -> Vec<Endpoint> {
-    report.candidates.iter().filter_map(|wire| Endpoint::try_from(wire.clone()).ok()).collect()
-}
-
-/// An agent that says nothing of it is of a release that seals everything.
-fn transport(report: &PathReport) -> Option<Transport> {
-    if report.transport.is_empty() { Some(Transport::Untrusted) } else { report.transport.parse().ok() }
-}
-
 fn path(source: &HostId, report: PathReport) -> Path {
+    let (seen, prices) = convert::measurements(&report);
+    let price = seen.in_use.and_then(|used| *prices.get(&used)?);
     Path {
         source: source.to_string(),
         destination: report.host_id,
@@ -195,7 +115,7 @@ fn path(source: &HostId, report: PathReport) -> Path {
         last_handshake_at: report.last_handshake_at,
         sent_bytes: report.sent_bytes,
         received_bytes: report.received_bytes,
+        usd_per_gb: price.map(|price| price.to_string()).unwrap_or_default(),
         detail: report.detail,
-        ..Path::default()
     }
 }

@@ -117,6 +117,30 @@ impl World {
         Ok(())
     }
 
+    /// Waits until *explain* puts first, for every pair of a network of agents, the very path that the agent uses.
+    pub fn explain_agrees(&self, network: &str) -> Result<()> {
+        let names: Vec<String> = self.addresses(network)?.into_keys().collect();
+        for from in &names {
+            for to in names.iter().filter(|to| *to != from) {
+                let what = format!("explain to agree with {from} on the path to {to}");
+                eventually(&what, MESH, || self.explained_as_used(network, from, to))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn explained_as_used(&self, network: &str, from: &str, to: &str) -> Result<()> {
+        let peers = self.agent(from, ["peers"])?;
+        let is_meant = |peer: &&Value| peer["network"] == network && peer["name"] == to;
+        let peer = peers.as_array().into_iter().flatten().find(is_meant);
+        let used = &peer.with_context(|| format!("{from} knows no {to}"))?["endpoint"];
+        let explained = self.admin().json(["path", "explain", network, from, to])?;
+        let first = explained["candidates"].as_array().into_iter().flatten().find(|candidate| candidate["rank"] == 1);
+        let first = first.map_or(&Value::Null, |candidate| &candidate["endpoint"]);
+        ensure!(first == used, "{from} uses {used}, but {first} ranks first: {explained}");
+        Ok(())
+    }
+
     /// Holds if no ping gets through for as long as three take.
     pub fn never_reaches(&self, from: &str, to: Ipv4Addr) -> Result<()> {
         let output = self.vm(from)?.exec(["ping", "-n", "-c3", "-i0.3", "-W1", &to.to_string()])?;

@@ -20,6 +20,7 @@ fn equal_ranges_in_two_clouds_are_private_inside_each_and_public_between() {
         world.admin().run(["network", "create", "prod", "--hosts", "10"])?;
         world.join_all(&["aws-1", "aws-2", "gcp-1"], "prod")?;
         world.wait_mesh("prod", &["aws-1", "aws-2", "gcp-1"])?;
+        world.explain_agrees("prod")?;
 
         let inside = path(world, "aws-1", "aws-2")?;
         ensure!(inside.0 == "private", "two zones of one VPC are not private: {inside:?}");
@@ -40,6 +41,7 @@ fn a_basic_network_uses_public_addresses_only() {
         world.admin().run(["network", "create", "plain", "--hosts", "10", "--rule-type", "basic"])?;
         world.join_all(&["aws-1", "aws-2"], "plain")?;
         world.wait_mesh("plain", &["aws-1", "aws-2"])?;
+        world.explain_agrees("plain")?;
         let inside = path_in(world, "plain", "aws-1", "aws-2")?;
         ensure!(inside.0 == "public", "{inside:?}");
         Ok(())
@@ -51,7 +53,8 @@ fn peers_behind_port_restricted_nat_meet_each_other() {
     story(&clouds::behind_nat(), Servers::One, |world| {
         world.admin().run(["network", "create", "prod", "--hosts", "10"])?;
         world.join_all(&["open-1", "hidden-1", "hidden-2"], "prod")?;
-        world.wait_mesh("prod", &["open-1", "hidden-1", "hidden-2"])
+        world.wait_mesh("prod", &["open-1", "hidden-1", "hidden-2"])?;
+        world.explain_agrees("prod")
     });
 }
 

@@ -1,5 +1,7 @@
 use cladnet_model::{CommandRecord, CommandState};
-use cladnet_proto::cladnet::v1::{AgentEndpoint, ListPathsResponse, PathReport, PathsCommand, PingCommand, PingResult};
+use cladnet_proto::cladnet::v1::{
+    AgentEndpoint, CandidateMeasurement, ListPathsResponse, PathReport, PathsCommand, PingCommand, PingResult,
+};
 use cladnet_store::key;
 use tokio::task::JoinHandle;
 use tonic::Code;
@@ -130,6 +132,56 @@ async fn an_orphaned_command_is_cleared_away() {
 }
 
 #[tokio::test]
+async fn explain_ranks_by_the_prices_and_measurements_that_the_agent_told() {
+    let house = House::with_network("n").await;
+    let replica = house.replica().await;
+    let (one, two) = two_agents(&house, &replica).await;
+    let task = answering(&one, &replica, |command| {
+        let Command::Paths(PathsCommand { host_ids, .. }) = command else { return None };
+        let known = |address: &str, reach: &str, price| CandidateMeasurement {
+            address: address.into(),
+            reach: reach.into(),
+            rtt_us: 9_000,
+            loss_permille: 15,
+            price_per_gb: Some(price),
+        };
+        let endpoint =
+            |address: &str| AgentEndpoint { address: address.into(), scope: "public".into(), source: "stun".into() };
+        let addresses = ["198.51.100.7:8055", "198.51.100.8:8055", "198.51.100.9:8055"];
+        let report = |host_id| PathReport {
+            host_id,
+            scope: "public".into(),
+            endpoint: addresses[2].into(),
+            candidates: addresses.map(endpoint).to_vec(),
+            measurements: vec![
+                known(addresses[0], "silent", 0),
+                known(addresses[1], "answers", 90_000_000),
+                known(addresses[2], "answers", 10_000_000),
+            ],
+            tariff_version: "another".into(),
+            ..PathReport::default()
+        };
+        Some(CommandResult { paths: host_ids.into_iter().map(report).collect(), ..CommandResult::default() })
+    })
+    .await;
+    let network = network_id("n");
+    eventually("both members", async || (replica.agents.members(&network).ok()?.all().count() == 2).then_some(()))
+        .await;
+    let explained = replica.agents.explain(&network, &one.host, &two.host, Duration::from_secs(5)).await.unwrap();
+    let order: Vec<_> = explained.candidates.iter().map(|c| (c.endpoint.as_str(), c.state.as_str(), c.rank)).collect();
+    let expected =
+        [("198.51.100.9:8055", "in use", 1), ("198.51.100.8:8055", "usable", 2), ("198.51.100.7:8055", "silent", 3)];
+    assert_eq!(order, expected);
+    assert!(explained.candidates[0].reason.ends_with("0.01 USD/GB against 0.09"), "{}", explained.candidates[0].reason);
+    assert!((explained.candidates[0].loss_percent - 1.5).abs() < 1e-9);
+    assert!(explained.summary.contains("the agent goes by tariff book another"), "{}", explained.summary);
+    let paths =
+        replica.agents.paths(&network, |host| *host == one.host, RoundTrips::Known, Duration::from_secs(5)).await;
+    assert_eq!(paths.unwrap().paths[0].usd_per_gb, "0.01");
+    task.abort();
+}
+
+#[tokio::test]
 async fn paths_are_reported_and_explained_from_what_the_agent_uses() {
     let house = House::with_network("n").await;
     let replica = house.replica().await;
@@ -163,6 +215,10 @@ async fn paths_are_reported_and_explained_from_what_the_agent_uses() {
     let explained = replica.agents.explain(&network, &one.host, &two.host, Duration::from_secs(5)).await.unwrap();
     let best = &explained.candidates[0];
     assert_eq!((best.endpoint.as_str(), best.state.as_str(), best.rtt_us), ("198.51.100.9:8055", "in use", 4_200));
+
+    assert!(explained.summary.contains("knows no prices"), "{}", explained.summary);
+    assert_eq!(explained.basic.unwrap().endpoint, best.endpoint);
+    assert!(best.price.is_some() && best.return_price.is_some() && !explained.tariff_version.is_empty());
 
     let explained = replica.agents.explain(&network, &two.host, &one.host, Duration::from_secs(5)).await.unwrap();
     assert_eq!(explained.candidates[0].endpoint, "192.0.2.1:8055");

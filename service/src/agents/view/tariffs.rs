@@ -9,16 +9,22 @@ use cladnet_proto::{cladnet::v1::TariffBook, convert};
 #[derive(Debug)]
 pub(crate) struct Tariffs {
     documents: BTreeMap<Origin, Document>,
+    book: Arc<Book>,
     wire: Arc<TariffBook>,
 }
 
 impl Default for Tariffs {
     fn default() -> Self {
-        Self { documents: BTreeMap::new(), wire: Arc::new(convert::tariff_book(&Book::shipped())) }
+        let book = Book::shipped();
+        Self { documents: BTreeMap::new(), wire: Arc::new(convert::tariff_book(&book)), book }
     }
 }
 
 impl Tariffs {
+    pub(crate) fn book(&self) -> &Arc<Book> {
+        &self.book
+    }
+
     pub(crate) fn wire(&self) -> &Arc<TariffBook> {
         &self.wire
     }
@@ -41,5 +47,6 @@ impl Tariffs {
         let document = |origin| self.documents.get(&origin);
         let book = Book::effective(document(Origin::Imported), document(Origin::Operator));
         self.wire = Arc::new(convert::tariff_book(&book));
+        self.book = Arc::new(book);
     }
 }
