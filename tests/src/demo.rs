@@ -3,6 +3,7 @@
 mod capture;
 mod footprint;
 mod page;
+mod prices;
 mod regions;
 mod rest;
 
@@ -17,7 +18,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail, ensure};
-use cladnet_sandbox::{PublicAddress, Topology};
+use cladnet_sandbox::{BlockedPath, Direction, PublicAddress, Topology};
 use ipnet::Ipv4Net;
 
 use crate::{
@@ -34,6 +35,15 @@ const SLEEPER: &str = "gcp-1";
 /// The VM that nobody outside its VPC reaches by SSH, and the one it is reached through.
 const INNER: &str = "aws-2";
 const BASTION: &str = "aws-1";
+
+/// Two VMs in two subnets of one zone of one VPC.
+const NEIGHBOURS: [&str; 2] = ["aws-1", "aws-2"];
+
+/// How long traffic may be away when its path dies: what is promised, and the load of a machine that runs all of it at once.
+const FAILOVER: Duration = Duration::from_secs(5);
+
+/// How long a path may take to prove itself again; for failing, not a target.
+const PROVED: Duration = Duration::from_secs(60);
 
 /// How long the first agents may take to be there; for failing, not a target.
 const FIRST_AGENT: Duration = Duration::from_secs(120);
@@ -119,10 +129,12 @@ struct Story<'a> {
 
 impl Story<'_> {
     fn all(&self, interrupted: &AtomicBool) -> Result<()> {
-        let steps: [fn(&Self) -> Result<()>; 7] = [
+        let steps: [fn(&Self) -> Result<()>; 9] = [
             Self::create_network,
             Self::deploy_everywhere,
             Self::show_mesh,
+            Self::show_prices,
+            Self::leave_a_path_and_return,
             Self::prove_secrecy,
             Self::sleep_and_wake,
             Self::show_etcd,
@@ -211,7 +223,8 @@ impl Story<'_> {
         self.check_matrix(names.len())
     }
 
-    /// Private inside AWS's VPC, whatever the subnet and zone; public elsewhere.
+    /// Private inside a zone of AWS's VPC, whatever the subnet; public between clouds, and between the VNets of Azure, whose peering
+    /// costs more. Between zones of AWS both cost the same, and the quicker one is used.
     fn check_paths(&self, names: &[&str]) -> Result<()> {
         let paths = self.world.admin().json(["path", "list", NETWORK])?;
         let paths = paths["paths"].as_array().context("no paths")?;
@@ -223,9 +236,11 @@ impl Story<'_> {
                 name_of.iter().find(|(host, _)| host == id).map_or(id.to_owned(), |(_, name)| name.clone())
             };
             let (source, destination) = (end("source"), end("destination"));
-            let wanted = if source.starts_with("aws") && destination.starts_with("aws") { "private" } else { "public" };
+            let inside = source.starts_with("aws") && destination.starts_with("aws");
+            let one_zone = NEIGHBOURS.contains(&source.as_str()) && NEIGHBOURS.contains(&destination.as_str());
             let scope = path["scope"].as_str().unwrap_or_default();
-            ensure!(scope == wanted, "the path from {source} to {destination} is {scope:?}, not {wanted}");
+            let right = (scope == "private" && inside) || (scope == "public" && !one_zone);
+            ensure!(right, "the path from {source} to {destination} is {scope:?}");
         }
         Ok(())
     }
@@ -245,6 +260,36 @@ impl Story<'_> {
             Some(silent) => bail!("no reply from {} to {}", silent["sourceName"], silent["destinationName"]),
             None => Ok(()),
         }
+    }
+
+    fn show_prices(&self) -> Result<()> {
+        let names = self.world.vm_names()?;
+        prices::show(self.world, &names.iter().map(String::as_str).collect::<Vec<_>>())
+    }
+
+    /// Cuts the private path between two VMs of one VPC while they talk, and mends it.
+    fn leave_a_path_and_return(&self) -> Result<()> {
+        let [here, there] = NEIGHBOURS;
+        say(&format!("blocking the private path between {here} and {there} while they talk, and opening it again"));
+        let (sandbox, overlay) = (self.world.sandbox(), self.world.address(NETWORK, there)?);
+        let moved = |wanted: &str| {
+            self.world.sends_by(NETWORK, here, there, wanted)?;
+            self.world.sends_by(NETWORK, there, here, wanted)
+        };
+        let block = || Ok(sandbox.block(here, there, BlockedPath::Private, Direction::BothWays)?);
+        let away = self.world.longest_pause(here, overlay, RETURN, block, || moved("public"))?;
+        println!("blocked: the ping paused for {:.2} s, and goes by public addresses", away.as_secs_f64());
+        ensure!(!self.options.check || away < FAILOVER, "traffic was away for {away:?}, not {FAILOVER:?}");
+
+        let begin = Instant::now();
+        let unblock = || Ok(sandbox.unblock(here, there, BlockedPath::Private, Direction::BothWays)?);
+        let pause = self.world.longest_pause(here, overlay, PROVED, unblock, || moved("private"))?;
+        println!(
+            "open again: after {:.1} s the private path had proved itself and is used; the ping paused for {:.2} s",
+            begin.elapsed().as_secs_f64(),
+            pause.as_secs_f64()
+        );
+        Ok(())
     }
 
     fn prove_secrecy(&self) -> Result<()> {
