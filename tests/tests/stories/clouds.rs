@@ -55,6 +55,50 @@ vms:
     )
 }
 
+/// A VPC of AWS with two subnets of one zone and a second zone, one in another region, and two peered VNets of Azure in one zone.
+pub(crate) fn priced() -> Topology {
+    parse(
+        "vpcs:
+  - name: aws
+    provider: aws
+    region: ap-northeast-2
+    account: \"111122223333\"
+    cidrs: [10.0.0.0/16]
+    subnets:
+      - { name: aws-a1, cidr: 10.0.1.0/24, zone: ap-northeast-2a }
+      - { name: aws-a2, cidr: 10.0.2.0/24, zone: ap-northeast-2a }
+      - { name: aws-c1, cidr: 10.0.3.0/24, zone: ap-northeast-2c }
+  - name: abroad
+    provider: aws
+    region: ap-northeast-1
+    account: \"111122223333\"
+    cidrs: [10.3.0.0/16]
+    subnets: [{ name: abroad, cidr: 10.3.1.0/24, zone: ap-northeast-1a }]
+  - name: azure-one
+    provider: azure
+    region: koreacentral
+    account: 00000000-1111-2222-3333-444444444444
+    cidrs: [10.1.0.0/16]
+    subnets: [{ name: azure-one, cidr: 10.1.1.0/24, zone: \"1\" }]
+  - name: azure-two
+    provider: azure
+    region: koreacentral
+    account: 00000000-1111-2222-3333-444444444444
+    cidrs: [10.2.0.0/16]
+    subnets: [{ name: azure-two, cidr: 10.2.1.0/24, zone: \"1\" }]
+peerings:
+  - [azure-one, azure-two]
+vms:
+  - { name: aws-1, vpc: aws, subnet: aws-a1 }
+  - { name: aws-2, vpc: aws, subnet: aws-a2 }
+  - { name: aws-3, vpc: aws, subnet: aws-c1 }
+  - { name: abroad, vpc: abroad, subnet: abroad }
+  - { name: azure-1, vpc: azure-one, subnet: azure-one }
+  - { name: azure-2, vpc: azure-two, subnet: azure-two }
+",
+    )
+}
+
 /// A VM with a public address, and two behind port-restricted NAT in VPCs of their own.
 pub(crate) fn behind_nat() -> Topology {
     parse(

@@ -11,6 +11,7 @@ mod diagnosis;
 mod encryption;
 mod membership;
 mod plain;
+mod prices;
 mod reachability;
 mod resilience;
 mod rules;
