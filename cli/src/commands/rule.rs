@@ -40,7 +40,7 @@ pub(crate) enum RuleCommand {
     ///   cladnet rule add prod advertise --prefix 10.20.0.0/16 --via cladnet/name=gateway
     ///   cladnet rule add prod path --from env=prod --to env=prod --forbid public
     #[command(verbatim_doc_comment)]
-    Add(AddArgs),
+    Add(Box<AddArgs>),
     /// Remove one rule
     ///
     ///   cladnet rule remove prod no-ssh

@@ -10,7 +10,7 @@ fn a_network_is_made_shown_changed_and_deleted() {
     assert_eq!((&made["ruleType"], &made["encryptionPolicy"]), (&"cost-prioritized".into(), &"always".into()));
 
     let shown = server.run(&["network", "show", "prod"]).ok().stdout;
-    assert!(shown.contains("address space  172.20.0.0/24"), "{shown}");
+    assert!(shown.contains("address space      172.20.0.0/24"), "{shown}");
     let listed = server.run(&["network", "list"]).ok().stdout;
     assert!(listed.lines().nth(1).unwrap().starts_with("prod"), "{listed}");
 
