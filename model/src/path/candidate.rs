@@ -13,18 +13,18 @@ pub struct HostView<'a> {
     pub endpoints: &'a [Endpoint],
 }
 
-/// What a packet to an endpoint crosses. The order says what is tried first where neither price nor round trip decides.
+/// What a packet to an endpoint crosses. The order says what is better where neither price nor round trip decides.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Route {
     /// The VPC that both hosts stand in.
     Vpc,
+    /// Whatever leads from one VPC to the private addresses of another, or from one unknown place to another: peering, a
+    /// transit gateway, a VPN. Whether there is such a thing is not known before the endpoint answers.
+    Peered,
     /// The internet, by IPv4.
     Internet,
     /// The internet, by IPv6.
     InternetV6,
-    /// Whatever leads from one VPC to the private addresses of another, or from one unknown place to another: peering, a
-    /// transit gateway, a VPN. Whether there is such a thing is not known before the endpoint answers.
-    Peered,
 }
 
 impl Route {
@@ -83,7 +83,8 @@ pub fn candidates(
         let known = by_address.entry(endpoint.address).or_insert_with(|| found.clone());
         // One address known in two ways: the better one, and of equals the one better vouched for.
         let merit = |(endpoint, route): &(Endpoint, Result<Route, Unfit>)| {
-            (route.is_err(), route.clone().ok(), Reverse(endpoint.source), endpoint.scope)
+            let needs_proof = route.as_ref().is_ok_and(|route| route.needs_proof());
+            (route.is_err(), needs_proof, route.clone().ok(), Reverse(endpoint.source), endpoint.scope)
         };
         if merit(&found) < merit(known) {
             *known = found;

@@ -139,7 +139,8 @@ impl Order {
                 Criterion::Price => lead_by(other.price(), kept.price(), less_price),
                 Criterion::Score => lead_by(other.score, kept.score, less_price),
                 Criterion::Rtt => lead_by(other.rtt, kept.rtt, less_rtt),
-                Criterion::Route | Criterion::Source | Criterion::Address => return false,
+                Criterion::Route => lead(other.route, kept.route),
+                Criterion::Source | Criterion::Address => return false,
             };
             if lead != Lead::Neither {
                 return lead == Lead::One;

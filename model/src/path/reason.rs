@@ -95,7 +95,7 @@ impl fmt::Display for Grounds {
                 write!(f, "its round trip is {}, the other's {}", milliseconds(*better), milliseconds(*worse))
             }
             Self::Route => f.write_str(
-                "with equal figures a VPC is tried before the internet, IPv4 before IPv6, and both before peering",
+                "with equal figures a VPC goes before peering, that before the internet, and IPv4 before IPv6",
             ),
             Self::Source { better, worse } => write!(f, "it is known by {better}, the other by {worse}"),
             Self::Address => f.write_str("they are equal, and its address is the lower one"),

@@ -83,6 +83,7 @@ fn source(source: &Source) -> v1::TariffSource {
 pub fn tariff_quote(quote: &Quote, book: &Book) -> v1::TariffQuote {
     v1::TariffQuote {
         per_gb_nano_usd: quote.per_gb.map(|price| price.0),
+        usd_per_gb: quote.per_gb.map(|price| price.to_string()).unwrap_or_default(),
         class: quote.class.to_string(),
         parts: quote.parts.iter().map(part).collect(),
         estimated: quote.estimated,

@@ -244,6 +244,22 @@ fn the_path_in_use_stays_unless_another_is_better_by_the_margin() {
 }
 
 #[test]
+fn a_private_path_is_taken_back_from_a_public_one_that_is_no_better() {
+    let policy = Policy::new(COST);
+    let near = seen(&[(PRIVATE, Some(10)), (PUBLIC, Some(10))]);
+    for private in [candidate(PRIVATE, Some(20)), peered(Some(20))] {
+        let all = [private, candidate(PUBLIC, Some(20))];
+        assert_eq!(first(&policy, &all, &using(PUBLIC, near.clone())).as_deref(), Some(PRIVATE));
+        assert_eq!(first(&policy, &all, &using(PRIVATE, near.clone())).as_deref(), Some(PRIVATE));
+        let quicker_by_little = seen(&[(PRIVATE, Some(40)), (PUBLIC, Some(37))]);
+        for in_use in [PRIVATE, PUBLIC] {
+            let kept = first(&policy, &all, &using(in_use, quicker_by_little.clone()));
+            assert_eq!(kept.as_deref(), Some(in_use), "neither is left");
+        }
+    }
+}
+
+#[test]
 fn a_dearer_path_never_takes_over_because_it_is_quicker() {
     let all = [candidate(PRIVATE, Some(10)), candidate(PUBLIC, Some(14))];
     let measured = using(PRIVATE, seen(&[(PRIVATE, Some(100)), (PUBLIC, Some(1))]));
