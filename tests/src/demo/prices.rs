@@ -73,10 +73,11 @@ fn explain(world: &World, from: &str, to: &str) -> Result<Explained> {
     })
 }
 
-fn price(price: &Value) -> Option<f64> {
-    price["usdPerGb"].as_str()?.parse().ok()
+/// Of a quote; none where a part of it is not known.
+fn price(quote: &Value) -> Option<f64> {
+    Some(quote["perGbNanoUsd"].as_str()?.parse::<f64>().ok()? / 1e9)
 }
 
 fn text(price: Option<f64>) -> String {
-    price.map_or_else(|| "unknown".to_owned(), |price| format!("{price}"))
+    price.map_or_else(|| "unknown".to_owned(), |price| format!("{price:.4}"))
 }
