@@ -436,7 +436,7 @@ proptest! {
     }
 
     #[test]
-    fn noise_below_half_the_margin_moves_nothing(
+    fn noise_below_half_the_margin_moves_nothing_but_once_to_the_private_path(
         rtt in 1000..300_000u64,
         noise in vec((0..100u64, 0..100u64), 1..50),
         rule in proptest::sample::select(vec![COST, LATENCY, RuleType::Balanced]),
@@ -453,6 +453,6 @@ proptest! {
             moves += u32::from(in_use.is_some() && chosen != in_use);
             in_use = chosen;
         }
-        prop_assert_eq!(moves, 0);
+        prop_assert!(moves == 0 || moves == 1 && in_use == Some(address(PRIVATE)), "{} moves", moves);
     }
 }
