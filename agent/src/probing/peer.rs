@@ -347,7 +347,9 @@ impl PeerPaths {
             self.observed.push(from);
             self.take_candidates(now);
         }
-        if let Some(candidate) = self.candidates.get_mut(&from).filter(|it| it.state() != State::Answers) {
+        // One that proves itself keeps its own pace: two ends that prove each other would ask each other without end.
+        let may_wait = |state| matches!(state, State::Answers | State::Proving);
+        if let Some(candidate) = self.candidates.get_mut(&from).filter(|it| !may_wait(it.state())) {
             candidate.is_urgent = true;
         }
     }
