@@ -3,7 +3,6 @@
 mod advertise;
 mod arrows;
 mod bad_input;
-mod bill;
 mod browser;
 mod clouds;
 mod deployment;
