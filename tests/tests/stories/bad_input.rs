@@ -58,22 +58,28 @@ fn standing(world: &World) -> Result<Value> {
     Ok(json!({ "networks": networks, "peers": peers, "hosts": hosts }))
 }
 
-/// What the agent of a VM has on disk that makes it a host or a member, each file with its checksum.
+/// Lists what the agent of a VM has on disk that makes it a host or a member: neither caches nor the ledger of its traffic, which are
+/// saved at moments of their own.
+const MEMBERSHIP_FILES: &str = "cd /var/lib/cladnet-agent 2>/dev/null && find . -type f ! -name lock ! -name 'metadata.json*' \
+    ! -name 'tariffs.json*' ! -path './usage/*'";
+
+/// What makes the agent of a VM a host or a member, each file with its checksum.
 fn state_files(world: &World, vm: &str) -> Result<String> {
-    const SCRIPT: &str =
-        "find /var/lib/cladnet-agent -type f ! -name lock ! -name 'metadata.json*' -exec sha256sum {} + | sort -k 2";
-    Ok(world.vm(vm)?.run(["sh", "-c", SCRIPT])?)
+    let script = format!("{{ {MEMBERSHIP_FILES} -exec sha256sum {{}} + || true; }} | sort -k 2");
+    Ok(world.vm(vm)?.run(["sh", "-c", &script])?)
 }
 
 /// As [`state_files`] where a member runs: it saves what the service tells it a moment after that came, so of a membership the
-/// configuration is left out, once there is one. Which files there are, the identity, the keys and the wishes stay.
+/// configuration is left out, once there is one, and so are generations before the last. Which files there are, the identity, the keys
+/// and the wishes stay.
 fn lasting_state(world: &World, vm: &str) -> Result<BTreeMap<String, Value>> {
-    const SCRIPT: &str = "find /var/lib/cladnet-agent -type f ! -name lock ! -name 'metadata.json*'";
+    let script = format!("{MEMBERSHIP_FILES} ! -name '*.former'");
     eventually("a state with a configuration and nothing half replaced", SOON, || {
-        let listed = world.vm(vm)?.run(["sh", "-c", SCRIPT])?;
+        let listed = world.vm(vm)?.run(["sh", "-c", &script])?;
         let passing = listed.lines().find(|file| file.ends_with(".new") || file.ends_with(".link"));
         ensure!(passing.is_none(), "there is {passing:?}");
-        listed.lines().map(|file| Ok((file.to_owned(), lasting(world, vm, file)?))).collect()
+        let whole = |file: &str| format!("/var/lib/cladnet-agent/{}", file.trim_start_matches("./"));
+        listed.lines().map(|file| Ok((file.to_owned(), lasting(world, vm, &whole(file))?))).collect()
     })
 }
 
@@ -81,7 +87,7 @@ fn lasting_state(world: &World, vm: &str) -> Result<BTreeMap<String, Value>> {
 fn lasting(world: &World, vm: &str, file: &str) -> Result<Value> {
     let mut document: Value = serde_json::from_slice(&world.vm(vm)?.read_file(file)?)?;
     if let Some(configuration) = document["body"].as_object_mut().and_then(|body| body.remove("snapshot")) {
-        ensure!(configuration != "" || !file.ends_with(".json"), "{file} holds no configuration");
+        ensure!(configuration != "", "{file} holds no configuration");
         document["sha256"].take();
     }
     Ok(document)
