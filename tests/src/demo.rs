@@ -1,5 +1,6 @@
 //! The demo's story: three clouds, agents brought by SSH, one network, every pair pings; a VM sleeps and wakes elsewhere; nothing stays behind.
 
+mod bill;
 mod capture;
 mod footprint;
 mod page;
@@ -129,12 +130,13 @@ struct Story<'a> {
 
 impl Story<'_> {
     fn all(&self, interrupted: &AtomicBool) -> Result<()> {
-        let steps: [fn(&Self) -> Result<()>; 9] = [
+        let steps: [fn(&Self) -> Result<()>; 10] = [
             Self::create_network,
             Self::deploy_everywhere,
             Self::show_mesh,
             Self::show_prices,
             Self::leave_a_path_and_return,
+            Self::show_bill,
             Self::prove_secrecy,
             Self::sleep_and_wake,
             Self::show_etcd,
@@ -290,6 +292,10 @@ impl Story<'_> {
             pause.as_secs_f64()
         );
         Ok(())
+    }
+
+    fn show_bill(&self) -> Result<()> {
+        bill::show(self.world, NEIGHBOURS)
     }
 
     fn prove_secrecy(&self) -> Result<()> {
