@@ -32,3 +32,6 @@ pub mod tun;
 pub mod udp;
 mod usage;
 pub mod wireguard;
+
+#[cfg(feature = "simulation")]
+pub use probing::simulation;

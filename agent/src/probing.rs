@@ -14,6 +14,8 @@ mod candidate;
 mod estimate;
 mod lane;
 mod peer;
+#[cfg(any(test, feature = "simulation"))]
+pub mod simulation;
 #[cfg(test)]
 mod tests;
 

@@ -37,7 +37,7 @@ pub use index::{LANE_AT, LANES, lane};
 pub use interface::{Applied, InterfaceId, MAX_INTERFACES};
 pub use key::{KeyError, PresharedKey, PrivateKey, PublicKey};
 pub use peer::{Activity, PeerStats, Sighting};
-pub use probe::{ProbeRequest, Proof, Urgency};
+pub use probe::{PROBE_LEN, ProbeRequest, Proof, Urgency};
 pub use train::{Delivery, MAX_TRAIN, ReceivedTrain, Train};
 pub use tunnel::{BUFFER_SIZE, Outbox, TICK, Tunnel};
 pub use volume::{Scope, Tally, Volume};

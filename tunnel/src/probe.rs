@@ -35,6 +35,9 @@ const WINDOW_WORDS: usize = 4;
 /// Replies per second to one source: a site of VMs behind one NAT that returns, each with several endpoints.
 pub(crate) const REPLIES_PER_SECOND: u32 = 256;
 
+/// UDP payload of the shortest request, and of its reply.
+pub const PROBE_LEN: usize = MIN_LEN;
+
 /// What to ask a peer.
 #[derive(Debug, Clone, Copy)]
 pub struct ProbeRequest<'a> {

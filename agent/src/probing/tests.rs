@@ -1,23 +1,18 @@
 //! Probing in virtual time: one host and what lies between it and its peers.
 
 use std::collections::BTreeSet;
-use std::time::SystemTime;
 
-use cladnet_model::{
-    CloudLocation, Endpoint, EndpointSource, Located, LocationSource, RuleType, Scope, path::Policy, tariff::Book,
-};
-use cladnet_tunnel::{Epoch, Implementation, InterfaceConfig, PrivateKey, Tunnel};
-use jiff::civil::date;
-use rand::rand_core::UnwrapErr;
-use rand::rngs::{StdRng, SysRng};
+use cladnet_model::{RuleType, path::Policy};
+use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 
+mod two_hosts;
+
+use super::simulation::{LOOK_EVERY, Load, interface, key, pair, private, public, requests_per_second};
 use super::*;
-use crate::paths::{Prices, Side};
 
 const SECOND: Duration = Duration::from_secs(1);
 const MILLISECOND: Duration = Duration::from_millis(1);
-const LOOK_EVERY: Duration = Duration::from_millis(50);
 
 /// How a path carries datagrams; a share of 1 is a black hole.
 #[derive(Debug, Clone, Copy)]
@@ -71,53 +66,8 @@ struct Sim {
     look_at: Instant,
 }
 
-fn private() -> SocketAddr {
-    "10.0.1.2:8055".parse().expect("address")
-}
-
-fn public() -> SocketAddr {
-    "203.0.113.2:8055".parse().expect("address")
-}
-
 fn elsewhere() -> SocketAddr {
     "198.51.100.7:4500".parse().expect("address")
-}
-
-fn interface() -> InterfaceId {
-    let now = Instant::now();
-    let tunnel = Tunnel::new(Implementation::Own, Epoch::new(now, SystemTime::now()), UnwrapErr(SysRng));
-    let private_key = PrivateKey::generate(&mut rand::rng());
-    let config = InterfaceConfig { private_key, network: None, mtu: 1420, peers: vec![] };
-    tunnel.add_interface(now, &config).expect("interface").0
-}
-
-fn key(number: u32) -> PublicKey {
-    let mut bytes = [7; 32];
-    bytes[..4].copy_from_slice(&number.to_be_bytes());
-    PublicKey::from_bytes(bytes)
-}
-
-fn side(endpoints: &[SocketAddr]) -> Side {
-    let located = |value: &str| Some(Located { value: value.into(), source: LocationSource::Metadata });
-    let location = CloudLocation {
-        provider: located("aws"),
-        account: located("1"),
-        region: located("ap-northeast-2"),
-        vpc: located("vpc-1"),
-        ..CloudLocation::default()
-    };
-    let scope =
-        |address: &SocketAddr| if address.to_string().starts_with("10.") { Scope::Private } else { Scope::Public };
-    let endpoint =
-        |address: &SocketAddr| Endpoint { address: *address, scope: scope(address), source: EndpointSource::Interface };
-    let host = "host-a".parse().expect("id");
-    Side { host, location, endpoints: endpoints.iter().map(endpoint).collect() }
-}
-
-fn pair(theirs: &[SocketAddr]) -> Pair {
-    let ours = side(&["10.0.1.1:8055".parse().expect("address"), "203.0.113.1:8055".parse().expect("address")]);
-    let prices = Prices { book: Book::shipped(), on: date(2026, 11, 20) };
-    Pair { policy: Policy::new(RuleType::CostPrioritized), prices, ours: ours.into(), theirs: side(theirs) }
 }
 
 impl Sim {
@@ -420,30 +370,15 @@ fn the_peers_alarm_is_reason_to_look_at_the_own_path() {
 #[test]
 fn idle_peers_cost_two_requests_a_second_however_many_there_are() {
     for count in [10, 100, 1_000] {
-        let (_, mut sim) = Sim::settled([fair(10 * MILLISECOND), fair(20 * MILLISECOND)]);
-        sim.traffic = Traffic::None;
-        let pairs = (0..count).map(|number| (key(number), pair(&[private(), public()])));
-        sim.prober.set_peers(sim.now, sim.id.0, pairs.collect());
-        let (start, mut asked) = (sim.now, 0);
-        let warm = start + 120 * SECOND;
-        // All of them answer.
-        let mut answers: BTreeMap<Instant, Vec<(PeerId, SocketAddr, Instant)>> = BTreeMap::new();
-        while sim.now < start + 720 * SECOND {
-            for action in sim.prober.poll(sim.now) {
-                if let Action::Ask { peer, endpoint, .. } = action {
-                    asked += u32::from(sim.now >= warm);
-                    answers.entry(sim.now + 10 * MILLISECOND).or_default().push((peer, endpoint, sim.now));
-                }
-            }
-            let next = [answers.keys().next().copied(), sim.prober.wake_at()].into_iter().flatten().min();
-            sim.now = next.unwrap_or(warm + 600 * SECOND).max(sim.now);
-            for (peer, endpoint, asked_at) in answers.remove(&sim.now).unwrap_or_default() {
-                sim.prober.sighted(sim.now, peer, Sighting::Answer { endpoint, asked_at, mapped: endpoint });
-            }
-        }
-        let rate = f64::from(asked) / 600.0;
+        let rate = requests_per_second(count, Load::Idle, 600 * SECOND);
         assert!(rate <= 2.1, "{rate} requests a second to {count} idle peers");
     }
+}
+
+#[test]
+fn busy_peers_cost_hardly_more_than_a_request_a_second_each() {
+    let rate = requests_per_second(50, Load::Busy, 60 * SECOND);
+    assert!((50.0..=57.5).contains(&rate), "{rate} requests a second to 50 busy peers");
 }
 
 #[test]

@@ -30,7 +30,12 @@ pub(super) fn show(world: &World, [from, to]: [&str; 2]) -> Result<()> {
     })?;
     print!("{}", world.admin().run(["cost", "report", "--network", NETWORK, "--by", "class"])?);
     let (spent, saved) = (number(&total, "spentNanoUsd")?, number(&total, "savedNanoUsd")?);
-    println!("spent {} USD; over public addresses it would have been {} USD more", usd(spent), usd(saved));
+    println!(
+        "spent {} USD; everything over public addresses would have cost {} USD: {} USD are saved",
+        usd(spent),
+        usd(spent + saved),
+        usd(saved)
+    );
     ensure!(saved > 0, "private paths have saved nothing: {total}");
     Ok(())
 }

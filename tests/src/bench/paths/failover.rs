@@ -1,11 +1,11 @@
-//! How long traffic is away when its path dies, and when the other end gets another public address: pings fifty times a second all
-//! the while, and the longest time without a reply is the figure.
+//! How long traffic is away when its path dies, when it is taken back, and when the other end gets another public address: pings fifty
+//! times a second all the while, and the longest time without a reply is the figure.
 //!
 //! A path that has failed has to prove itself for longer each time, so every trial that blocks one is of another pair.
 
 use std::{thread, time::Duration};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Error, Result};
 use cladnet_sandbox::{BlockedPath, Direction, Topology};
 use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
 
@@ -43,34 +43,43 @@ pub(super) fn measure(effort: Effort, report: &mut Report) -> Result<()> {
     world.wait_mesh(NETWORK, &names)?;
 
     let pairs: Vec<(usize, usize)> = (0..NEAR).flat_map(|a| (0..a).map(move |b| (a, b))).collect();
-    let dead = trial_times(trials, |trial, random| dead_path(&world, pairs[trial % pairs.len()], random));
-    add(report, "dead_path", dead, DEAD_PATH_TARGET);
-    let changed = trial_times(trials, |trial, random| address_change(&world, trial % FAR, trial % NEAR, random));
-    add(report, "address_change", changed, ADDRESS_TARGET);
+    match trials_of(trials, |trial, random| dead_path(&world, pairs[trial % pairs.len()], random)) {
+        Ok(times) => {
+            let (left, returned): (Vec<_>, Vec<_>) = times.into_iter().unzip();
+            add(report, "dead_path", &left, DEAD_PATH_TARGET);
+            add(report, "path_taken_back", &returned, DEAD_PATH_TARGET);
+        }
+        Err(error) => miss(report, "dead_path", &error),
+    }
+    match trials_of(trials, |trial, random| address_change(&world, trial % FAR, trial % NEAR, random)) {
+        Ok(times) => add(report, "address_change", &times, ADDRESS_TARGET),
+        Err(error) => miss(report, "address_change", &error),
+    }
     Ok(())
 }
 
-/// Seconds of each trial; a trial's number is its seed.
-fn trial_times(trials: usize, one: impl Fn(usize, &mut StdRng) -> Result<Duration>) -> Result<Vec<f64>> {
-    let time = |trial: usize| {
+/// What each trial measured; its number is its seed.
+fn trials_of<T>(trials: usize, one: impl Fn(usize, &mut StdRng) -> Result<T>) -> Result<Vec<T>> {
+    let trial = |trial: usize| {
         let mut random = StdRng::seed_from_u64(trial as u64);
-        Ok(one(trial, &mut random).with_context(|| format!("trial {trial}"))?.as_secs_f64())
+        one(trial, &mut random).with_context(|| format!("trial {trial}"))
     };
-    (0..trials).map(time).collect()
+    (0..trials).map(trial).collect()
 }
 
-fn add(report: &mut Report, name: &str, times: Result<Vec<f64>>, target: f64) {
-    match times {
-        Ok(times) => {
-            report.add(format!("{name}_p50"), percentile(&times, 50.0), "s", Better::Lower, None);
-            report.add(format!("{name}_p95"), percentile(&times, 95.0), "s", Better::Lower, Some(target));
-            report.add(format!("{name}_max"), percentile(&times, 100.0), "s", Better::Lower, None);
-        }
-        Err(error) => report.miss(format!("{name}_p95"), "s", Better::Lower, format!("{error:#}")),
-    }
+fn add(report: &mut Report, name: &str, times: &[Duration], target: f64) {
+    let times: Vec<f64> = times.iter().map(Duration::as_secs_f64).collect();
+    report.add(format!("{name}_p50"), percentile(&times, 50.0), "s", Better::Lower, None);
+    report.add(format!("{name}_p95"), percentile(&times, 95.0), "s", Better::Lower, Some(target));
+    report.add(format!("{name}_max"), percentile(&times, 100.0), "s", Better::Lower, None);
 }
 
-fn dead_path(world: &World, (a, b): (usize, usize), random: &mut StdRng) -> Result<Duration> {
+fn miss(report: &mut Report, name: &str, error: &Error) {
+    report.miss(format!("{name}_p95"), "s", Better::Lower, format!("{error:#}"));
+}
+
+/// How long traffic was away when its path died, and when that was taken back after repair.
+fn dead_path(world: &World, (a, b): (usize, usize), random: &mut StdRng) -> Result<(Duration, Duration)> {
     let (here, there) = (near(a), near(b));
     eventually("the private path to be used", DEADLINE, || by(world, &here, &there, "private"))?;
     let overlay = world.address(NETWORK, &there)?;
@@ -78,9 +87,10 @@ fn dead_path(world: &World, (a, b): (usize, usize), random: &mut StdRng) -> Resu
         any_phase(random);
         Ok(world.sandbox().block(&here, &there, BlockedPath::Private, Direction::BothWays)?)
     };
-    let pause = world.longest_pause(&here, overlay, DEADLINE, block, || by(world, &here, &there, "public"))?;
-    world.sandbox().unblock(&here, &there, BlockedPath::Private, Direction::BothWays)?;
-    Ok(pause)
+    let away = world.longest_pause(&here, overlay, DEADLINE, block, || by(world, &here, &there, "public"))?;
+    let unblock = || Ok(world.sandbox().unblock(&here, &there, BlockedPath::Private, Direction::BothWays)?);
+    let back = world.longest_pause(&here, overlay, DEADLINE, unblock, || by(world, &here, &there, "private"))?;
+    Ok((away, back))
 }
 
 fn by(world: &World, here: &str, there: &str, scope: &str) -> Result<()> {
