@@ -53,7 +53,7 @@ impl Service {
         Ok(Period { from, to })
     }
 
-    /// What hosts exchanged on these days. What cannot be read is missing in the bill, and said in the log. While the guard
+    /// What hosts exchanged on these days, plain peers included. What cannot be read is missing in the bill, and said in the log. While the guard
     /// is held nobody else reads any.
     pub(crate) async fn usages(
         &self,
@@ -66,7 +66,7 @@ impl Service {
             for record in &listing.undecodable {
                 warn!(key = record.key, error = &record.error as &dyn std::error::Error, "usage cannot be read");
             }
-            usages.extend(listing.items.into_iter().map(|item| item.value));
+            usages.extend(listing.items.into_iter().flat_map(|item| item.value.of_each_host()));
         }
         Ok((usages, alone))
     }

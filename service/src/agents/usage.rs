@@ -176,7 +176,12 @@ impl Shared {
             let mut usage = found.as_ref().map(|found| found.value.clone());
             let usage = usage.get_or_insert_with(|| HostUsage::new(network.clone(), host.clone(), counted.day));
             for (peer, scope, bytes) in flows {
-                usage.add(&self.place(host), &self.place(&peer), scope, bytes);
+                let (own, place) = (self.place(host), self.place(&peer));
+                if self.is_plain(&network, &peer) {
+                    usage.add_plain(&peer, &own, &place, scope, bytes);
+                } else {
+                    usage.add(&own, &place, scope, bytes);
+                }
             }
             transaction = with(transaction, &key, found.as_ref()).put(&key, usage);
         }
@@ -185,6 +190,13 @@ impl Shared {
 
     fn has_member(&self, network: &NetworkId, host: &HostId) -> bool {
         self.view().network(network).is_some_and(|state| state.membership(host).is_some())
+    }
+
+    /// Whether nobody counts for this peer but those that it speaks with.
+    fn is_plain(&self, network: &NetworkId, host: &HostId) -> bool {
+        let view = self.view();
+        let membership = view.network(network).and_then(|state| state.membership(host));
+        membership.is_some_and(|membership| membership.plain)
     }
 
     /// Where a host stands now; unknown, if there is no such host any more.

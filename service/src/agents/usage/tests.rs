@@ -1,4 +1,4 @@
-use cladnet_model::{CloudLocation, Host, location::injected};
+use cladnet_model::{CloudLocation, Host, Membership, bill, location::injected};
 use cladnet_proto::cladnet::v1::agent_message::Message as Said;
 use futures_util::future::join_all;
 use rand::RngExt as _;
@@ -82,6 +82,27 @@ async fn bytes_are_kept_by_the_places_that_hosts_have_then() {
     let told = |place: &Place| place.provider.clone().unwrap_or_default();
     let rows: Vec<_> = rows.iter().map(|row| (told(&row.own), told(&row.peer), row.bytes.received)).collect();
     assert_eq!(rows, [("aws".into(), "gcp".into(), 10), ("aws".into(), String::new(), 6)]);
+}
+
+#[tokio::test]
+async fn a_plain_peer_is_billed_what_its_peers_counted() {
+    let house = House::with_network("n").await;
+    let (replica, one, other) = two(&house).await;
+    let plain = Membership { plain: true, ..membership("n", "phone", 1) };
+    house.store.put(&key::host(&plain.host), &host("phone")).await.unwrap();
+    let there = house.store.put(&key::membership(&plain.network, &plain.host), &plain).await.unwrap();
+    replica.shared().reached(there.get()).await.unwrap();
+    for (agent, sequence, bytes) in [(&one, 1, 5), (&one, 2, 6), (&other, 1, 100)] {
+        let report = report(sequence, today(), "n", &plain.host, bytes);
+        replica.shared().count_usage(&agent.host, Some(&report)).await.unwrap();
+    }
+    let period = bill::Period { from: today(), to: today() };
+    let (bill, _) = replica.service.bill(period, None, bill::By::Host).await.unwrap();
+    let told: Vec<_> = [&one.host, &other.host, &plain.host]
+        .map(|host| &bill.lines[host.as_str()])
+        .map(|figures| (figures.sent, figures.received))
+        .into();
+    assert_eq!(told, [(11, 22), (100, 200), (222, 111)]);
 }
 
 #[tokio::test]
