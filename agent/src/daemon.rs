@@ -73,6 +73,8 @@ pub(crate) struct Agent {
     /// What the service is to count.
     usage: watch::Sender<Option<cladnet_proto::cladnet::v1::UsageReport>>,
     metering: std::sync::Mutex<usage::Metering>,
+    /// The service said what it has counted.
+    counted: Notify,
     /// Something waits to be written to disk.
     unsaved: Notify,
     core: Mutex<Core>,
@@ -137,6 +139,7 @@ async fn serve(config: Arc<Config>, state: StateDir, _lock: Lock) -> Result<(), 
         results,
         usage,
         metering,
+        counted: Notify::new(),
         unsaved: Notify::new(),
         round_trips: Default::default(),
         changing: Mutex::new(()),

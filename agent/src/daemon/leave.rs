@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use cladnet_model::NetworkId;
+use cladnet_model::{DesiredState, NetworkId};
 use tokio::task::block_in_place;
 use tracing::{info, warn};
 
@@ -36,6 +36,8 @@ impl Agent {
             };
             (core.identity.clone(), networks)
         };
+        self.silence(&networks).await;
+        let is_settled = self.settle_usage(&networks).await;
         let told = match &identity {
             Some(identity) => enrol::leave(identity, networks.first().filter(|_| !all)).await,
             None => Ok(()),
@@ -43,7 +45,12 @@ impl Agent {
         let later = !all && told.as_ref().is_err_and(EnrolError::is_unreachable);
         let advice =
             if later { "it will be when it is back" } else { "remove the peer there with `cladnet peer remove`" };
-        let warning = told.err().map(|error| format!("the service was not told ({error}); {advice}"));
+        let untold = told.err().map(|error| format!("the service was not told ({error}); {advice}"));
+        // Of a network alone it is reported later.
+        let unbilled =
+            (all && !is_settled).then(|| "what was sent since the last report is missing in the bill".to_owned());
+        let warnings: Vec<_> = untold.into_iter().chain(unbilled).collect();
+        let warning = (!warnings.is_empty()).then(|| warnings.join("; "));
         let mut core = self.core.lock().await;
         for network in &networks {
             if later {
@@ -64,6 +71,17 @@ impl Agent {
         }
         info!(?networks, all, "left");
         Ok(Reply::Left(Left { networks, host: all, warning }))
+    }
+
+    /// Takes networks down that are to be left, so that what they have carried can be told to the last byte before they end.
+    async fn silence(&self, networks: &[NetworkId]) {
+        let mut core = self.core.lock().await;
+        for network in networks {
+            if let Some(membership) = core.memberships.get_mut(network) {
+                membership.record.wish = DesiredState::Down;
+                self.reconcile_network(&mut core, network).await;
+            }
+        }
     }
 
     /// Ends a membership of which nothing here can be used: what is left of its file goes once the service was told.
@@ -138,6 +156,8 @@ impl Agent {
         if !self.core.lock().await.leaving.contains_key(network) {
             return;
         }
+        // What is not counted now the service may not take from a host that is no member.
+        self.settle_usage(std::slice::from_ref(network)).await;
         match enrol::leave(identity, Some(network)).await {
             Ok(()) => {
                 info!(%network, "the service was told that this network was left");

@@ -60,6 +60,9 @@ impl Agent {
             membership.unsaved = true;
         }
         self.reconcile_network(&mut core, &network).await;
+        if wish == DesiredState::Down {
+            self.report_soon();
+        }
         let membership = core.memberships.get(&network).ok_or_else(|| unknown(&network))?;
         let stats = self.device.peer_stats(&membership.record.interface).await;
         let status = report::network(membership, &stats);

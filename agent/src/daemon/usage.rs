@@ -1,4 +1,4 @@
-//! Metering: what passed is read every second, saved, and reported to the service until it says that it is counted.
+//! Metering: what passed is read twice a second, saved, and reported to the service until it says that it is counted.
 
 use std::{
     sync::Arc,
@@ -10,24 +10,28 @@ use cladnet_proto::cladnet::v1::{self as wire, UsageReport};
 use jiff::{Timestamp, civil::Date, tz::TimeZone};
 use tokio::{
     task::block_in_place,
-    time::{MissedTickBehavior, interval},
+    time::{MissedTickBehavior, interval, timeout},
 };
 use tracing::warn;
 
 use super::{Agent, membership::Membership};
 use crate::{
+    control::protocol::ServiceStatus,
     failure::chain,
     state::StateDir,
     usage::{Batch, Bytes, Ledger, Meter, flows},
 };
 
-/// So much a `kill -9` loses at most.
-const SAVE_EVERY: Duration = Duration::from_secs(1);
+/// A `kill -9` loses what passed since the last look, and what was being written then: with this, less than a second even where
+/// the disk is slow.
+const SAVE_EVERY: Duration = Duration::from_millis(500);
 /// Between two reports, when there is something to tell.
 const REPORT_EVERY: Duration = Duration::from_secs(10);
 /// Between two reports of less than [`SMALL`]: what keeps sessions alive need not be told at once.
 const REPORT_SMALL_EVERY: Duration = Duration::from_secs(60);
 const SMALL: u64 = 1 << 20;
+/// For the service to count what a network that is left has carried.
+const SETTLE: Duration = Duration::from_secs(3);
 
 /// What is metered and not counted yet.
 #[derive(Debug, Default)]
@@ -85,6 +89,15 @@ impl Metering {
         }
     }
 
+    /// Makes a report of what waits longest, due or not.
+    fn make_report_now(&mut self) {
+        if let Some(taken) = self.taken
+            && self.ledger.reported().is_none()
+        {
+            self.ledger.report(taken);
+        }
+    }
+
     /// What the service is to be told now.
     fn report(&self) -> Option<UsageReport> {
         let (day, batch) =
@@ -128,6 +141,27 @@ impl Agent {
         }
     }
 
+    /// What waits is reported with the next look.
+    pub(super) fn report_soon(&self) {
+        self.metering().reported_at = None;
+    }
+
+    /// Reports what these networks have carried and waits until the service has counted it; says whether it has. They must be
+    /// down, or there is no end of it. One at a time: whoever calls holds `changing`.
+    pub(super) async fn settle_usage(&self, networks: &[NetworkId]) -> bool {
+        let is_counted = || networks.iter().all(|network| self.metering().ledger.is_counted(network));
+        let settling = async {
+            while !is_counted() {
+                self.metering().make_report_now();
+                self.save_usage();
+                self.publish_usage();
+                self.counted.notified().await;
+            }
+        };
+        let is_linked = matches!(self.core.lock().await.link, ServiceStatus::Connected { .. });
+        if is_linked { timeout(SETTLE, settling).await.is_ok() } else { is_counted() }
+    }
+
     pub(super) fn save_usage(&self) {
         block_in_place(|| self.metering().save(&self.state));
     }
@@ -139,6 +173,7 @@ impl Agent {
             metering.taken = Some(sequence);
             metering.ledger.taken(sequence);
         }
+        self.counted.notify_one();
         self.publish_usage();
     }
 

@@ -88,6 +88,14 @@ impl Ledger {
         self.unsaved.insert(day.day);
     }
 
+    /// Whether the service has counted all of a network.
+    pub(crate) fn is_counted(&self, network: &NetworkId) -> bool {
+        self.days.values().all(|day| {
+            let reported = day.reported.as_ref().map(|batch| &batch.flows);
+            !std::iter::once(&day.waiting).chain(reported).any(|flows| flows.contains_key(network))
+        })
+    }
+
     /// Bytes in no report yet.
     pub(crate) fn waiting(&self) -> u64 {
         let flows = self.days.values().flat_map(|day| flows(&day.waiting));
