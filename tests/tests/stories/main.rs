@@ -3,6 +3,7 @@
 mod advertise;
 mod arrows;
 mod bad_input;
+mod bill;
 mod browser;
 mod clouds;
 mod deployment;

@@ -68,7 +68,7 @@ fn a_machine_may_keep_its_own_key_and_have_a_fixed_place() {
     });
 }
 
-fn wireguard_up(world: &World, vm: &str, file: &str) -> Result<()> {
+pub(crate) fn wireguard_up(world: &World, vm: &str, file: &str) -> Result<()> {
     let vm = world.vm(vm)?;
     vm.write_file(FILE, file.as_bytes(), 0o600)?;
     vm.run(["wg-quick", "up", "wg0"]).context("wg-quick refused the file")?;
