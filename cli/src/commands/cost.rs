@@ -83,6 +83,7 @@ pub(crate) enum BudgetCommand {
     #[command(verbatim_doc_comment)]
     Set {
         /// US dollars a month.
+        #[arg(allow_negative_numbers = true)]
         usd: f64,
         /// Of this network only.
         #[arg(long, value_name = "NETWORK", default_value = "", hide_default_value = true)]
@@ -131,7 +132,7 @@ fn text(out: Output, report: &CostReport) -> String {
     let head =
         [report.by.to_uppercase().as_str(), "SENT", "RECEIVED", "SPENT USD", "SAVED USD", "UNPRICED", "ESTIMATED"]
             .map(str::to_owned);
-    let mut lines = Table::new(head, "nothing was sent");
+    let mut lines = Table::new(head, "nothing was sent").with_figures(1..7);
     let total = report.total.iter().filter(|_| !report.lines.is_empty());
     for line in report.lines.iter().chain(total) {
         let known = [&line.name, &line.key].into_iter().find(|text| !text.is_empty()).cloned();
@@ -148,6 +149,10 @@ fn text(out: Output, report: &CostReport) -> String {
     let mut parts = vec![out.render(lines)];
     let total = report.total.clone().unwrap_or_default();
     parts.push(format!("{} to {}; saved against {}", report.from, report.to, one_line(&report.baseline)));
+    if total.unpriced_bytes > 0 {
+        let hint = "`cladnet host list` shows where hosts are, `cladnet tariff list` what is priced";
+        parts.push(format!("no price of {}: {hint}", bytes(total.unpriced_bytes)));
+    }
     if total.uncompared_bytes > 0 {
         parts.push(format!("no price over public addresses: {}", bytes(total.uncompared_bytes)));
     }
@@ -206,9 +211,13 @@ fn cell(text: &str) -> String {
     if text.starts_with(['=', '+', '-', '@', '\t', '\r']) { format!("'{text}") } else { text.to_owned() }
 }
 
-/// Money for people.
+/// Money for people; the least of it is not nothing.
 fn usd(nano: i64) -> String {
-    format!("{:.4}", NanoUsd(nano))
+    match nano {
+        1..=99_999 => "<0.0001".to_owned(),
+        -99_999..=-1 => ">-0.0001".to_owned(),
+        nano => format!("{:.4}", NanoUsd(nano)),
+    }
 }
 
 /// A cell that is empty where there is nothing to say.
@@ -246,6 +255,7 @@ fn budgets(budgets: &[Budget]) -> Table {
             format!("{} %", budget.warn_percent),
         ]
     })
+    .with_figures(1..5)
 }
 
 fn whose(budget: &Budget) -> String {
@@ -268,6 +278,7 @@ mod tests {
         let report =
             CostReport { by: "network".into(), lines: vec![line], total: Some(total), ..CostReport::default() };
         let text = text(Output::new(crate::output::Format::Table), &report);
+        assert_eq!([usd(0), usd(155), usd(-155), usd(100_000)], ["0.0000", "<0.0001", ">-0.0001", "0.0001"]);
         for part in ["NETWORK", "prod", "-0.0040", "total", "no price over public addresses: 7 B"] {
             assert!(text.contains(part), "{part} in {text}");
         }

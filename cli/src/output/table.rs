@@ -1,22 +1,29 @@
 //! Tables and the words in their cells.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, ops::Range};
 
 use cladnet_model::marks::is_mark;
-use comfy_table::{ContentArrangement, presets};
+use comfy_table::{CellAlignment, ContentArrangement, presets};
 use jiff::Timestamp;
 
 /// Rows under a head, every cell one line.
 pub(crate) struct Table {
     head: Vec<String>,
     rows: Vec<Vec<String>>,
+    /// Columns of figures, which stand at the right.
+    figures: Range<usize>,
     /// Said instead of a table without rows.
     empty: &'static str,
 }
 
 impl Table {
     pub(crate) fn new(head: impl IntoIterator<Item = impl Into<String>>, empty: &'static str) -> Self {
-        Self { head: head.into_iter().map(|name| one_line(&name.into())).collect(), rows: Vec::new(), empty }
+        Self {
+            head: head.into_iter().map(|name| one_line(&name.into())).collect(),
+            rows: Vec::new(),
+            figures: 0..0,
+            empty,
+        }
     }
 
     /// One row for each item.
@@ -29,6 +36,11 @@ impl Table {
         let mut table = Self::new(head, empty);
         items.iter().for_each(|item| table.row(cells(item)));
         table
+    }
+
+    /// The same with figures in these columns.
+    pub(crate) fn with_figures(self, columns: Range<usize>) -> Self {
+        Self { figures: columns, ..self }
     }
 
     /// One thing with its fields below each other.
@@ -54,6 +66,11 @@ impl Table {
             table.set_header(self.head);
         }
         table.add_rows(self.rows);
+        for column in self.figures {
+            if let Some(column) = table.column_mut(column) {
+                column.set_cell_alignment(CellAlignment::Right);
+            }
+        }
         if !ruled {
             table.column_iter_mut().for_each(|column| {
                 column.set_padding((0, 2));

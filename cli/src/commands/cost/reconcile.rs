@@ -185,7 +185,8 @@ fn text(out: Output, reconciliation: &CostReconciliation) -> String {
             format!("{sign}{}", bytes(usage.difference_bytes.unsigned_abs())),
             usage.found.clone(),
         ]
-    });
+    })
+    .with_figures(1..4);
     format!("{}\n{} to {}", out.render(table), reconciliation.from, reconciliation.to)
 }
 

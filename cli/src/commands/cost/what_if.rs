@@ -10,7 +10,7 @@ use super::{some, usd};
 use crate::{
     api::{Api, request},
     failure::Failure,
-    output::{Output, Table, bytes},
+    output::{Output, Table, bytes, one_line},
 };
 
 #[derive(Debug, Args)]
@@ -54,11 +54,13 @@ pub(super) async fn run(api: &Api, out: Output, args: WhatIfArgs) -> Result<(), 
         }
         None => Vec::new(),
     };
+    let what = args.matrix.as_ref().map_or("the last 30 days".to_owned(), |file| file.display().to_string());
+    let under = if args.moves.is_empty() { "" } else { "; rule types with the moves" };
     let moves = args.moves.into_iter().map(|(what, to)| TrafficMove { what, to }).collect();
     let ask = WhatIfCostRequest { network_id: args.network, matrix, moves, rule_types: args.rule_types };
     let answer = api.costs().what_if_cost(request(ask)).await?.into_inner();
-    out.show(&answer, |answer| {
-        Table::of(
+    out.show_text(&answer, |answer| {
+        let table = Table::of(
             ["TRAFFIC", "BYTES", "COST USD", "UNPRICED", "ESTIMATED"],
             "no traffic",
             &answer.scenarios,
@@ -71,6 +73,11 @@ pub(super) async fn run(api: &Api, out: Output, args: WhatIfArgs) -> Result<(), 
                     some(scenario.estimated_bytes),
                 ]
             },
+        );
+        format!(
+            "{}\n{what}, as one month by tariff book {}{under}",
+            out.render(table.with_figures(1..5)),
+            one_line(&answer.tariff_book)
         )
     })
 }
