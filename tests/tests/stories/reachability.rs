@@ -12,7 +12,7 @@ use cladnet_tests::{
 use crate::clouds;
 
 /// For failing, not a target: the benchmarks have those.
-const SOON: Duration = Duration::from_secs(15);
+const SOON: Duration = Duration::from_secs(30);
 
 #[test]
 fn equal_ranges_in_two_clouds_are_private_inside_each_and_public_between() {
@@ -20,18 +20,17 @@ fn equal_ranges_in_two_clouds_are_private_inside_each_and_public_between() {
         world.admin().run(["network", "create", "prod", "--hosts", "10"])?;
         world.join_all(&["aws-1", "aws-2", "gcp-1"], "prod")?;
         world.wait_mesh("prod", &["aws-1", "aws-2", "gcp-1"])?;
-        world.explain_agrees("prod")?;
 
-        let inside = path(world, "aws-1", "aws-2")?;
-        ensure!(inside.0 == "private", "two zones of one VPC are not private: {inside:?}");
-        let private = world.vm("aws-2")?.private_address()?;
-        ensure!(inside.1 == format!("{private}:8055"), "{inside:?}");
-
-        let between = path(world, "aws-1", "gcp-1")?;
-        ensure!(between.0 == "public", "{between:?}");
-        let public = world.vm("gcp-1")?.public_address()?;
-        ensure!(between.1 == format!("{public}:8055"), "{between:?}");
-        Ok(())
+        let (private, public) = (world.vm("aws-2")?.private_address()?, world.vm("gcp-1")?.public_address()?);
+        // The public path may have been proved first.
+        for (to, scope, address) in [("aws-2", "private", private), ("gcp-1", "public", public)] {
+            eventually(&format!("the {scope} path from aws-1 to {to}"), SOON, || {
+                let found = path(world, "aws-1", to)?;
+                ensure!(found == (scope.to_owned(), format!("{address}:8055")), "it is {found:?}");
+                Ok(())
+            })?;
+        }
+        world.explain_agrees("prod")
     });
 }
 
