@@ -14,7 +14,7 @@ use crate::clouds;
 const FILE: &str = "/etc/wireguard/wg0.conf";
 
 /// For failing, not a target.
-const SOON: Duration = Duration::from_secs(10);
+const SOON: Duration = Duration::from_secs(30);
 
 /// The port that the clouds let in.
 const PORT: u16 = 8055;

@@ -11,7 +11,7 @@ use cladnet_tests::{
 
 use crate::clouds;
 
-const SOON: Duration = Duration::from_secs(15);
+const SOON: Duration = Duration::from_secs(30);
 
 #[test]
 fn a_killed_agent_comes_back_and_its_peers_notice_nothing_for_long() {
