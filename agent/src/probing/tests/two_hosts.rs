@@ -114,7 +114,7 @@ impl TwoHosts {
             self.ping_at = self.now + PING_EVERY;
             self.send_packet(0, Message::Ping);
             for host in 0..2 {
-                if !self.stall.is_zero() && self.rng.random::<f64>() < 0.02 {
+                if !self.stall.is_zero() && self.rng.random::<f64>() < 0.005 {
                     let stall = self.stall.mul_f64(self.rng.random());
                     self.hosts[host].away_until = self.now + stall;
                 }
