@@ -178,6 +178,7 @@ mod tests {
         ledger.add(day(1), [sent("b", 100)]);
         let (_, batch) = ledger.reported().unwrap();
         assert_eq!((batch.sequence, total(&batch.flows), ledger.waiting()), (41, 12, 100));
+        assert!(!ledger.is_counted(&"prod".parse().unwrap()) && ledger.is_counted(&"other".parse().unwrap()));
         ledger.report(40);
         assert_eq!(total(&ledger.reported().unwrap().1.flows), 12, "one at a time of a day");
         ledger.taken(41);
@@ -185,6 +186,7 @@ mod tests {
         ledger.report(41);
         assert_eq!(ledger.reported().unwrap().1.sequence, 42);
         ledger.taken(50);
+        assert!(ledger.is_counted(&"prod".parse().unwrap()));
         assert_eq!(ledger.unsaved().collect::<Vec<_>>(), [(day(1), None)], "nothing is left of that day");
     }
 

@@ -116,6 +116,26 @@ fn a_host_that_leaves_is_billed_all_and_a_plain_peer_what_agents_counted() {
     });
 }
 
+#[test]
+fn a_network_that_is_left_while_the_service_is_away_is_billed_when_it_is_back() {
+    story(&clouds::overlapping(), Servers::One, |world| {
+        world.admin().run(["network", "create", "prod", "--hosts", "10"])?;
+        world.join_all(&AGENTS, "prod")?;
+        world.wait_mesh("prod", &AGENTS)?;
+        world.vm("aws-1")?.count_wire()?;
+        world.vm(CONTROL)?.stop_service("server")?;
+        transfer(world, "aws-1", "gcp-1")?;
+        world.agent("aws-1", ["leave", "prod"])?;
+        world.vm(CONTROL)?.start_service("server")?;
+        eventually("what was sent before to be billed", SOON, || {
+            let report = world.admin().json(["cost", "report", "--by", "host"])?;
+            let (wire, billed) = (wire(world, "aws-1")?, billed(&report, "aws-1")?);
+            ensure!(is_near(billed, wire), "aws-1 is billed {billed} bytes and has sent {wire}");
+            Ok(())
+        })
+    });
+}
+
 /// Kills the sender's agent while it sends; what had passed on its wire in the second before that.
 fn kill_in_traffic(world: &World, from: &str, to: &str) -> Result<u64> {
     let (sender, receiver) = connection(world, from, to, overlay(world, to)?)?;
