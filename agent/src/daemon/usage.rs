@@ -22,8 +22,8 @@ use crate::{
     usage::{Batch, Bytes, Ledger, Meter, flows},
 };
 
-/// A `kill -9` loses what passed since the last look, and what was being written then: with this, less than a second even where
-/// the disk is slow.
+/// A `kill -9` loses what passed since the last look, and what was being written then: with this less than a second, unless the
+/// disk takes half of one to write.
 const SAVE_EVERY: Duration = Duration::from_millis(500);
 /// Between two reports, when there is something to tell.
 const REPORT_EVERY: Duration = Duration::from_secs(10);
