@@ -59,7 +59,8 @@ pub fn billed<'a>(
                 };
                 let (bytes, _) = leg.bytes(row);
                 if bytes > 0 {
-                    *billed.entry((name.unwrap_or_default(), usage.day)).or_default() += bytes;
+                    let counted: &mut u64 = billed.entry((name.unwrap_or_default(), usage.day)).or_default();
+                    *counted = counted.saturating_add(bytes);
                 }
             }
         }

@@ -105,21 +105,26 @@ impl Matrix {
 
     /// Zones and VPCs keep their names: what was in one stays in one.
     fn move_region(self, from: &Place, to: &Place) -> Self {
+        let is_meant = |place: &Place| place.provider == from.provider && place.region == from.region;
         let moved = |place: Place| {
-            let is_meant = place.provider == from.provider && place.region == from.region;
-            if is_meant { Place { provider: to.provider.clone(), region: to.region.clone(), ..place } } else { place }
+            if is_meant(&place) {
+                Place { provider: to.provider.clone(), region: to.region.clone(), ..place }
+            } else {
+                place
+            }
         };
         let mut matrix = Self::default();
         for (flow, bytes) in self.0 {
+            let moves = is_meant(&flow.from) || is_meant(&flow.to);
             let (from, to) = (moved(flow.from), moved(flow.to));
-            let scope = scope_between(&from, &to, flow.scope);
+            let scope = if moves { scope_between(&from, &to, flow.scope) } else { flow.scope };
             matrix.add(Flow { from, to, scope }, bytes);
         }
         matrix
     }
 }
 
-/// A private path leads to no other provider and to no other region unless one was there before.
+/// From where something was moved to, no private path is known to lead to another provider or another region.
 fn scope_between(one: &Place, other: &Place, scope: Scope) -> Scope {
     let is_near = one.provider == other.provider && one.region == other.region;
     if scope == Scope::Private && !is_near { Scope::Public } else { scope }

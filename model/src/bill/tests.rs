@@ -141,6 +141,19 @@ fn a_moved_host_takes_its_traffic_along_both_ways() {
 }
 
 #[test]
+fn what_does_not_move_keeps_its_way() {
+    let (here, there) = ("azure/eastus/eastus-az1/vnet-1", "azure/westeurope/westeurope-az1/vnet-2");
+    let usages = pair(here, there, Scope::Private, 100 * GB);
+    let peered = priced(&Book::shipped(), &Matrix::of(&usages, &[]), None, day(1));
+    assert_eq!(usd(peered.spent), "7", "global peering");
+    let elsewhere = [Move::Region(place("aws/us-east-1"), place("gcp/us-east4"))];
+    assert_eq!(priced(&Book::shipped(), &Matrix::of(&usages, &elsewhere), None, day(1)), peered);
+    let moved = [Move::Region(place("azure/eastus"), place("azure/westus2"))];
+    let public = priced(&Book::shipped(), &Matrix::of(&usages, &moved), None, day(1));
+    assert_eq!(usd(public.spent), "5", "from a new place no peering is known");
+}
+
+#[test]
 fn places_are_written_as_they_are_read_and_wrong_ones_are_refused() {
     for text in ["aws/us-east-1", "aws/us-east-1/use1-az1", "gcp/asia-northeast3/a/default"] {
         assert_eq!(place(text).to_string(), text);

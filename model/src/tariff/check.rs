@@ -1,6 +1,6 @@
 //! Whether a document makes sense: what is wrong is refused with the path of its field, what is only strange is told.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::civil::Date;
 
@@ -154,6 +154,12 @@ impl Report<'_> {
         for (side, rate) in [("sender", &rule.sender), ("receiver", &rule.receiver)] {
             self.rate(&format!("{path}.{side}"), rule.class, rate.as_ref());
         }
+        if matches!(rule.receiver, Some(Rate::Tiered(_))) {
+            self.refuse(
+                format!("{path}.receiver"),
+                "has tiers, and only what is sent is counted for them; give a price",
+            );
+        }
         self.places(&format!("{path}.from"), provider, &rule.from);
         self.places(&format!("{path}.to"), provider, &rule.to);
         self.validity(path, rule.valid_from, rule.valid_to);
@@ -214,9 +220,15 @@ impl Report<'_> {
 
     /// Two rules that say the same thing of the same days: nobody could tell which one counts.
     fn overlaps(&mut self, path: &str, rules: &[RuleEntry]) {
+        let mut alike: BTreeMap<_, Vec<(usize, &RuleEntry)>> = BTreeMap::new();
         for (position, rule) in rules.iter().enumerate().take(MAX_RULES) {
-            let mut before = rules[..position].iter().enumerate();
-            if let Some((other, _)) = before.find(|(_, other)| is_double(rule, other)) {
+            let places = |places: &[Place]| places.iter().cloned().collect::<BTreeSet<_>>();
+            // What is only suggested gives way to what was read.
+            let subject = (rule.class, places(&rule.from), places(&rule.to), rule.confidence.is_read());
+            let before = alike.entry(subject).or_default();
+            let double = before.iter().find(|(_, other)| is_double(rule, other)).map(|(other, _)| *other);
+            before.push((position, rule));
+            if let Some(other) = double {
                 let problem = format!(
                     "speaks of the same traffic and days as rules[{other}]; bound both by valid_from and valid_to"
                 );
@@ -271,16 +283,11 @@ impl Report<'_> {
     }
 }
 
+/// Of two rules of the same class and places.
 fn is_double(one: &RuleEntry, other: &RuleEntry) -> bool {
-    let places = |places: &[Place]| places.iter().cloned().collect::<BTreeSet<_>>();
     let begins = |rule: &RuleEntry| rule.valid_from.unwrap_or(Date::MIN);
     let ends = |rule: &RuleEntry| rule.valid_to.unwrap_or(Date::MAX);
-    one.class == other.class
-        && (one.sender.is_some() && other.sender.is_some() || one.receiver.is_some() && other.receiver.is_some())
-        && places(&one.from) == places(&other.from)
-        && places(&one.to) == places(&other.to)
+    (one.sender.is_some() && other.sender.is_some() || one.receiver.is_some() && other.receiver.is_some())
         && begins(one) <= ends(other)
         && begins(other) <= ends(one)
-        // What is only suggested gives way to what was read.
-        && one.confidence.is_read() == other.confidence.is_read()
 }

@@ -291,13 +291,10 @@ impl Found<'_> {
             RateOf::Stated(figure) => (*figure, None),
             RateOf::Rule(Rate::Flat(figure)) => (*figure, None),
             RateOf::Rule(Rate::Tiered(tiers)) => {
-                let meter = |counted: &Counted<'_>| counted.tiers(tiers.per);
-                let before = self.counted.as_ref().and_then(|counted| usage.of(|| meter(counted)));
-                let before = before.unwrap_or(0).saturating_add(more);
-                let end = |up_to: u64| up_to.saturating_mul(self.rule.unit.bytes());
-                let is_here = |tier: &&Tier| tier.up_to.is_none_or(|up_to| before < end(up_to));
-                match tiers.tiers.iter().find(is_here) {
-                    Some(tier) => (tier.price, tier.up_to.map(|up_to| end(up_to) - before)),
+                let counted = self.counted.as_ref();
+                let before = counted.and_then(|counted| usage.of(|| counted.tiers(tiers.per)));
+                match tier(&tiers.tiers, self.rule.unit, before.map(|before| before.saturating_add(more))) {
+                    Some(found) => found,
                     None => return unknown(Unpriced::TierUnknown(rule())),
                 }
             }
@@ -328,6 +325,20 @@ impl Found<'_> {
         };
         counted.pools().filter_map(left).filter(|left| *left > 0).max()
     }
+}
+
+/// The tier after so many bytes of the month, and how many bytes are left of it. Without a count it is the first one that
+/// costs something: a tier that is free ends.
+fn tier(tiers: &[Tier], unit: Unit, before: Option<u64>) -> Option<(Figure, Option<u64>)> {
+    let Some(before) = before else {
+        let paid = tiers.iter().find(|tier| tier.price > Figure::default() || tier.up_to.is_none())?;
+        return Some((paid.price, None));
+    };
+    let left = |up_to: u64| up_to.saturating_mul(unit.bytes()).checked_sub(before).filter(|left| *left > 0);
+    tiers.iter().find_map(|tier| match tier.up_to {
+        Some(up_to) => Some((tier.price, Some(left(up_to)?))),
+        None => Some((tier.price, None)),
+    })
 }
 
 impl<'b> Counted<'b> {

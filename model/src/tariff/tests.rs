@@ -333,6 +333,45 @@ fn a_bill_goes_through_free_traffic_and_tiers() {
 }
 
 #[test]
+fn a_tier_that_is_free_makes_no_path_look_free() {
+    let book = |tiers: &str| {
+        operator(&format!(
+            "[providers.aws]\nrules = [{{ class = 'internet-egress', sender = {{ per = 'account', tiers = [{tiers}] }} }}]"
+        ))
+    };
+    let price = |tiers: &str| {
+        let quote = quote(&book(tiers), "aws/us-east-1/use1-az1", "gcp/us-east4", Scope::Public);
+        listed(&quote).ok_or_else(|| quote.parts[0].price.as_ref().unwrap_err().to_string())
+    };
+    assert_eq!(price("{ up_to = 10, price = 0 }, { up_to = 20, price = 0.3 }, { price = 0.2 }").as_deref(), Ok("0.3"));
+    assert_eq!(price("{ price = 0 }").as_deref(), Ok("0"), "free without an end");
+    let unknown = price("{ up_to = 10, price = 0 }").unwrap_err();
+    assert!(unknown.contains("knows no price for so much traffic"), "{unknown}");
+
+    // The bill knows the month: what is free there is free. At a tier's edge the next one begins.
+    let book = book("{ up_to = 200, price = 0 }, { up_to = 300, price = 0.3 }, { price = 0.2 }");
+    let mut month = PoolUsage::new_month();
+    let mut charged = |gib: u64| {
+        let (from, to) = (at("aws/us-east-1/use1-az1"), at("gcp/us-east4"));
+        let charge = charge(&book, &from, &to, Scope::Public, TODAY, &mut month, gib << 30);
+        charge.total.unwrap().round().to_string()
+    };
+    assert_eq!([charged(200), charged(100), charged(10)], ["0", "30", "2"]);
+}
+
+#[test]
+fn a_long_document_is_checked_in_no_time() {
+    let rule = |n: usize| format!("{{ class = 'internet-egress', from = ['r-{n}', 's-{n}'], sender = 1 }}");
+    let rules: Vec<String> = (0..MAX_RULES).map(rule).collect();
+    let text = |rules: &[String]| format!("[providers.own-rack]\nrules = [{}]", rules.join(", "));
+    let (document, _) = Document::parse(&text(&rules)).unwrap();
+    check(&document, &Book::shipped(), TODAY).unwrap();
+    let double = [&rules[..MAX_RULES - 1], &[rule(7)]].concat();
+    let told = refused(&text(&double));
+    assert!(told.contains("rules[3999]") && told.contains("as rules[7]"), "{told}");
+}
+
+#[test]
 fn one_bill_over_all_tiers_equals_many_small_ones() {
     let book = Book::shipped();
     let (from, to) = (at("aws/us-east-1"), at("gcp/us-east4"));
@@ -409,6 +448,14 @@ fn a_wrong_document_is_refused_with_the_path_of_its_field() {
     ] {
         assert!(found.starts_with(expected), "{found}\nexpected {expected}");
     }
+}
+
+#[test]
+fn tiers_of_what_is_received_are_refused() {
+    let told = refused(
+        "[providers.aws]\nrules = [{ class = 'internet-ingress', receiver = { per = 'account', tiers = [{ price = 1 }] } }]",
+    );
+    assert!(told.contains("rules[0].receiver") && told.contains("only what is sent"), "{told}");
 }
 
 #[test]

@@ -55,9 +55,12 @@ struct Found {
 /// Reads the pages of one or more questions; each question's last page must be among them.
 pub fn azure(files: &[&str], today: Date) -> Result<Feed, FeedError> {
     let mut found = Found::default();
-    let mut is_last = true;
+    let mut next: Option<String> = None;
+    let mut items = 0;
     for (file, text) in (1..).zip(files) {
         let foreign = |reason: String| FeedError::Foreign { provider: "Azure", file, reason };
+        // Some of the tools that fetch pages write a byte order mark before them.
+        let text = text.trim_start_matches('\u{feff}');
         let page: Page = serde_json::from_str(text).map_err(|error| foreign(error.to_string()))?;
         if page.count != page.items.len() {
             return Err(FeedError::NotWhole(format!("file {file} has {} of {} items", page.items.len(), page.count)));
@@ -65,10 +68,21 @@ pub fn azure(files: &[&str], today: Date) -> Result<Feed, FeedError> {
         if page.billing_currency != "USD" {
             return Err(foreign(format!("its prices are in {}", page.billing_currency)));
         }
-        is_last = page.next_page_link.is_none_or(|link| link.is_empty());
+        if let Some(link) = &next
+            && !page.is_named_by(link)
+        {
+            let before = file - 1;
+            return Err(FeedError::NotWhole(format!("file {file} is not the page that follows file {before}")));
+        }
+        items = if next.is_some() { items + page.items.len() } else { page.items.len() };
+        next = page.next_page_link.filter(|link| !link.is_empty());
+        if let Some(skipped) = next.as_deref().and_then(skipped).filter(|skipped| *skipped != items) {
+            let reason = format!("file {file} ends after {skipped} items of its question, and {items} were given");
+            return Err(FeedError::NotWhole(reason));
+        }
         page.items.into_iter().try_for_each(|item| found.take(item))?;
     }
-    if !is_last {
+    if next.is_some() {
         return Err(FeedError::NotWhole("the last file says that another page follows".to_owned()));
     }
     found.check()?;
@@ -76,6 +90,20 @@ pub fn azure(files: &[&str], today: Date) -> Result<Feed, FeedError> {
         Source { document: "Azure Retail Prices API".into(), url: Some(URL.into()), date: Some(today.to_string()) };
     let left_out = std::mem::take(&mut found.left_out);
     Ok(Feed { document: document("azure", Unit::GB, found.provider(), (SOURCE, source), today), left_out })
+}
+
+impl Page {
+    /// Whether it may answer a link: one that asks for services asks for all that the page has.
+    fn is_named_by(&self, link: &str) -> bool {
+        let asked = link.replace("%20", " ").replace('+', " ");
+        !asked.contains("serviceName") || self.items.iter().all(|item| asked.contains(&item.service_name))
+    }
+}
+
+/// How many items of a question stand before the page that a link asks for, if it says so.
+fn skipped(link: &str) -> Option<usize> {
+    let (_, after) = link.split_once("$skip=").or_else(|| link.split_once("%24skip="))?;
+    after.split('&').next()?.parse().ok()
 }
 
 impl Found {

@@ -148,7 +148,7 @@ fn azure_list() -> [String; 2] {
         peering("Intra-Region Egress"),
         peering("Intra-Region Ingress"),
     ];
-    [azure_page(first, Some("https://prices.azure.com/api/retail/prices?$skip=100")), azure_page(second, None)]
+    [azure_page(first, Some("https://prices.azure.com/api/retail/prices?$skip=6")), azure_page(second, None)]
 }
 
 #[test]
@@ -175,4 +175,42 @@ fn a_list_of_azure_that_is_not_whole_is_refused() {
     assert!(refused(&[&second.replace("\"Count\":5", "\"Count\":6")]).contains("5 of 6 items"));
     assert!(refused(&[&second.replace("USD", "EUR")]).contains("in EUR"));
     assert!(refused(&[]).contains("not whole"));
+}
+
+#[test]
+fn a_page_of_azure_that_is_missing_between_others_is_missed() {
+    let out = |region: &str| {
+        let meter = ("m-1", "Standard Data Transfer Out");
+        azure_item("Bandwidth", "Rtn Preference: MGN", meter, region, 0, 0.3)
+    };
+    let link = |service: &str, skip: usize| {
+        format!(
+            "https://prices.azure.com:443/api/retail/prices?$filter=serviceName%20eq%20%27{service}%27&$skip={skip}"
+        )
+    };
+    let pages = [
+        azure_page(vec![out("eastus")], Some(&link("Bandwidth", 1))),
+        azure_page(vec![out("westus")], Some(&link("Bandwidth", 2))),
+        azure_page(vec![out("westus2")], None),
+        azure_page(
+            vec![azure_item("Virtual Network", "VNet", ("m-4", "Intra-Region Egress"), "Global", 0, 0.02)],
+            None,
+        ),
+    ];
+    let of = |wanted: &[usize]| {
+        let texts: Vec<&str> = wanted.iter().map(|page| pages[*page].as_str()).collect();
+        azure(&texts, TODAY).map_err(|error| error.to_string())
+    };
+    assert_eq!(of(&[0, 1, 2, 3]).expect("whole").document.providers["azure"].groups["meter-1"].len(), 3);
+    assert_eq!(of(&[3, 0, 1, 2]).expect("whole").document.providers["azure"].groups["meter-1"].len(), 3);
+    for (missing, complaint) in [
+        (vec![1, 2, 3], "file 1 ends after 2 items of its question, and 1 were given"),
+        (vec![0, 1, 3], "file 3 is not the page that follows file 2"),
+        (vec![0, 1], "another page follows"),
+    ] {
+        let refused = of(&missing).expect_err("a page is missing");
+        assert!(refused.contains(complaint), "{complaint} in {refused}");
+    }
+    let marked = format!("\u{feff}{}", pages[2]);
+    assert!(azure(&[&marked], TODAY).is_ok(), "a byte order mark is no part of a page");
 }
