@@ -3,15 +3,18 @@
 
 use std::io;
 use std::iter;
+use std::mem;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::{AsFd, AsRawFd};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, SystemTime};
 
 use cladnet_tunnel::ReceivedTrain;
 use nix::sys::eventfd::{EfdFlags, EventFd};
-use nix::sys::socket::sockopt::{Mark, RcvBufForce, SndBufForce, UdpGroSegment, UdpGsoSegment};
+use nix::sys::socket::sockopt::{Mark, RcvBufForce, ReceiveTimestampns, SndBufForce, UdpGroSegment, UdpGsoSegment};
 use nix::sys::socket::{getsockopt, setsockopt};
 use socket2::{Domain, SockRef, Socket};
+use tracing::debug;
 
 use crate::offload::{OffloadPolicy, UdpOffloads};
 use crate::readiness::Readiness;
@@ -25,12 +28,12 @@ use messages::{BATCH, MESSAGE_LEN, Received};
 use trains::Train;
 pub(crate) use trains::{Trains, train_len};
 
-/// What a peer's packets wait in, all flows of it one behind the other: so it is bounded by the time that takes. 1.3 ms at
-/// 5 Gbit/s, as the kernel adds as much again for its own overhead, which trains hardly have; or 350 full packets by
-/// themselves, 7 ms at 50,000 a second. No more: TCP fills what there is (12.5 MB made every packet of a peer wait 25 ms),
-/// and only what is lost tells it to slow down. No less: it also holds what comes while the reader waits for a core, and
-/// a few full trains must fit. Of each socket; all together no more than the system has for UDP (`net.ipv4.udp_mem`).
-const RECEIVE_BUFFER: usize = 400_000;
+/// What a peer's packets wait in, all flows of it one behind the other: it holds what comes in a burst, or while the reader
+/// waits for a core. 3 ms at 5 Gbit/s, as the kernel adds as much again for its own overhead, which trains hardly have;
+/// 16 ms at the 1 Gbit/s of a long way, whose TCP takes seconds to recover from a loss. More would make every packet of
+/// the peer wait while TCP begins, before [`cladnet_tunnel::CoDel`] bounds what waits there for good. Of each socket; all
+/// together no more than the system has for UDP (`net.ipv4.udp_mem`).
+const RECEIVE_BUFFER: usize = 2_000_000;
 /// What the first socket has instead, as what waits there is short and takes long: 10,000 handshakes, about a second's. So
 /// none of a thousand peers' is lost that greet a host at once.
 const GREETINGS_BUFFER: usize = 4_000_000;
@@ -79,6 +82,28 @@ pub(crate) struct Inbox {
     bytes: Vec<u8>,
     received: [Received; BATCH],
     count: usize,
+    /// When they were taken, by the clock that the kernel stamps them by.
+    taken_at: SystemTime,
+}
+
+/// Datagrams that came together.
+pub(crate) struct Arrival<'a> {
+    /// Where they lie in [`Inbox::bytes`].
+    pub(crate) start: usize,
+    /// How long they were in a queue that one turn does not empty. Nothing in one that it does, which waits for its reader
+    /// alone, and where the kernel does not tell, as of that of handshakes.
+    pub(crate) waited: Duration,
+    pub(crate) train: ReceivedTrain<'a>,
+}
+
+impl Arrival<'_> {
+    /// Takes the first datagram out, so that TCP hears of its loss by those behind it.
+    pub(crate) fn drop_first(&mut self) {
+        let datagrams = mem::take(&mut self.train.datagrams);
+        let first = self.train.segment_size.min(datagrams.len());
+        self.start += first;
+        self.train.datagrams = &mut datagrams[first..];
+    }
 }
 
 impl UdpSocket {
@@ -185,7 +210,10 @@ impl UdpSocket {
     pub(crate) fn receive(&self, queue: usize, inbox: &mut Inbox) -> io::Result<()> {
         inbox.count = 0;
         match messages::receive(&self.sockets[queue], &mut inbox.bytes, &mut inbox.received) {
-            Ok(count) => inbox.count = count,
+            Ok(count) => {
+                inbox.count = count;
+                inbox.taken_at = SystemTime::now();
+            }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
             Err(error) => return Err(error),
         }
@@ -262,16 +290,22 @@ impl Waiting<'_> {
 
 impl Inbox {
     pub(crate) fn new() -> Self {
-        Self { bytes: vec![0; BATCH * MESSAGE_LEN], received: [Received::default(); BATCH], count: 0 }
+        let (bytes, received) = (vec![0; BATCH * MESSAGE_LEN], [Received::default(); BATCH]);
+        Self { bytes, received, count: 0, taken_at: SystemTime::UNIX_EPOCH }
     }
 
-    /// What the last [`UdpSocket::receive`] took, in order, each with where it lies in [`Inbox::bytes`].
-    pub(crate) fn trains(&mut self) -> impl Iterator<Item = (usize, ReceivedTrain<'_>)> {
+    /// What the last [`UdpSocket::receive`] took, in order.
+    pub(crate) fn arrivals(&mut self) -> impl Iterator<Item = Arrival<'_>> {
+        let (taken_at, has_more) = (self.taken_at, self.count == BATCH);
         let received = self.received[..self.count].iter().zip(self.bytes.chunks_exact_mut(MESSAGE_LEN)).enumerate();
-        received.filter_map(|(index, (message, bytes))| {
+        received.filter_map(move |(index, (message, bytes))| {
             let segment_size = message.segment.unwrap_or(message.len).max(1);
             let from = inward(message.from?);
-            Some((index * MESSAGE_LEN, ReceivedTrain { from, datagrams: &mut bytes[..message.len], segment_size }))
+            // If the clock was set back in between, they have not waited.
+            let at = message.at.filter(|_| has_more);
+            let waited = at.and_then(|at| taken_at.duration_since(at).ok()).unwrap_or_default();
+            let train = ReceivedTrain { from, datagrams: &mut bytes[..message.len], segment_size };
+            Some(Arrival { start: index * MESSAGE_LEN, waited, train })
         })
     }
 
@@ -321,6 +355,11 @@ fn open(domain: Domain, port: u16) -> io::Result<Vec<Socket>> {
     for (socket, receive_buffer) in sockets.iter().zip(receive_buffers) {
         set_buffers(socket, receive_buffer);
         allow_fragmentation(socket, domain);
+    }
+    for lane in &sockets[1..] {
+        if let Err(error) = setsockopt(lane, ReceiveTimestampns, &true) {
+            debug!(%error, "it is not known how long datagrams wait to be read, so their queues may stand");
+        }
     }
     Ok(sockets)
 }

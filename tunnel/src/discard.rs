@@ -66,10 +66,12 @@ pub enum Discard {
     ClearStale,
     #[error("packet is longer than its path carries, and may not be cut")]
     TooLong,
+    #[error("datagrams of its lane had waited too long, so its sender is to slow down")]
+    Congested,
 }
 
 impl Discard {
-    pub const ALL: [Self; 30] = [
+    pub const ALL: [Self; 31] = [
         Self::Malformed,
         Self::WrongMac,
         Self::UnknownPeer,
@@ -100,6 +102,7 @@ impl Discard {
         Self::ClearUnproved,
         Self::ClearStale,
         Self::TooLong,
+        Self::Congested,
     ];
 
     /// The value of the `reason` label.
@@ -135,6 +138,7 @@ impl Discard {
             Self::ClearUnproved => "clear_unproved",
             Self::ClearStale => "clear_stale",
             Self::TooLong => "too_long",
+            Self::Congested => "congested",
         }
     }
 }

@@ -6,6 +6,7 @@
 
 mod allowed_ips;
 mod clear;
+mod codel;
 mod config;
 mod datapath;
 mod discard;
@@ -28,6 +29,7 @@ mod volume;
 
 pub use allowed_ips::AllowedIps;
 pub use clear::{Obstacle, Transport};
+pub use codel::CoDel;
 pub use config::{ConfigError, InterfaceConfig, PeerConfig, Roaming};
 pub use discard::{Discard, DiscardCounts};
 pub use engine::Implementation;

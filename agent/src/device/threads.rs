@@ -10,7 +10,7 @@ use std::thread;
 use std::time::Instant;
 
 use cladnet_tunnel::{
-    BUFFER_SIZE, Delivery, Discard, InterfaceId, ProbeRequest, PublicKey, ReceivedTrain, TICK, Urgency,
+    BUFFER_SIZE, CoDel, Delivery, Discard, InterfaceId, ProbeRequest, PublicKey, ReceivedTrain, TICK, Urgency,
 };
 use tokio::sync::mpsc;
 use tracing::warn;
@@ -23,7 +23,7 @@ use super::stun::{StunReply, is_stun};
 use super::tun_reader::TunReader;
 use super::wire::Wire;
 use crate::tun::Tun;
-use crate::udp::Inbox;
+use crate::udp::{Arrival, Inbox};
 
 /// How many threads at most share the queues of the socket, or of one TUN. Each costs a few hundred kilobytes, and not
 /// all of a machine's cores are ours.
@@ -114,20 +114,31 @@ struct UdpReader<'a> {
     opened: Vec<Delivery>,
     deliveries: Vec<Delivery>,
     wire: Wire<'a>,
+    /// Of every queue of the socket.
+    codels: Vec<CoDel>,
 }
 
 impl<'a> UdpReader<'a> {
     fn new(shared: &'a Shared) -> Self {
         let (inbox, buffer, wire) = (Inbox::new(), vec![0; BUFFER_SIZE], Wire::new(shared));
-        Self { shared, inbox, buffer, opened: Vec::new(), deliveries: Vec::new(), wire }
+        let codels = (0..shared.socket.queue_count()).map(|_| CoDel::default()).collect();
+        Self { shared, inbox, buffer, opened: Vec::new(), deliveries: Vec::new(), wire, codels }
     }
 
     /// One turn of a queue.
     fn read(&mut self, queue: usize) -> io::Result<()> {
-        let Self { shared, inbox, buffer, opened, deliveries, wire } = self;
+        let Self { shared, inbox, buffer, opened, deliveries, wire, codels } = self;
         shared.socket.receive(queue, inbox)?;
         let now = Instant::now();
-        for (at, train) in inbox.trains() {
+        for mut arrival in inbox.arrivals() {
+            if codels[queue].drops(now, arrival.waited) {
+                shared.tunnel.discards().count(Discard::Congested);
+                arrival.drop_first();
+                if arrival.train.datagrams.is_empty() {
+                    continue;
+                }
+            }
+            let Arrival { start: at, train, .. } = arrival;
             if train.datagrams.is_empty() {
                 shared.tunnel.discards().count(Discard::Malformed);
             } else if is_stun(first(&train)) {

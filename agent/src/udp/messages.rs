@@ -6,6 +6,7 @@ use std::io;
 use std::mem;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, AsRawFd};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use socket2::{SockAddr, SockAddrStorage};
 
@@ -16,13 +17,18 @@ pub(super) const BATCH: usize = 8;
 /// The longest datagram, and the longest train that the kernel gathers.
 pub(super) const MESSAGE_LEN: usize = 1 << 16;
 
-/// A control message that holds one number: the only kind there is here.
+/// A control message that holds one number: the only kind that is sent.
 #[repr(C)]
 #[derive(Clone, Copy)]
 struct Control {
     header: libc::cmsghdr,
     data: [u8; 8],
 }
+
+/// Room for all that comes beside a message: when it came, and the length of its segments.
+#[repr(C, align(8))]
+#[derive(Clone, Copy)]
+struct Beside([u8; 64]);
 
 /// What one message was: bytes of a buffer of [`MESSAGE_LEN`].
 #[derive(Debug, Clone, Copy, Default)]
@@ -31,6 +37,8 @@ pub(super) struct Received {
     pub(super) from: Option<SocketAddr>,
     /// Length of every datagram in it but the last, if there are several.
     pub(super) segment: Option<usize>,
+    /// When it came, if the socket was asked to tell.
+    pub(super) at: Option<SystemTime>,
 }
 
 /// Sends the first [`BATCH`] of these; an error is about the first of them, and none was sent. Addresses are in the
@@ -63,7 +71,7 @@ pub(super) fn send(socket: &impl AsFd, trains: &[Train<'_>]) -> io::Result<usize
 
 /// Takes the messages that are there, or fails with `WouldBlock`. `bytes` holds [`BATCH`] of [`MESSAGE_LEN`].
 pub(super) fn receive(socket: &impl AsFd, bytes: &mut [u8], received: &mut [Received; BATCH]) -> io::Result<usize> {
-    let mut controls: [Control; BATCH] = zeroed();
+    let mut controls: [Beside; BATCH] = zeroed();
     let mut addresses: [SockAddrStorage; BATCH] = std::array::from_fn(|_| SockAddrStorage::zeroed());
     let mut vectors: [libc::iovec; BATCH] = zeroed();
     let mut messages: [libc::mmsghdr; BATCH] = zeroed();
@@ -77,7 +85,7 @@ pub(super) fn receive(socket: &impl AsFd, bytes: &mut [u8], received: &mut [Rece
         message.msg_iov = &raw mut vectors[index];
         message.msg_iovlen = 1;
         message.msg_control = (&raw mut controls[index]).cast();
-        message.msg_controllen = size_of::<Control>() as _;
+        message.msg_controllen = size_of::<Beside>() as _;
     }
     // SAFETY: the descriptor is open; every pointer of the first `count` messages is to an array above or to a part of
     // `bytes`, each its own, with the length that is there.
@@ -93,18 +101,40 @@ pub(super) fn receive(socket: &impl AsFd, bytes: &mut [u8], received: &mut [Rece
     if taken < 0 {
         return Err(io::Error::last_os_error());
     }
-    for (((message, storage), control), received) in
-        messages.iter().zip(addresses).zip(&controls).zip(received.iter_mut()).take(taken as usize)
-    {
+    for ((message, storage), received) in messages.iter().zip(addresses).zip(received.iter_mut()).take(taken as usize) {
         // SAFETY: the kernel has written an address of this length, or none.
         let from = unsafe { SockAddr::new(storage, message.msg_hdr.msg_namelen) };
-        *received = Received {
-            len: message.msg_len as usize,
-            from: from.as_socket(),
-            segment: control.received(message.msg_hdr.msg_controllen),
-        };
+        *received = Received { len: message.msg_len as usize, from: from.as_socket(), ..Received::default() };
+        received.note(&message.msg_hdr);
     }
     Ok(taken as usize)
+}
+
+impl Received {
+    /// Takes what the kernel wrote beside the message.
+    fn note(&mut self, message: &libc::msghdr) {
+        // SAFETY: the header points to what the kernel has filled, as far as it says; so does every next one.
+        let mut control = unsafe { libc::CMSG_FIRSTHDR(message) };
+        while !control.is_null() {
+            // SAFETY: as above, and the data of these two kinds are of these types, at any alignment.
+            unsafe {
+                let data = libc::CMSG_DATA(control);
+                match ((*control).cmsg_level, (*control).cmsg_type) {
+                    (libc::SOL_UDP, libc::UDP_GRO) => {
+                        self.segment = usize::try_from(data.cast::<libc::c_int>().read_unaligned()).ok();
+                    }
+                    (libc::SOL_SOCKET, libc::SCM_TIMESTAMPNS) => {
+                        let at = data.cast::<libc::timespec>().read_unaligned();
+                        self.at = u64::try_from(at.tv_sec)
+                            .ok()
+                            .map(|seconds| UNIX_EPOCH + Duration::new(seconds, at.tv_nsec as u32));
+                    }
+                    _ => {}
+                }
+                control = libc::CMSG_NXTHDR(message, control);
+            }
+        }
+    }
 }
 
 impl Control {
@@ -115,14 +145,6 @@ impl Control {
         control[0].header.cmsg_len = Self::len(2);
         control[0].data[..2].copy_from_slice(&len.to_ne_bytes());
         control[0]
-    }
-
-    /// The number in it, if it is the one that we asked for.
-    fn received(&self, written: usize) -> Option<usize> {
-        let is_gro = written >= Self::len(4)
-            && (self.header.cmsg_level, self.header.cmsg_type) == (libc::SOL_UDP, libc::UDP_GRO);
-        let [a, b, c, d, ..] = self.data;
-        is_gro.then(|| libc::c_int::from_ne_bytes([a, b, c, d])).and_then(|segment| usize::try_from(segment).ok())
     }
 
     fn len(data: u32) -> usize {
@@ -139,6 +161,7 @@ impl Control {
 /// Arrays of the kernel's structures, empty.
 trait Plain: Copy {}
 impl Plain for Control {}
+impl Plain for Beside {}
 impl Plain for libc::iovec {}
 impl Plain for libc::mmsghdr {}
 

@@ -37,7 +37,7 @@ fn receive_by_queue(socket: &UdpSocket, count: usize) -> Vec<(usize, SocketAddr,
     while datagrams.len() < count {
         for queue in waiting.wait().unwrap() {
             socket.receive(queue, &mut inbox).unwrap();
-            for (_, train) in inbox.trains() {
+            for Arrival { train, .. } in inbox.arrivals() {
                 let cut = trains::cut(train.datagrams, train.segment_size);
                 datagrams.extend(cut.map(|datagram| (queue, train.from, datagram.to_vec())));
             }
@@ -183,6 +183,46 @@ fn data_waits_by_its_lane_and_apart_from_all_else() {
 }
 
 #[test]
+fn it_is_known_how_long_data_waited_that_one_turn_does_not_take() {
+    let (socket, _) = bound(OffloadPolicy::WherePossible);
+    let client = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    let mut inbox = Inbox::new();
+    // Also on another port.
+    for _ in 0..2 {
+        for (count, queue, message) in
+            [(BATCH, 1, [4, 0, 0, 0, 0, 0]), (BATCH - 1, 1, [4, 0, 0, 0, 0, 0]), (BATCH, 0, [1; 6])]
+        {
+            let sent_at = std::time::Instant::now();
+            for _ in 0..count {
+                client.send_to(&message, ("127.0.0.1", socket.local_port().unwrap())).unwrap();
+            }
+            socket.receive(queue, &mut inbox).unwrap();
+            let waited: Vec<_> = inbox.arrivals().map(|arrival| arrival.waited).collect();
+            assert_eq!(waited.len(), count);
+            let is_told = count == BATCH && queue > 0;
+            assert!(waited.iter().all(|waited| (*waited > Duration::ZERO) == is_told), "{waited:?}");
+            assert!(waited.iter().all(|waited| *waited <= sent_at.elapsed()), "{waited:?}");
+        }
+        socket.rebind(0).unwrap();
+    }
+}
+
+#[test]
+fn the_first_datagram_of_a_train_can_be_dropped() {
+    let (mut inbox, from) = (Inbox::new(), SocketAddr::from(([192, 0, 2, 1], 8055)));
+    inbox.bytes[..250].copy_from_slice(&[[1; 100].as_slice(), &[2; 100], &[3; 50]].concat());
+    inbox.received[0] = Received { len: 250, from: Some(from), segment: Some(100), at: None };
+    inbox.count = 1;
+    let mut arrival = inbox.arrivals().next().unwrap();
+    arrival.drop_first();
+    assert_eq!((arrival.start, arrival.train.datagrams.len(), arrival.train.datagrams[0]), (100, 150, 2));
+    arrival.drop_first();
+    arrival.drop_first();
+    arrival.drop_first();
+    assert_eq!((arrival.start, arrival.train.datagrams.len()), (250, 0));
+}
+
+#[test]
 fn what_floods_one_queue_is_lost_there_and_nowhere_else() {
     let (socket, port) = bound(OffloadPolicy::WherePossible);
     let client = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
@@ -197,7 +237,7 @@ fn what_floods_one_queue_is_lost_there_and_nowhere_else() {
     let mut inbox = Inbox::new();
     for queue in 2..=LANES {
         socket.receive(queue, &mut inbox).unwrap();
-        assert_eq!(inbox.trains().count(), 1, "queue {queue}");
+        assert_eq!(inbox.arrivals().count(), 1, "queue {queue}");
     }
 }
 
