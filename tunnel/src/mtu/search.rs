@@ -10,10 +10,11 @@ use std::time::{Duration, Instant};
 /// What every IPv4 host takes (RFC 791 §3.2), without headers around a packet: taken on trust, as there is nothing below.
 pub(super) const FLOOR: u16 = 576 - 60;
 /// Links that are met: IPv6's least, a tunnel over Ethernet, GCP; and with jumbo frames Azure, AWS between VPCs, GCP,
-/// Ethernet, AWS. Ethernet's own 1500 is what the default is made for.
-const LINKS: [u16; 8] = [1280, 1400, 1460, 3900, 8500, 8896, 9000, 9001];
-/// Below this a link carries no jumbo frames: the default is as good.
-const LEAST_JUMBO: u16 = 3900;
+/// Ethernet, AWS. Ethernet's own 1500 is what the default is made for. 2000 tells whether it is worth while to search for any
+/// size between.
+const LINKS: [u16; 9] = [1280, 1400, 1460, LEAST_JUMBO, 3900, 8500, 8896, 9000, 9001];
+/// Below this a link carries no jumbo frames: the default is nearly as good.
+const LEAST_JUMBO: u16 = 2000;
 /// What is left for a packet, of the narrowest of [`LINKS`], by whatever protocol it travels.
 const SAFE: u16 = 1200;
 
