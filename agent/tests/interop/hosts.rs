@@ -55,8 +55,14 @@ impl Pair {
 
     /// Starts `cladnet-agent static` at `side`. Traffic may not pass yet.
     pub(crate) fn start_ours(&self, lab: &Lab, side: Side, peer: &Peer) -> Process {
+        self.start_ours_with(lab, side, peer, &[])
+    }
+
+    /// The same with flags.
+    pub(crate) fn start_ours_with(&self, lab: &Lab, side: Side, peer: &Peer, flags: &[&str]) -> Process {
         let file = self.write_file(lab, side, peer);
-        let process = lab.start(side, env!("CARGO_BIN_EXE_cladnet-agent"), &["static", &file]);
+        let arguments = [flags, &["static", &file]].concat();
+        let process = lab.start(side, env!("CARGO_BIN_EXE_cladnet-agent"), &arguments);
         eventually("cbnet0 is up", STARTUP, || {
             lab.run(side, "ip", &["-4", "address", "show", "dev", "cbnet0", "up"]).stdout.ends_with(b"forever\n")
         });

@@ -24,6 +24,18 @@ fn two_of_ours_ping_from_the_first_packet_on() {
 }
 
 #[test]
+fn boringtun_reaches_itself_and_our_engine() {
+    for engine in ["boringtun", "own"] {
+        let Some(lab) = Lab::new() else { return };
+        let pair = Pair::new();
+        let _a = pair.start_ours_with(&lab, Side::A, &pair.peer(Side::B), &["--engine", "boringtun"]);
+        let _b = pair.start_ours_with(&lab, Side::B, &pair.peer(Side::A), &["--engine", engine]);
+        assert!(lab.pings(Side::A), "boringtun and {engine}");
+        assert!(lab.pings(Side::B), "boringtun and {engine}");
+    }
+}
+
+#[test]
 fn two_of_ours_ping_over_ipv6() {
     let Some(lab) = Lab::new() else { return };
     let pair = Pair::new();
