@@ -20,9 +20,10 @@ use std::time::Instant;
 use ipnet::IpNet;
 
 use crate::discard::Discard;
+use crate::packet::Addresses;
 use classifier::Classifier;
 use flow::{Flow, Part, Signature, Stage};
-use flows::Flows;
+use flows::{By, Flows};
 use fragments::Fragments;
 
 /// Who may reach this host through an interface. Without one everything may, and no flow is followed.
@@ -95,38 +96,45 @@ impl Filter {
         }
     }
 
-    /// Whether a packet from a peer, without padding, may be delivered. `is_theirs` says whether an address is reached
-    /// through that peer.
+    /// Whether a packet from the peer of this number, without padding, may be delivered. `is_theirs` says whether an
+    /// address is reached through that peer.
     pub(crate) fn admit(
         &self,
         now: Instant,
         packet: &[u8],
+        peer: u32,
         is_theirs: impl FnOnce(IpAddr) -> bool,
         memo: &mut Memo,
     ) -> Result<(), Discard> {
-        memo.or_decide(packet, || self.judge(now, packet, is_theirs))
+        memo.or_decide(packet, || self.judge(now, packet, peer, is_theirs))
     }
 
-    /// Notes a packet of ours on its way to a peer: its answers are welcome.
-    pub(crate) fn note_sent(&self, now: Instant, packet: &[u8], memo: &mut Memo) {
+    /// Notes a packet of ours on its way to the peer of this number: its answers are welcome.
+    pub(crate) fn note_sent(&self, now: Instant, packet: &[u8], peer: u32, memo: &mut Memo) {
         let _ = memo.or_decide(packet, || {
             if let Some(Part::Whole(seen) | Part::FirstFragment(seen, _)) = flow::of(packet) {
-                self.state.flows.sent(now, seen.sent(), seen.stage, self.generation);
+                self.state.flows.sent(now, seen.sent(), seen.stage, By { peer, generation: self.generation });
             }
             Ok(())
         });
     }
 
-    fn judge(&self, now: Instant, packet: &[u8], is_theirs: impl FnOnce(IpAddr) -> bool) -> Result<(), Discard> {
+    fn judge(
+        &self,
+        now: Instant,
+        packet: &[u8],
+        peer: u32,
+        is_theirs: impl FnOnce(IpAddr) -> bool,
+    ) -> Result<(), Discard> {
         match flow::of(packet) {
-            Some(Part::Whole(seen)) => self.judge_flow(now, seen.received(), seen.stage),
-            Some(Part::FirstFragment(seen, fragments)) => {
-                self.judge_flow(now, seen.received(), seen.stage)?;
-                self.fragments(|known| known.admit(now, fragments));
+            Some(Part::Whole(seen)) => self.judge_flow(now, peer, seen.received(), seen.stage),
+            Some(Part::FirstFragment(seen, datagram)) => {
+                self.judge_flow(now, peer, seen.received(), seen.stage)?;
+                self.fragments(|known| known.admit(now, peer, datagram));
                 Ok(())
             }
-            Some(Part::LaterFragment(fragments)) => {
-                let known = self.classifier.allows_all() || self.fragments(|known| known.is_admitted(now, fragments));
+            Some(Part::LaterFragment(datagram)) => {
+                let known = self.allows_whatever(packet) || self.fragments(|known| known.is_admitted(now, datagram));
                 if known { Ok(()) } else { Err(Discard::UnknownFragment) }
             }
             Some(Part::ErrorAbout { quoted, seen }) => {
@@ -135,16 +143,23 @@ impl Filter {
                 if is_theirs(flow.remote.0) && self.state.flows.is_alive(now, flow) {
                     return Ok(());
                 }
-                self.judge_flow(now, seen.received(), seen.stage)
+                self.judge_flow(now, peer, seen.received(), seen.stage)
             }
-            None if self.classifier.allows_all() => Ok(()),
+            None if self.allows_whatever(packet) => Ok(()),
             None => Err(Discard::Refused),
         }
     }
 
+    /// Whether no packet between the two addresses of this one can be refused.
+    fn allows_whatever(&self, packet: &[u8]) -> bool {
+        Addresses::of(packet)
+            .is_ok_and(|Addresses { source, destination }| self.classifier.allows_whatever(source, destination))
+    }
+
     /// A flow that nobody has judged is judged now; an error about nothing of ours is one too.
-    fn judge_flow(&self, now: Instant, flow: Flow, stage: Stage) -> Result<(), Discard> {
-        match self.state.flows.received(now, flow, stage, self.generation, || self.classifier.decide(&flow)) {
+    fn judge_flow(&self, now: Instant, peer: u32, flow: Flow, stage: Stage) -> Result<(), Discard> {
+        let by = By { peer, generation: self.generation };
+        match self.state.flows.received(now, flow, stage, by, || self.classifier.decide(&flow)) {
             Action::Allow => Ok(()),
             Action::Deny => Err(Discard::Refused),
         }

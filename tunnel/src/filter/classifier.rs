@@ -35,24 +35,30 @@ impl Classifier {
         }
     }
 
-    /// Whether nothing can be refused.
-    pub(super) fn allows_all(&self) -> bool {
-        self.default == Action::Allow && self.rules.iter().all(|(_, action)| *action == Action::Allow)
+    /// Whether nothing that `source` sends to `destination` can be refused.
+    pub(super) fn allows_whatever(&self, source: IpAddr, destination: IpAddr) -> bool {
+        for (traffic, action) in self.between(source, destination) {
+            match (traffic, action) {
+                (_, Action::Deny) => return false,
+                (Traffic::All, Action::Allow) => return true,
+                (_, Action::Allow) => {}
+            }
+        }
+        self.default == Action::Allow
     }
 
     /// What happens to a packet of `flow` from its remote end.
     pub(super) fn decide(&self, flow: &Flow) -> Action {
-        self.first_match(flow).unwrap_or(self.default)
+        let first = self.between(flow.remote.0, flow.local.0).find(|(traffic, _)| traffic.matches(flow));
+        first.map_or(self.default, |(_, action)| *action)
     }
 
-    fn first_match(&self, flow: &Flow) -> Option<Action> {
-        let sources = self.sources.of(flow.remote.0)?;
-        let destinations = self.destinations.of(flow.local.0)?;
+    /// The rules whose addresses match, in order.
+    fn between(&self, source: IpAddr, destination: IpAddr) -> impl Iterator<Item = &(Traffic, Action)> {
+        let (sources, destinations) = (self.sources.of(source), self.destinations.of(destination));
         let words = sources.iter().zip(destinations).map(|(source, destination)| source & destination);
-        words.enumerate().flat_map(|(word, bits)| ones(bits).map(move |bit| word * 64 + bit)).find_map(|index| {
-            let (traffic, action) = self.rules.get(index)?;
-            traffic.matches(flow).then_some(*action)
-        })
+        let indices = words.enumerate().flat_map(|(word, bits)| ones(bits).map(move |bit| word * 64 + bit));
+        indices.filter_map(|index| self.rules.get(index))
     }
 }
 
@@ -83,8 +89,9 @@ impl Matches {
         Self(matches)
     }
 
-    fn of(&self, address: IpAddr) -> Option<&[u64]> {
-        self.0.lookup(address).map(AsRef::as_ref)
+    /// No bits at all if no rule names the address.
+    fn of(&self, address: IpAddr) -> &[u64] {
+        self.0.lookup(address).map(AsRef::as_ref).unwrap_or_default()
     }
 }
 

@@ -1,8 +1,10 @@
 //! The flows that are alive, and who opened them. Bounded: a set of ways per hash, as in a processor's cache.
 //!
 //! A flow that this host opened is never displaced by one that a peer opened: without its entry its answers would be
-//! refused. A peer's own flow needs no entry to pass the rules, so losing one costs a look at them.
+//! refused. A peer's own flow needs no entry to pass the rules, so losing one costs a look at them. Among flows that are
+//! equal in this, the peer with most of a set gives way: no peer pushes out another's.
 
+use std::cmp::Reverse;
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
@@ -20,6 +22,9 @@ const TCP: u8 = 6;
 /// Seconds after the start in which a TCP flow may turn up that lived before: Linux looks after an idle one once in this
 /// time (`tcp_keepalive_time`).
 const OLDER_THAN_THE_FILTER: u32 = 2 * 60 * 60;
+
+/// The last of the system ports (RFC 6335 §6).
+const SYSTEM_PORTS: u16 = 1023;
 
 /// Seconds without a packet after which a flow is forgotten.
 mod lifetime {
@@ -42,9 +47,18 @@ pub(super) struct Flows {
 
 type Set = [Option<Entry>; WAYS];
 
+/// Whose packet it is, under which rules.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct By {
+    /// The number of the peer that sent it, or that it goes to.
+    pub(super) peer: u32,
+    pub(super) generation: u32,
+}
+
 #[derive(Debug, Clone, Copy)]
 struct Entry {
     flow: Flow,
+    peer: u32,
     opener: Opener,
     phase: Phase,
     /// Under which rules a peer's flow was judged last, and how; one that this host opened is allowed.
@@ -73,21 +87,21 @@ impl Flows {
         Self { sets: (0..SETS).map(|_| OnceLock::new()).collect(), hasher: RandomState::new(), started: now }
     }
 
-    /// What happens to a packet of `flow` that a peer sent. `judge` asks the rules of this `generation`.
+    /// What happens to a packet of `flow` that a peer sent. `judge` asks the rules of this generation.
     pub(super) fn received(
         &self,
         now: Instant,
         flow: Flow,
         stage: Stage,
-        generation: u32,
+        by: By,
         judge: impl FnOnce() -> Action,
     ) -> Action {
         let now = self.seconds(now);
         let mut set = self.set(&flow);
         // A peer that opens a flow answers nothing, whoever had these ports before.
         if let Some(entry) = find(&mut set, now, &flow).filter(|_| stage != Stage::Opening) {
-            if entry.opener == Opener::Peer && entry.generation != generation {
-                (entry.generation, entry.verdict) = (generation, judge());
+            if entry.opener == Opener::Peer && entry.generation != by.generation {
+                (entry.generation, entry.verdict) = (by.generation, judge());
             }
             entry.heard(now, stage, Opener::Peer);
             return entry.verdict;
@@ -95,19 +109,19 @@ impl Flows {
         let verdict = judge();
         // What is refused from the start leaves no trace, or a flood could push out what is not.
         if verdict == Action::Allow {
-            insert(&mut set, now, Entry::new(flow, Opener::Peer, stage, generation, now));
+            insert(&mut set, now, Entry::new(flow, Opener::Peer, stage, by, now));
         }
         verdict
     }
 
     /// Notes a packet that this host sent.
-    pub(super) fn sent(&self, now: Instant, flow: Flow, stage: Stage, generation: u32) {
+    pub(super) fn sent(&self, now: Instant, flow: Flow, stage: Stage, by: By) {
         let now = self.seconds(now);
         let mut set = self.set(&flow);
         match find(&mut set, now, &flow).filter(|_| stage != Stage::Opening) {
             Some(entry) => entry.heard(now, stage, Opener::ThisHost),
             None if !may_open(now, flow, stage) => {}
-            None => insert(&mut set, now, Entry::new(flow, Opener::ThisHost, stage, generation, now)),
+            None => insert(&mut set, now, Entry::new(flow, Opener::ThisHost, stage, by, now)),
         }
     }
 
@@ -129,12 +143,13 @@ impl Flows {
 }
 
 /// Whether a packet of ours on a flow that is not known may be the first one, or the flow older than the filter: TCP tells
-/// its first packet from the others, and so does an echo.
+/// its first packet from the others, and so does an echo. Of an older flow the end with the higher port has opened it, as
+/// services have low ones; below 1024 nobody is given a port unasked.
 fn may_open(now: u32, flow: Flow, stage: Stage) -> bool {
     match (flow.protocol, stage) {
         (_, Stage::Opening) => true,
         (_, Stage::Answer) => false,
-        (TCP, _) => now <= OLDER_THAN_THE_FILTER,
+        (TCP, _) => now <= OLDER_THAN_THE_FILTER && flow.local.1 > flow.remote.1.max(SYSTEM_PORTS),
         _ => true,
     }
 }
@@ -150,8 +165,12 @@ fn insert(set: &mut Set, now: u32, new: Entry) {
         *place = Some(new);
         return;
     }
-    let merit =
-        |entry: &Option<Entry>| entry.filter(|entry| entry.is_alive(now)).map(|entry| entry.merit(new.generation));
+    let others = *set;
+    let crowd = |peer| others.iter().flatten().chain([&new]).filter(|entry| entry.peer == peer).count();
+    let merit = |entry: &Option<Entry>| {
+        let alive = entry.filter(|entry| entry.is_alive(now));
+        alive.map(|entry| entry.merit(new.generation, crowd(entry.peer)))
+    };
     let Some(place) = set.iter_mut().min_by_key(|entry| merit(entry)) else { return };
     if merit(place).is_none_or(|(opener, ..)| opener <= new.opener) {
         *place = Some(new);
@@ -159,12 +178,13 @@ fn insert(set: &mut Set, now: u32, new: Entry) {
 }
 
 impl Entry {
-    fn new(flow: Flow, opener: Opener, stage: Stage, generation: u32, now: u32) -> Self {
+    fn new(flow: Flow, opener: Opener, stage: Stage, by: By, now: u32) -> Self {
         let phase = match stage {
             Stage::Opening | Stage::Answer | Stage::Going => Phase::Unanswered,
             Stage::Ending => Phase::Ending,
         };
-        Self { flow, opener, phase, generation, verdict: Action::Allow, last: now }
+        let By { peer, generation } = by;
+        Self { flow, peer, opener, phase, generation, verdict: Action::Allow, last: now }
     }
 
     fn heard(&mut self, now: u32, stage: Stage, from: Opener) {
@@ -187,9 +207,9 @@ impl Entry {
     }
 
     /// What is cut, or may be with its next packet, is missed more than what the rules of now allow: forgotten, it would
-    /// begin anew with the next packet of ours.
-    fn merit(self, generation: u32) -> (Opener, bool, Phase, u32) {
+    /// begin anew with the next packet of ours. `crowd` says how many flows of its set are of its peer.
+    fn merit(self, generation: u32, crowd: usize) -> (Opener, bool, Reverse<usize>, Phase, u32) {
         let is_cut = self.verdict == Action::Deny || self.generation != generation;
-        (self.opener, is_cut, self.phase, self.last)
+        (self.opener, is_cut, Reverse(crowd), self.phase, self.last)
     }
 }

@@ -127,7 +127,7 @@ impl Snapshot {
         let (_, peer) = peer.ok_or(Discard::NotIp)?;
         if let Some(filter) = &interface.filter {
             let mut noted = Memo::default();
-            train.packets().for_each(|packet| filter.note_sent(now, packet, &mut noted));
+            train.packets().for_each(|packet| filter.note_sent(now, packet, peer.number, &mut noted));
         }
         Ok((peer, peer.mtu.found().unwrap_or(interface.mtu)))
     }
@@ -173,7 +173,8 @@ impl Snapshot {
             Ok(Opened { at, packet: padded }) => {
                 opened(inner_len(interface, peer, padded, &mut checked).and_then(|len| {
                     if let Some(filter) = &interface.filter {
-                        filter.admit(now, &padded[..len], |address| interface.leads_to(address, peer), &mut memo)?;
+                        let is_theirs = |address| interface.leads_to(address, peer);
+                        filter.admit(now, &padded[..len], peer.number, is_theirs, &mut memo)?;
                     }
                     Ok(Delivery { interface: interface.id, packet: at..at + len })
                 }))
