@@ -80,6 +80,30 @@ fn a_test_that_fails_is_named_with_the_rule_that_broke_it() {
     );
 }
 
+/// Asking every pair about every rule would take minutes.
+#[test]
+fn tests_about_all_pairs_of_a_large_network_are_checked_at_once() {
+    let peer = |number: u16| {
+        let labels = [("role".to_owned(), if number.is_multiple_of(2) { "web" } else { "db" }.to_owned())].into();
+        let [high, low] = number.to_be_bytes();
+        let (host, address) = (format!("host-{number}").parse().unwrap(), Ipv4Addr::new(10, 9, high, low));
+        Member::new(host, format!("vm-{number}"), Some(address), &labels)
+    };
+    let members: Vec<Member> = (1..=400).map(peer).collect();
+    let rule = |number: u16| {
+        serde_json::json!({"id": format!("r{number}"), "kind": "access", "action": "allow", "from": "role=web", "to": "role=db",
+                           "protocol": "tcp", "ports": [format!("{}", 1_000 + number)]})
+    };
+    let tests: Vec<String> = (0..20).map(|port| format!("expect: role=web may not reach role=db:{port}")).collect();
+    let text =
+        serde_json::json!({"default_access": "deny", "rules": (0..200).map(rule).collect::<Vec<_>>(), "tests": tests});
+    let mut rules = rules(text);
+    assert_eq!(check_expectations(&rules, &members), []);
+    rules.tests.push("expect: role=db may reach role=db:1".parse().unwrap());
+    let broken = check_expectations(&rules, &members).remove(0);
+    assert_eq!((broken.from.as_str(), broken.to.as_str()), ("vm-1", "vm-3"), "nobody is asked about itself");
+}
+
 #[test]
 fn what_is_hardly_meant_is_told() {
     let rules = rules(serde_json::json!({"rules": [
