@@ -4,6 +4,7 @@
 mod accept;
 mod confine;
 
+use cladnet_model::rule::check_subnet;
 use cladnet_proto::{
     cladnet::v1::AdvertisedPrefix,
     convert::{self, FieldError},
@@ -43,16 +44,12 @@ impl Subnet {
     }
 }
 
-/// A prefix that holds every address, or such as mean another machine everywhere, is nobody's to route.
+/// Not everything is a subnet, whoever says so.
 fn prefix(field: &str, prefix: Ipv4Net) -> Result<Ipv4Net, FieldError> {
-    let (first, last) = (prefix.network(), prefix.broadcast());
-    let is_special = |address: std::net::Ipv4Addr| {
-        address.is_loopback() || address.is_multicast() || address.is_link_local() || address.octets()[0] == 0
-    };
-    match prefix == prefix.trunc() && prefix.prefix_len() > 0 && !is_special(first) && !is_special(last) {
-        true => Ok(prefix),
-        false => Err(FieldError::new(field, format!("is {prefix}, which is no subnet"))),
+    if prefix != prefix.trunc() {
+        return Err(FieldError::new(field, format!("is {prefix}, an address inside a subnet")));
     }
+    check_subnet(prefix).map(|()| prefix).map_err(|error| FieldError::new(field, error))
 }
 
 /// One subnet that cannot be read never keeps the others away.
@@ -85,6 +82,7 @@ mod tests {
             wire("10.1.0.5/16", ""),
             wire("0.0.0.0/0", ""),
             wire("169.254.0.0/16", ""),
+            wire("168.0.0.0/6", ""),
         ]);
         let told: Vec<_> = read.iter().map(|subnet| (subnet.prefix.to_string(), subnet.real.to_string())).collect();
         let expected = [("10.1.0.0/16", "10.1.0.0/16"), ("10.200.0.0/16", "10.1.0.0/16")];

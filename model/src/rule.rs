@@ -26,7 +26,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 pub use access::{Decision, Filter, FilterRule, access, decide};
-pub use advertise::{Advertised, Clash, advertised};
+pub use advertise::{Advertised, Clash, NoSubnet, advertised, check_subnet};
 pub use draft::{KindWord, MAX_RULES, MAX_TESTS, MAX_TEXT, RuleDraft, RulesDraft};
 pub use expectation::{Broken, Expectation, check_expectations};
 pub use parse::SyntaxError;

@@ -1,5 +1,6 @@
 //! What the operator says of subnets behind this host.
 
+use cladnet_model::rule::check_subnet;
 use ipnet::Ipv4Net;
 use serde::Deserialize;
 
@@ -55,18 +56,7 @@ fn subnet(text: &str) -> Result<Ipv4Net, String> {
     if given != right {
         return Err(format!("advertise names {given}, an address inside a subnet; write {right}"));
     }
-    let address = given.network();
-    match () {
-        () if given.prefix_len() == 0 => Err(format!("advertise names {given}, which is every address; name a subnet")),
-        () if address.is_loopback()
-            || address.is_multicast()
-            || address.is_link_local()
-            || address.octets()[0] == 0 =>
-        {
-            Err(format!("advertise names {given}, whose addresses mean another machine everywhere"))
-        }
-        () => Ok(given),
-    }
+    check_subnet(given).map(|()| given).map_err(|error| format!("advertise names a prefix that {error}"))
 }
 
 #[cfg(test)]
@@ -84,9 +74,10 @@ mod tests {
             (vec!["10.1.0.5/16"], "write 10.1.0.0/16"),
             (vec!["fd00::/8"], "no IPv4 subnet"),
             (vec!["10.1.0.0"], "no IPv4 subnet"),
-            (vec!["0.0.0.0/0"], "every address"),
+            (vec!["0.0.0.0/0"], "a default route"),
             (vec!["127.0.0.0/8"], "another machine"),
             (vec!["169.254.0.0/16"], "another machine"),
+            (vec!["168.0.0.0/6"], "169.254.0.0/16"),
             (vec!["10.1.2.0/24", "10.1.0.0/16"], "which overlap"),
             (vec!["10.1.0.0/16"; 65], "at most 64"),
         ] {

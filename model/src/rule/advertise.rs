@@ -1,6 +1,6 @@
 //! Which subnets are reached through which peer, and which of them cannot be.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, net::Ipv4Addr};
 
 use ipnet::{IpNet, Ipv4Net};
 
@@ -28,6 +28,36 @@ pub struct Clash {
     pub prefix: IpNet,
     /// Who has it, in words.
     pub holder: String,
+}
+
+/// Addresses that mean another machine everywhere, or none (RFC 6890 §2.2.2): metadata of clouds is at one of them.
+const NOBODYS: [Ipv4Net; 5] = [
+    Ipv4Net::new_assert(Ipv4Addr::new(0, 0, 0, 0), 8),
+    Ipv4Net::new_assert(Ipv4Addr::new(127, 0, 0, 0), 8),
+    Ipv4Net::new_assert(Ipv4Addr::new(169, 254, 0, 0), 16),
+    Ipv4Net::new_assert(Ipv4Addr::new(224, 0, 0, 0), 4),
+    Ipv4Net::new_assert(Ipv4Addr::new(255, 255, 255, 255), 32),
+];
+
+/// Why a prefix is no subnet that a peer may stand before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum NoSubnet {
+    #[error("is {0}, a default route, which is never advertised; name the subnet")]
+    Default(Ipv4Net),
+    #[error(
+        "is {subnet}, which holds addresses of {special}: those mean another machine everywhere; name a subnet without them"
+    )]
+    Special { subnet: Ipv4Net, special: Ipv4Net },
+}
+
+/// Whether a peer may stand before `subnet` at all.
+pub fn check_subnet(subnet: Ipv4Net) -> Result<(), NoSubnet> {
+    let special = NOBODYS.into_iter().find(|special| overlap(subnet.into(), (*special).into()));
+    match special {
+        _ if subnet.prefix_len() <= 1 => Err(NoSubnet::Default(subnet)),
+        Some(special) => Err(NoSubnet::Special { subnet, special }),
+        None => Ok(()),
+    }
 }
 
 /// What is behind each peer by the rules that are in force, in as few prefixes as say the same. Each has one peer, however

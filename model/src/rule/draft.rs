@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     AccessRule, AdvertiseRule, Expectation, PathRule, Rule, RuleKind, RuleSet, Side, SyntaxError, Traffic,
-    side::prefix, traffic::PortRange,
+    check_subnet, side::prefix, traffic::PortRange,
 };
 use crate::{
     RuleId, Scope,
@@ -250,10 +250,7 @@ fn required<T, E: Display>(text: Option<&str>, what: &str, parse: fn(&str) -> Re
 fn subnet(text: &str) -> Result<IpNet, String> {
     match prefix(text).map_err(|error| error.to_string())? {
         IpNet::V6(_) => Err("is of IPv6, which no network carries yet; give an IPv4 CIDR".to_owned()),
-        IpNet::V4(subnet) if subnet.prefix_len() <= 1 => {
-            Err(format!("is {subnet}, a default route, which is never advertised; name the subnet"))
-        }
-        subnet => Ok(subnet),
+        IpNet::V4(subnet) => check_subnet(subnet).map(|()| subnet.into()).map_err(|error| error.to_string()),
     }
 }
 

@@ -101,6 +101,8 @@ async fn what_is_wrong_is_named_and_the_rules_in_force_stay() {
         (json!({"tests": ["a reaches b"]}), "tests[0]", "at character 1"),
         (advertise("10.0.128.0/17"), "rules[0].prefix", "the network's own address space 10.0.0.0/16"),
         (advertise("0.0.0.0/0"), "rules[0].prefix", "default route"),
+        (advertise("169.254.169.254/32"), "rules[0].prefix", "mean another machine everywhere"),
+        (advertise("168.0.0.0/6"), "rules[0].prefix", "holds addresses of 169.254.0.0/16"),
         (
             json!({"rules": [good_rule("x", "172.16.0.0/16"), good_rule("y", "172.16.3.0/24")]}),
             "rules[1].prefix",
