@@ -14,14 +14,20 @@ const TCP: u8 = 6;
 const UDP: u8 = 17;
 const ICMPV6: u8 = 58;
 
-/// Who may reach this host; `None` if the rules refuse nothing to it, which costs nothing.
-pub(crate) fn access(configuration: &Configuration) -> Option<Access> {
+/// Who may reach this host. Rules that refuse nothing are none, and flows are followed all the same: who opened them must
+/// be known as soon as there is one that does.
+pub(crate) fn access(configuration: &Configuration) -> Access {
     let settings = configuration.settings();
-    if settings.rules.allows_all() {
-        return None;
+    let refusing = match settings.rules.allows_all() {
+        true => None,
+        false => rule::access(&settings.rules, &configuration.me(), &configuration.members()),
+    };
+    match refusing {
+        Some(filter) => {
+            Access { rules: filter.rules.iter().flat_map(compiled).collect(), default: action(filter.default) }
+        }
+        None => Access { rules: Vec::new(), default: Action::Allow },
     }
-    let filter = rule::access(&settings.rules, &configuration.me(), &configuration.members())?;
-    Some(Access { rules: filter.rules.iter().flat_map(compiled).collect(), default: action(filter.default) })
 }
 
 /// One rule for each protocol number.
@@ -82,8 +88,9 @@ mod tests {
     }
 
     #[test]
-    fn without_rules_there_is_no_filter() {
-        assert_eq!(access(&Service::new().with([1]).taken()), None);
+    fn without_rules_nothing_is_refused() {
+        let everything = Access { rules: Vec::new(), default: Action::Allow };
+        assert_eq!(access(&Service::new().with([1]).taken()), everything);
     }
 
     #[test]
@@ -95,7 +102,7 @@ mod tests {
         ]);
         let before = service.clone();
         let mut taken = service.taken();
-        let access_of_none = access(&taken).unwrap();
+        let access_of_none = access(&taken);
         assert_eq!(access_of_none.default, Action::Deny);
         assert_eq!(access_of_none.rules.len(), 2, "ICMP by either number; nobody is web, and we are not");
 
@@ -103,7 +110,7 @@ mod tests {
         service.peers.get_mut("host-2").unwrap().labels = [("role".into(), "web".into())].into();
         service.revision += 1;
         taken.apply(service.delta_from(&before)).unwrap();
-        let first = &access(&taken).unwrap().rules[0];
+        let first = &access(&taken).rules[0];
         assert_eq!(first.sources, ["10.77.1.2/32".parse().unwrap()]);
         assert_eq!(first.destinations, ["10.77.0.1/32".parse().unwrap()]);
         assert_eq!(first.traffic, Traffic::Ports { protocol: TCP, ports: vec![5432..=5432, 8000..=8100] });

@@ -95,11 +95,11 @@ impl Membership {
                 mtu: mtu(facts),
                 peers: self.peers(configuration, facts),
                 subnets: self.subnets.by_host.values().flatten().copied().collect(),
-                access: confine(
+                access: Some(confine(
                     access(configuration),
                     IpNet::from(IpAddr::V4(address.addr())),
                     &own_subnets(configuration),
-                ),
+                )),
             })),
         }
     }

@@ -107,12 +107,14 @@ fn a_subnet_behind_a_peer_is_one_of_its_allowed_ips_once_it_is_accepted() {
 }
 
 #[test]
-fn a_host_before_a_subnet_lets_in_what_is_for_itself_or_for_the_subnet() {
+fn a_host_lets_in_what_is_for_itself_or_for_a_subnet_that_it_stands_before() {
     let mut service = Service::new().with([1]);
-    assert_eq!(up(&member_of(&service), &facts(1500)).access, None);
+    let access = |service: &Service| up(&member_of(service), &facts(1500)).access.expect("a filter");
+    let own: Vec<IpNet> = vec!["10.77.0.1/32".parse().expect("prefix")];
+    assert_eq!((&access(&service).rules[0].destinations, access(&service).default), (&own, Action::Deny));
     let advertised = AdvertisedPrefix { prefix: "10.1.0.0/16".into(), snat: true, ..AdvertisedPrefix::default() };
     service.membership.advertised = vec![advertised];
-    let access = up(&member_of(&service), &facts(1500)).access.expect("a filter");
+    let access = access(&service);
     let destinations: Vec<_> = access.rules[0].destinations.iter().map(ToString::to_string).collect();
     assert_eq!((destinations, access.default), (vec!["10.77.0.1/32".into(), "10.1.0.0/16".into()], Action::Deny));
 }

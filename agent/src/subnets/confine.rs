@@ -1,16 +1,14 @@
-//! What peers may send to through a host that stands before subnets. The kernel would forward to wherever it has a route;
-//! the packet filter lets in what is for this host, or for a subnet that an admin has approved.
+//! Where peers' packets may go on this host. The kernel would take them for any address that it has, whatever the rules say
+//! of the one in the network, and forward them to wherever it has a route; the packet filter lets in what is for this host's
+//! own address in the network, or for a subnet that an admin has approved.
 
 use cladnet_tunnel::{Access, AccessRule, Action, Traffic};
 use ipnet::IpNet;
 
-/// The access rules, for these destinations only. Without subnets there is nothing to confine, and no filter is made.
-pub(crate) fn confine(access: Option<Access>, own: IpNet, subnets: &[IpNet]) -> Option<Access> {
-    if subnets.is_empty() {
-        return access;
-    }
+/// The access rules, for these destinations only.
+pub(crate) fn confine(access: Access, own: IpNet, subnets: &[IpNet]) -> Access {
     let reachable: Vec<IpNet> = std::iter::once(own).chain(subnets.iter().copied()).collect();
-    let Access { rules, default } = access.unwrap_or(Access { rules: Vec::new(), default: Action::Allow });
+    let Access { rules, default } = access;
     let confined = |rule: AccessRule| AccessRule { destinations: common(&rule.destinations, &reachable), ..rule };
     let mut rules: Vec<_> = rules.into_iter().map(confined).filter(|rule| !rule.destinations.is_empty()).collect();
     if default == Action::Allow {
@@ -21,7 +19,7 @@ pub(crate) fn confine(access: Option<Access>, own: IpNet, subnets: &[IpNet]) -> 
             traffic: Traffic::All,
         });
     }
-    Some(Access { rules, default: Action::Deny })
+    Access { rules, default: Action::Deny }
 }
 
 /// What both lists hold. Of two prefixes that share an address one holds the other.
@@ -47,18 +45,22 @@ mod tests {
         AccessRule { action, sources, destinations, traffic: Traffic::All }
     }
 
-    fn confined(access: Option<Access>) -> Access {
-        confine(access, "10.77.0.1/32".parse().expect("a prefix"), &prefixes(&["10.1.0.0/16"])).expect("a filter")
+    const EVERYTHING: Access = Access { rules: Vec::new(), default: Action::Allow };
+
+    fn confined(access: Access) -> Access {
+        confine(access, "10.77.0.1/32".parse().expect("a prefix"), &prefixes(&["10.1.0.0/16"]))
     }
 
     #[test]
-    fn without_subnets_everything_is_as_it_was() {
-        assert_eq!(confine(None, "10.77.0.1/32".parse().expect("a prefix"), &[]), None);
+    fn without_subnets_the_own_address_is_all_that_is_reached() {
+        let Access { rules, default } = confine(EVERYTHING, "10.77.0.1/32".parse().expect("a prefix"), &[]);
+        assert_eq!((rules.len(), default), (1, Action::Deny));
+        assert_eq!(rules[0].destinations, prefixes(&["10.77.0.1/32"]));
     }
 
     #[test]
     fn what_is_neither_ours_nor_a_subnet_is_refused_whatever_the_rules_allow() {
-        let Access { rules, default } = confined(None);
+        let Access { rules, default } = confined(EVERYTHING);
         assert_eq!((rules.len(), default), (1, Action::Deny));
         assert_eq!(rules[0].destinations, prefixes(&["10.77.0.1/32", "10.1.0.0/16"]));
 
@@ -66,7 +68,7 @@ mod tests {
         let part = rule(Action::Deny, &["10.1.2.0/24"]);
         let elsewhere = rule(Action::Allow, &["192.0.2.0/24"]);
         let Access { rules, default } =
-            confined(Some(Access { rules: vec![part.clone(), everywhere, elsewhere], default: Action::Deny }));
+            confined(Access { rules: vec![part.clone(), everywhere, elsewhere], default: Action::Deny });
         assert_eq!((rules.len(), default), (2, Action::Deny));
         assert_eq!(rules[0], part);
         assert_eq!(rules[1].destinations, prefixes(&["10.77.0.1/32", "10.1.0.0/16"]));

@@ -21,6 +21,18 @@ const SOON: Duration = Duration::from_secs(30);
 const MOMENT: Duration = Duration::from_secs(1);
 const SHOP: u16 = 5432;
 const OTHER: u16 = 7000;
+/// An address of a host beside those of its networks.
+const HIDDEN: &str = "198.51.100.9";
+/// One that is another machine's.
+const BEYOND: &str = "198.51.100.77";
+/// Counts what a host forwards for its peers.
+const WATCH: &str = "table ip watch {
+  chain forward {
+    type filter hook forward priority 0
+    iifname \"cbnet*\" counter
+  }
+}
+";
 
 const RULES: &str = "default_access: deny
 rules:
@@ -60,6 +72,61 @@ fn a_receiver_enforces_rules_that_a_sender_does_not_know() {
         eventually("the label's end to cut the peer off", SOON, || refuses(world, "gcp-1", db, SHOP))?;
         ensure!(carries(&mut kept, &mut accepted, 2 * MOMENT).is_err(), "a flow that the peer opened goes on");
         Ok(())
+    });
+}
+
+/// The kernel takes packets for every address that it has, and forwards others where that is on.
+#[test]
+fn a_hostile_sender_reaches_nothing_but_its_receivers_own_address() {
+    story(&clouds::overlapping(), Servers::One, |world| {
+        raise(world)?;
+        let (db, sender) = (world.vm("aws-1")?, world.vm("gcp-1")?);
+        let overlay = world.address("prod", "aws-1")?;
+        let _shop = listen(world, "aws-1", SHOP)?;
+        db.run(["ip", "address", "add", HIDDEN, "dev", "lo"])?;
+        db.run(["sysctl", "-w", "net.ipv4.ip_forward=1"])?;
+        db.write_file("/tmp/watch.nft", WATCH.as_bytes(), 0o600)?;
+        db.run(["nft", "-f", "/tmp/watch.nft"])?;
+
+        // What is behind the receiver, as the sender has it.
+        let allowed = sender.run(["wg", "show", "wg0", "allowed-ips"])?;
+        let receiver = allowed.lines().find(|line| line.contains(&format!("{overlay}/32")));
+        let key = receiver.and_then(|line| line.split_whitespace().next()).context("no such peer")?;
+        let all = format!("{overlay}/32,{HIDDEN}/32,{BEYOND}/32");
+        sender.run(["wg", "set", "wg0", "peer", key, "allowed-ips", &all])?;
+        for address in [HIDDEN, BEYOND] {
+            sender.run(["ip", "route", "add", address, "dev", "wg0"])?;
+        }
+        connect(world, "gcp-1", overlay, SHOP)?;
+        for address in [HIDDEN, BEYOND] {
+            let before = refused(world)?;
+            refuses(world, "gcp-1", address.parse()?, SHOP)?;
+            ensure!(refused(world)? > before, "nothing for {address} was refused");
+        }
+        let forwarded = db.run(["nft", "list", "table", "ip", "watch"])?;
+        ensure!(forwarded.contains("packets 0 "), "{forwarded}");
+        Ok(())
+    });
+}
+
+#[test]
+fn the_first_deny_cuts_what_peers_have_open() {
+    story(&clouds::overlapping(), Servers::One, |world| {
+        raise(world)?;
+        let (db, plain) = (world.address("prod", "aws-1")?, world.address("prod", "gcp-1")?);
+        let (shop, other) = (listen(world, "aws-1", SHOP)?, listen(world, "gcp-1", OTHER)?);
+        let mut theirs = connect(world, "gcp-1", db, SHOP)?;
+        let mut served = accept(&shop, &theirs)?;
+        carries(&mut theirs, &mut served, SOON)?;
+        let mut ours = connect(world, "aws-1", plain, OTHER)?;
+        let mut answered = accept(&other, &ours)?;
+        carries(&mut ours, &mut answered, SOON)?;
+
+        apply(world, "default_access: deny\n")?;
+        eventually("the rules to be in force", SOON, || refuses(world, "gcp-1", db, SHOP))?;
+        served.write_all(b"more").context("our own end goes on speaking")?;
+        ensure!(carries(&mut theirs, &mut served, 2 * MOMENT).is_err(), "a flow that a peer opened before goes on");
+        carries(&mut answered, &mut ours, SOON).context("a flow that this host opened is cut")
     });
 }
 
@@ -187,13 +254,13 @@ fn asks(world: &World, from: &str, to: &str, verdict: &str) -> Result<()> {
     Ok(())
 }
 
-fn listen(world: &World, vm: &str, port: u16) -> Result<TcpListener> {
+pub(crate) fn listen(world: &World, vm: &str, port: u16) -> Result<TcpListener> {
     let listener = inside(&world.vm(vm)?, || Ok(TcpListener::bind((Ipv4Addr::UNSPECIFIED, port))?))?;
     listener.set_nonblocking(true)?;
     Ok(listener)
 }
 
-fn connect(world: &World, from: &str, to: Ipv4Addr, port: u16) -> Result<TcpStream> {
+pub(crate) fn connect(world: &World, from: &str, to: Ipv4Addr, port: u16) -> Result<TcpStream> {
     connect_within(world, from, to, port, SOON)
 }
 
@@ -222,7 +289,7 @@ fn accept(listener: &TcpListener, of: &TcpStream) -> Result<TcpStream> {
 }
 
 /// Holds if what one end writes arrives at the other.
-fn carries(from: &mut TcpStream, to: &mut TcpStream, patience: Duration) -> Result<()> {
+pub(crate) fn carries(from: &mut TcpStream, to: &mut TcpStream, patience: Duration) -> Result<()> {
     to.set_nonblocking(false)?;
     to.set_read_timeout(Some(patience))?;
     from.write_all(b"goods")?;
