@@ -1,6 +1,10 @@
 //! Subnets behind peers: a machine without an agent, reached from another cloud through its neighbour.
 
-use std::{net::Ipv4Addr, time::Duration};
+use std::{
+    io::{Read as _, Write as _},
+    net::{Ipv4Addr, UdpSocket},
+    time::Duration,
+};
 
 use anyhow::{Context, Result, ensure};
 use cladnet_tests::{
@@ -8,12 +12,17 @@ use cladnet_tests::{
     world::{AGENT, Servers, World, story},
 };
 
-use crate::clouds;
+use crate::{
+    clouds,
+    encryption::wire::inside,
+    rules::{carries, connect, listen},
+};
 
 /// For failing, not a target.
 const SOON: Duration = Duration::from_secs(30);
 /// The subnet of `aws-1`, where `aws-3` has no agent.
 const SUBNET: &str = "10.0.1.0/24";
+const PORT: u16 = 5432;
 const CONFIGURATION: &str = "/etc/cladnet-agent/config.toml";
 
 #[test]
@@ -99,6 +108,52 @@ fn what_an_operator_wishes_waits_for_an_admin_who_may_map_it() {
         world.never_reaches("gcp-1", bare).context("the others know it by another prefix")?;
         let rules = world.admin().run(["rule", "list", "prod"])?;
         ensure!(!rules.contains("pending"), "{rules}");
+        Ok(())
+    });
+}
+
+#[test]
+fn a_flow_into_a_subnet_outlives_the_gateways_agent() {
+    story(&clouds::neighbours(), Servers::One, |world| {
+        world.vm("aws-1")?.write_file(CONFIGURATION, b"set_forwarding = true\n", 0o644)?;
+        raise(world)?;
+        let (bare, gateway) = (world.vm("aws-3")?.private_address()?, world.vm("aws-1")?.private_address()?);
+        let listener = listen(world, "aws-3", PORT)?;
+        advertise(world, "vpc", SUBNET)?;
+        reaches(world, bare)?;
+        let mut asks = connect(world, "gcp-1", bare, PORT)?;
+        let (mut served, from) = eventually("the connection", SOON, || Ok(listener.accept()?))?;
+        ensure!(from.ip() == gateway, "the subnet sees {from}");
+        carries(&mut asks, &mut served, SOON)?;
+
+        world.vm("aws-1")?.kill_service(AGENT, 9)?;
+        served.write_all(b"goods").context("while nobody forwards")?;
+        world.wait_agent("aws-1")?;
+        let mut read = [0; 5];
+        asks.set_read_timeout(Some(SOON))?;
+        asks.read_exact(&mut read).context("what was sent meanwhile is lost")?;
+        carries(&mut asks, &mut served, SOON).context("the flow has ended with the agent")?;
+        let tables = world.vm("aws-1")?.run(["nft", "list", "tables"])?;
+        ensure!(tables.matches("cladnet").count() == 1, "{tables}");
+        Ok(())
+    });
+}
+
+#[test]
+fn without_translation_the_subnet_sees_who_sends() {
+    story(&clouds::neighbours(), Servers::One, |world| {
+        world.vm("aws-1")?.write_file(CONFIGURATION, b"set_forwarding = true\n", 0o644)?;
+        raise(world)?;
+        let (bare, client) = (world.vm("aws-3")?.private_address()?, world.address("prod", "gcp-1")?);
+        let open = |vm: &str, port: u16| inside(&world.vm(vm)?, || Ok(UdpSocket::bind((Ipv4Addr::UNSPECIFIED, port))?));
+        let (sender, receiver) = (open("gcp-1", 0)?, open("aws-3", PORT)?);
+        receiver.set_nonblocking(true)?;
+        advertise_as(world, "vpc", SUBNET, ["--no-snat", "--comment="])?;
+        let from = eventually("a datagram", SOON, || {
+            sender.send_to(b"goods", (bare, PORT))?;
+            Ok(receiver.recv_from(&mut [0; 5])?.1)
+        })?;
+        ensure!(from.ip() == client, "the subnet sees {from}");
         Ok(())
     });
 }
