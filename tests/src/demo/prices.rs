@@ -4,8 +4,8 @@
 use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
 
-use super::{NETWORK, say};
-use crate::world::World;
+use super::{NETWORK, PROVED, say};
+use crate::{wait::eventually, world::World};
 
 /// The paths from one VM to another.
 struct Explained {
@@ -28,10 +28,13 @@ pub(super) fn show(world: &World, names: &[&str]) -> Result<()> {
     println!("{:<9}{:<9}{:<24}{:<24}CB-NETWORK'S RULE", "FROM", "TO", "PATH IN USE", "ALTERNATIVES");
     for (n, from) in names.iter().enumerate() {
         for to in &names[n + 1..] {
-            let explained = explain(world, from, to)?;
+            let explained = eventually(&format!("the cheapest path from {from} to {to}"), PROVED, || {
+                let explained = explain(world, from, to)?;
+                explained.is_cheapest()?;
+                Ok(explained)
+            })?;
             let (used, alternatives) = (explained.used.text(), texts(&explained.alternatives));
             println!("{from:<9}{to:<9}{used:<24}{alternatives:<24}{}", texts(&explained.ancestor));
-            explained.is_cheapest().with_context(|| format!("the path from {from} to {to}"))?;
         }
     }
     Ok(())
