@@ -286,7 +286,7 @@ async fn a_watch_ends_with_the_key_that_opened_it() {
     let info = harness.rest_as(Some(&viewer), Method::GET, "/api/v1/info", None).await.body;
     let path = format!("/api/v1/keys/{}", info["keyId"].as_str().expect("an id"));
     assert_eq!(harness.rest(Method::DELETE, &path, None).await.status, StatusCode::OK);
-    let end = tokio::time::timeout(Duration::from_secs(10), watch.message()).await.expect("ends");
+    let end = tokio::time::timeout(Duration::from_secs(30), watch.message()).await.expect("ends");
     assert_eq!(end.expect_err("with a word").code(), Code::Unauthenticated);
 }
 

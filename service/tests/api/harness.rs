@@ -136,7 +136,7 @@ pub(crate) fn bearing<T>(key: &str, message: T) -> Request<T> {
 
 /// Waits until `done` says so; `what` is told when it never does.
 pub(crate) async fn eventually<F: Future<Output = bool>>(what: &str, done: impl Fn() -> F) {
-    let deadline = Instant::now() + Duration::from_secs(10);
+    let deadline = Instant::now() + Duration::from_secs(30);
     while !done().await {
         assert!(Instant::now() < deadline, "waited in vain until {what}");
         tokio::time::sleep(Duration::from_millis(10)).await;
