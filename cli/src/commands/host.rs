@@ -1,10 +1,11 @@
 //! `cladnet host`.
 
+mod locate;
+
 use cladnet_proto::cladnet::v1::{
-    CloudLocation, GetHostRequest, Host, InjectedLocation, ListHostsResponse, LocationField, RemoveHostRequest,
-    UpdateHostLocationRequest,
+    CloudLocation, GetHostRequest, Host, ListHostsResponse, LocationField, RemoveHostRequest,
 };
-use clap::{Args, Subcommand};
+use clap::Subcommand;
 use jiff::Timestamp;
 
 use super::{confirm, lookup};
@@ -43,32 +44,9 @@ pub(crate) enum HostCommand {
     /// Say where a machine is; what is not said stays as the machine found it
     ///
     ///   cladnet host locate vm-a --provider aws --region ap-northeast-2 --vpc vpc-0a1b
+    ///   cladnet host locate --file hosts.csv
     #[command(verbatim_doc_comment)]
-    Locate(LocateArgs),
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct LocateArgs {
-    /// Id or name of the host.
-    host: String,
-    /// aws, gcp, azure, openstack, …
-    #[arg(long, default_value = "", hide_default_value = true)]
-    provider: String,
-    /// Account, project or subscription.
-    #[arg(long, default_value = "", hide_default_value = true)]
-    account: String,
-    /// Region, as the provider spells it.
-    #[arg(long, default_value = "", hide_default_value = true)]
-    region: String,
-    /// Zone, as the provider spells it.
-    #[arg(long, default_value = "", hide_default_value = true)]
-    zone: String,
-    /// Id of the VPC or vNet; hosts of one VPC use private paths.
-    #[arg(long, default_value = "", hide_default_value = true)]
-    vpc: String,
-    /// Id of the subnet.
-    #[arg(long, default_value = "", hide_default_value = true)]
-    subnet: String,
+    Locate(locate::LocateArgs),
 }
 
 pub(super) async fn run(api: &Api, out: Output, command: HostCommand) -> Result<(), Failure> {
@@ -84,7 +62,7 @@ pub(super) async fn run(api: &Api, out: Output, command: HostCommand) -> Result<
             api.hosts().remove_host(request(RemoveHostRequest { host_id })).await?;
             out.say(&format!("host {host} removed"))
         }
-        HostCommand::Locate(args) => locate(api, out, args).await,
+        HostCommand::Locate(args) => locate::run(api, out, args).await,
     }
 }
 
@@ -105,23 +83,6 @@ async fn list(api: &Api, out: Output) -> Result<(), Failure> {
             ]
         })
     })
-}
-
-async fn locate(api: &Api, out: Output, args: LocateArgs) -> Result<(), Failure> {
-    let location = InjectedLocation {
-        provider: args.provider,
-        account: args.account,
-        region: args.region,
-        zone: args.zone,
-        vpc: args.vpc,
-        subnet: args.subnet,
-    };
-    if location == InjectedLocation::default() {
-        return Err(Failure::usage("nothing to say; name --provider, --account, --region, --zone, --vpc or --subnet"));
-    }
-    let host_id = lookup::host_id(api, &args.host).await?;
-    let ask = UpdateHostLocationRequest { host_id, location: Some(location) };
-    out.show(api.hosts().update_host_location(request(ask)).await?.get_ref(), sheet)
 }
 
 fn sheet(host: &Host) -> Table {

@@ -44,7 +44,11 @@ pub(super) async fn peer_id(api: &Api, network_id: &str, word: &str) -> Result<S
 
 /// The id of the host that this word means.
 pub(super) async fn host_id(api: &Api, word: &str) -> Result<String, Failure> {
-    let hosts = hosts(api).await?;
+    host_among(&hosts(api).await?, word)
+}
+
+/// The id of that of these hosts which this word means.
+pub(super) fn host_among(hosts: &[Host], word: &str) -> Result<String, Failure> {
     let names: Vec<_> = hosts.iter().map(|host| (host.host_id.as_str(), host.host_name.as_str())).collect();
     find(word, &names, &format!("there is no host {word:?}"))
 }

@@ -2,6 +2,8 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    fs::File,
+    io::{self, BufRead as _, BufReader, Read},
     path::{Path, PathBuf},
 };
 
@@ -9,6 +11,7 @@ use cladnet_model::tariff::Unit;
 use cladnet_proto::cladnet::v1::{CostReconciliation, ListBilledUsageRequest, ReconciledUsage};
 use clap::Args;
 use csv::StringRecord;
+use flate2::bufread::MultiGzDecoder;
 use jiff::civil::Date;
 
 use crate::{
@@ -20,10 +23,10 @@ use crate::{
 #[derive(Debug, Args)]
 #[group(id = "bill", required = true, multiple = false, args = ["aws_cur", "azure_export"])]
 pub(crate) struct ReconcileArgs {
-    /// A Cost and Usage Report of AWS, CSV.
+    /// A Cost and Usage Report of AWS, CSV, also as gzip.
     #[arg(long, value_name = "FILE")]
     aws_cur: Option<PathBuf>,
-    /// Usage details that Azure exported, CSV.
+    /// Usage details that Azure exported, CSV, also as gzip.
     #[arg(long, value_name = "FILE")]
     azure_export: Option<PathBuf>,
     /// First day, UTC; that of the file.
@@ -41,6 +44,8 @@ struct Form {
     usage_type: &'static [&'static str],
     amount: &'static [&'static str],
     date: &'static [&'static str],
+    /// What tells usage from taxes, credits and discounts, which repeat its amounts. Smaller exports do not have it.
+    kind: &'static str,
     unit: Unit,
     is_transfer: fn(&str) -> bool,
 }
@@ -52,6 +57,7 @@ const AWS: Form = Form {
     usage_type: &["lineitemusagetype"],
     amount: &["lineitemusageamount"],
     date: &["lineitemusagestartdate"],
+    kind: "lineitemlineitemtype",
     unit: Unit::GiB,
     is_transfer: |name| {
         name.contains("DataTransfer") || name.ends_with("-AWS-Out-Bytes") || name.ends_with("-AWS-In-Bytes")
@@ -64,9 +70,13 @@ const AZURE: Form = Form {
     usage_type: &["metername"],
     amount: &["quantity", "usagequantity"],
     date: &["date", "usagedate", "usagedatetime"],
+    kind: "chargetype",
     unit: Unit::GB,
     is_transfer: |name| name.contains("Data Transfer") || name.contains("Egress") || name.contains("Ingress"),
 };
+
+/// What both providers call traffic that was used.
+const USAGE: &str = "Usage";
 
 /// Bytes by usage type and day.
 type Usage = BTreeMap<(String, Date), u64>;
@@ -94,23 +104,34 @@ pub(super) async fn run(api: &Api, out: Output, args: ReconcileArgs) -> Result<(
 }
 
 fn read(form: &Form, file: &Path) -> Result<Usage, String> {
-    let text = std::fs::read(file).map_err(|error| error.to_string())?;
-    parse(form, &text)
+    let opened = File::open(file).and_then(unpacked).map_err(|error| error.to_string())?;
+    parse(form, opened)
 }
 
-fn parse(form: &Form, text: &[u8]) -> Result<Usage, String> {
-    let mut csv = csv::ReaderBuilder::new().flexible(true).from_reader(text);
+/// The text of a file, which AWS packs by itself.
+fn unpacked(file: impl Read + 'static) -> io::Result<Box<dyn Read>> {
+    const GZIP: [u8; 2] = [0x1f, 0x8b];
+    let mut file = BufReader::new(file);
+    let is_packed = file.fill_buf()?.starts_with(&GZIP);
+    Ok(if is_packed { Box::new(MultiGzDecoder::new(file)) } else { Box::new(file) })
+}
+
+fn parse(form: &Form, text: impl Read) -> Result<Usage, String> {
+    // A line that was cut off has too few columns, which is an error of the reader's.
+    let mut csv = csv::Reader::from_reader(text);
     let head = csv.headers().map_err(|error| error.to_string())?.clone();
     let column = |names: &[&str]| {
         let place = head.iter().position(|name| names.contains(&bare(name).as_str()));
         place.ok_or_else(|| format!("it has no column {}; is this the right file?", names.join(" or ")))
     };
     let (usage_type, amount, date) = (column(form.usage_type)?, column(form.amount)?, column(form.date)?);
+    let kind = head.iter().position(|name| bare(name) == form.kind);
     let mut usage = Usage::new();
     for record in csv.records() {
         let record = record.map_err(|error| error.to_string())?;
         let name = field(&record, usage_type);
-        if !(form.is_transfer)(name) {
+        let is_usage = kind.is_none_or(|kind| field(&record, kind) == USAGE);
+        if !is_usage || !(form.is_transfer)(name) {
             continue;
         }
         let line = record.position().map_or(0, csv::Position::line);
@@ -118,7 +139,8 @@ fn parse(form: &Form, text: &[u8]) -> Result<Usage, String> {
         let day = day(field(&record, date)).ok_or_else(|| wrong("the date", field(&record, date)))?;
         let text = field(&record, amount);
         let bytes = in_bytes(text, form.unit).ok_or_else(|| wrong("the amount", text))?;
-        *usage.entry((name.to_owned(), day)).or_default() += bytes;
+        let counted = usage.entry((name.to_owned(), day)).or_default();
+        *counted = u64::checked_add(*counted, bytes).ok_or_else(|| wrong("the amount", text))?;
     }
     Ok(usage)
 }
@@ -154,10 +176,12 @@ fn compare(
 ) -> Vec<ReconciledUsage> {
     let mut both: BTreeMap<String, (Option<u64>, Option<u64>)> = BTreeMap::new();
     for (name, bytes) in ours {
-        *both.entry(name).or_default().0.get_or_insert(0) += bytes;
+        let counted = both.entry(name).or_default().0.get_or_insert(0);
+        *counted = counted.saturating_add(bytes);
     }
     for (name, bytes) in billed {
-        *both.entry(name).or_default().1.get_or_insert(0) += bytes;
+        let counted = both.entry(name).or_default().1.get_or_insert(0);
+        *counted = counted.saturating_add(bytes);
     }
     let line = |(usage_type, (ours, billed)): (String, (Option<u64>, Option<u64>))| ReconciledUsage {
         usage_type,
@@ -192,6 +216,10 @@ fn text(out: Output, reconciliation: &CostReconciliation) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Write as _;
+
+    use flate2::{Compression, write::GzEncoder};
+
     use super::*;
 
     const CUR: &str = "\
@@ -225,11 +253,36 @@ identity/LineItemId,lineItem/UsageStartDate,lineItem/UsageType,lineItem/UsageAmo
     }
 
     #[test]
+    fn taxes_credits_and_discounts_are_no_traffic() {
+        let line = |kind: &str| format!("2026-11-02T00:00:00Z,APN2-DataTransfer-Out-Bytes,1,{kind}\n");
+        let head = "line_item_usage_start_date,line_item_usage_type,line_item_usage_amount,line_item_line_item_type\n";
+        let text = head.to_owned() + &["Usage", "Credit", "Tax", "EdpDiscount", "Usage"].map(line).concat();
+        assert_eq!(parse(&AWS, text.as_bytes()).unwrap().into_values().collect::<Vec<_>>(), [2 << 30]);
+        let azure = "date,meterName,quantity,chargeType\n\
+            11/02/2026,Standard Data Transfer Out,1,Usage\n11/02/2026,Standard Data Transfer Out,1,Refund\n";
+        assert_eq!(parse(&AZURE, azure.as_bytes()).unwrap().into_values().collect::<Vec<_>>(), [1_000_000_000]);
+    }
+
+    #[test]
+    fn a_packed_bill_says_the_same_and_one_that_was_cut_off_is_refused() {
+        let mut packed = GzEncoder::new(Vec::new(), Compression::default());
+        packed.write_all(CUR.as_bytes()).unwrap();
+        let packed = packed.finish().unwrap();
+        let of = |bytes: &[u8]| parse(&AWS, unpacked(io::Cursor::new(bytes.to_vec())).unwrap());
+        assert_eq!(of(&packed).unwrap(), parse(&AWS, CUR.as_bytes()).unwrap());
+        assert_eq!(of(&[b"\xef\xbb\xbf", CUR.as_bytes()].concat()).unwrap(), of(&packed).unwrap(), "a byte order mark");
+        assert!(of(&packed[..packed.len() - 12]).is_err());
+    }
+
+    #[test]
     fn what_is_wrong_with_a_file_is_said_with_its_line() {
         for (text, complaint) in [
             ("a,b\n1,2\n".to_owned(), "lineitemusagetype"),
             (CUR.replace("0.5", "half"), "line 3: the amount is \"half\""),
             (CUR.replace("0.5", "-1"), "line 3"),
+            (CUR.replace("0.5", "NaN"), "line 3"),
+            (CUR.replace(",0.25", ""), "line: 5"),
+            (CUR.replace("1.5", "9e9").replace("0.5", "9e9"), "line 3: the amount"),
             (CUR.replace("2026-11-03T00:00:00Z", "soon"), "line 5: the date is \"soon\""),
             (String::new(), "lineitemusagetype"),
         ] {
