@@ -345,6 +345,40 @@ async fn a_space_is_kept_from_stranding_peers_and_from_the_routes_of_hosts() {
 }
 
 #[tokio::test]
+async fn many_hosts_are_located_at_once_each_with_its_own_result() {
+    let harness = with_network("prod", "10.0.0.0/24").await;
+    let one = enrolled(&harness.store, "prod", "vm-1").await;
+    let at = |location: Value, name: Value| {
+        let mut entry = name;
+        entry["location"] = location;
+        entry
+    };
+    let aws = json!({"provider": "AWS", "region": "us-eest-1", "vpc": "vpc-1"});
+    let entries = json!({"entries": [
+        at(aws.clone(), json!({"hostId": one.to_string()})),
+        at(aws.clone(), json!({"instanceId": "i-none"})),
+        at(json!({"zone": "use1-az1"}), json!({"address": "203.0.113.7"})),
+        at(aws, json!({})),
+    ]});
+    let answer = harness.post("/api/v1/host-locations", entries).await;
+    assert_eq!(answer.status, StatusCode::OK, "{answer:?}");
+    let result =
+        |number: usize, field: &str| answer.body["results"][number][field].as_str().expect("a text").to_owned();
+    assert_eq!([result(0, "hostId"), result(0, "error")], [one.to_string(), String::new()]);
+    assert!(result(0, "warning").contains("us-eest-1"), "{answer:?}");
+    assert!(result(1, "error").starts_with("entries[1].instance_id: fits no host"), "{answer:?}");
+    assert_eq!([result(2, "hostId"), result(2, "error")], [one.to_string(), String::new()]);
+    assert!(result(3, "error").starts_with("entries[3].host_id: is empty"), "{answer:?}");
+    let host = harness.get(&format!("/api/v1/hosts/{one}")).await.body;
+    for (field, value) in [("provider", "aws"), ("vpc", "vpc-1"), ("zone", "use1-az1")] {
+        assert_eq!(host["location"][field], json!({"value": value, "source": "injected"}), "{host}");
+    }
+    let reader = harness.key("viewer").await;
+    let refused = harness.rest_as(Some(&reader), Method::POST, "/api/v1/host-locations", Some(json!({}))).await;
+    assert_eq!(refused.status, StatusCode::FORBIDDEN, "{refused:?}");
+}
+
+#[tokio::test]
 async fn a_host_is_shown_located_and_removed_with_all_its_memberships() {
     let harness = with_network("prod", "10.0.0.0/24").await;
     let host = enrolled(&harness.store, "prod", "vm-1").await;
