@@ -5,8 +5,8 @@ use std::{collections::BTreeMap, net::Ipv4Addr};
 
 use cladnet_model::{
     CloudLocation, DesiredState, EncryptionPolicy, Endpoint, HostId, Labels, NetworkId, PublicKey, SetDigest,
-    path::{PathSettings, Policy},
-    rule::{KindWord, Member, RuleSet},
+    path::{Author, Encryption, PairPolicy, PathSettings, Policy},
+    rule::{self, KindWord, Member, Party, RuleSet, selectable},
 };
 use cladnet_proto::{
     cladnet::v1::{Applied, Delta, MembershipConfig, RemotePeer, RuleDocument, Snapshot},
@@ -47,9 +47,8 @@ pub(crate) struct Settings {
     pub address_space: Ipv4Net,
     /// None until the controller has given one.
     pub address: Option<Ipv4Addr>,
-    /// How paths are ranked, as far as no rule says otherwise.
-    pub path_policy: Policy,
-    pub encryption_policy: EncryptionPolicy,
+    /// What holds for every pair, as far as no path rule says otherwise.
+    pub policy: PairPolicy,
     pub desired_state: DesiredState,
     /// This host's, as the service knows it from all sources.
     pub location: CloudLocation,
@@ -71,6 +70,7 @@ pub(crate) struct Remote {
     pub endpoints: Vec<Endpoint>,
     pub location: CloudLocation,
     pub desired_state: DesiredState,
+    /// As rules see them.
     pub labels: Labels,
     pub plain: bool,
     /// What is reached through it beside itself.
@@ -251,10 +251,21 @@ impl Configuration {
     /// The others as rules see them.
     pub(crate) fn members(&self) -> Vec<Member> {
         let remotes = self.remotes.values();
-        let member = |remote: &Remote| {
-            Member::new(remote.host.clone(), remote.name.clone(), Some(remote.address), &remote.labels)
+        let member = |remote: &Remote| Member {
+            host: remote.host.clone(),
+            name: remote.name.clone(),
+            address: Some(remote.address),
+            labels: remote.labels.clone(),
         };
         remotes.map(member).collect()
+    }
+
+    /// What holds for packets to a peer.
+    pub(crate) fn policy_to(&self, remote: &Remote) -> PairPolicy {
+        let Settings { address, labels, rules, policy, .. } = &self.settings;
+        let Some(address) = address else { return policy.clone() };
+        let party = |address: Ipv4Addr, labels| Party { address: address.into(), labels: Some(labels) };
+        rule::policy(rules, policy, &party(*address, labels), &party(remote.address, &remote.labels))
     }
 
     /// The peers that can be used, by host.
@@ -279,11 +290,16 @@ impl Settings {
             name: wire.network_name.clone(),
             address_space: convert::required("membership.ipv4_address_space", &wire.ipv4_address_space)?,
             address: convert::optional("membership.ipv4_address", &wire.ipv4_address)?,
-            path_policy: Policy::of(
-                wire.rule_type.parse().unwrap_or_default(),
-                wire.path_settings.as_ref().map(PathSettings::from).unwrap_or_default(),
-            ),
-            encryption_policy: wire.encryption_policy.parse().unwrap_or(EncryptionPolicy::Always),
+            policy: PairPolicy {
+                paths: Policy::of(
+                    wire.rule_type.parse().unwrap_or_default(),
+                    wire.path_settings.as_ref().map(PathSettings::from).unwrap_or_default(),
+                ),
+                encryption: Encryption {
+                    policy: wire.encryption_policy.parse().unwrap_or(EncryptionPolicy::Always),
+                    by: Author::default(),
+                },
+            },
             desired_state: convert::required("membership.desired_state", &wire.desired_state)?,
             location: wire.location.clone().and_then(|wire| CloudLocation::try_from(wire).ok()).unwrap_or_default(),
             rules: wire.rules.as_ref().map_or_else(|| Ok(RuleSet::default()), rules)?,
@@ -325,8 +341,10 @@ impl Remote {
             let reason = format!("is {address}; it is ours, or not in {}", settings.address_space);
             return Err(FieldError::new("ipv4_address", reason));
         }
+        let host = convert::required("host_id", &wire.host_id)?;
         Ok(Self {
-            host: convert::required("host_id", &wire.host_id)?,
+            labels: selectable(&wire.labels, &host, &wire.host_name),
+            host,
             name: wire.host_name.clone(),
             address,
             public_key: convert::public_key("public_key", &wire.public_key)?,
@@ -334,7 +352,6 @@ impl Remote {
             endpoints: wire.endpoints.iter().filter_map(|e| Endpoint::try_from(e.clone()).ok()).collect(),
             location: wire.location.clone().and_then(|wire| CloudLocation::try_from(wire).ok()).unwrap_or_default(),
             desired_state: convert::required("desired_state", &wire.desired_state)?,
-            labels: wire.labels.clone(),
             plain: wire.plain,
             subnets: subnets::read(&wire.advertised),
         })

@@ -3,8 +3,8 @@
 use std::{net::SocketAddr, sync::Arc};
 
 use cladnet_model::{
-    CloudLocation, Endpoint, EndpointSource, HostId, Scope,
-    path::{HostView, Measurements, Policy, Pricing, Ranked, Route, candidates, rank},
+    CloudLocation, EncryptionPolicy, Endpoint, EndpointSource, HostId, Scope,
+    path::{HostView, Measurements, PairPolicy, Policy, Pricing, Ranked, Route, candidates, rank},
     tariff::Book,
 };
 use jiff::{Timestamp, civil::Date, tz::TimeZone};
@@ -24,25 +24,29 @@ impl Prices {
     }
 }
 
-/// Our side of a pair.
-#[derive(Debug, Clone, Copy)]
+/// Our side of a pair, and what holds for it.
+#[derive(Debug, Clone)]
 pub(crate) struct Local<'a> {
     pub(crate) host: &'a HostId,
     pub(crate) prices: &'a Prices,
     pub(crate) location: &'a CloudLocation,
     pub(crate) endpoints: &'a [Endpoint],
-    pub(crate) policy: &'a Policy,
+    /// What holds for packets to the other side.
+    pub(crate) policy: PairPolicy,
 }
 
 /// The endpoint that is used before any was tried.
-pub(crate) fn choose(local: Local<'_>, remote: &Remote) -> Option<Endpoint> {
+pub(crate) fn choose(local: &Local<'_>, remote: &Remote) -> Option<Endpoint> {
     let best = untried(local, remote).into_iter().next()?;
     best.rank.is_some().then_some(best.candidate.endpoint)
 }
 
-/// The endpoints of a remote peer inside the VPC that we share with it, as far as we know. A public address is none,
-/// whatever the peer calls it.
-pub(crate) fn inside_vpc(local: Local<'_>, remote: &Remote) -> Vec<SocketAddr> {
+/// The endpoints of a remote peer that packets may go to in clear: inside the VPC that we share with it, as far as we know.
+/// A public address is none, whatever the peer calls it.
+pub(crate) fn trusted(local: &Local<'_>, remote: &Remote) -> Vec<SocketAddr> {
+    if local.policy.encryption.policy == EncryptionPolicy::Always {
+        return Vec::new();
+    }
     let all = untried(local, remote).into_iter();
     let inside = all.filter(|ranked| ranked.candidate.route == Ok(Route::Vpc));
     let addresses = inside.map(|ranked| ranked.candidate.endpoint.address);
@@ -50,23 +54,23 @@ pub(crate) fn inside_vpc(local: Local<'_>, remote: &Remote) -> Vec<SocketAddr> {
 }
 
 /// What packets to an endpoint of a remote peer cross, if it may be used.
-pub(crate) fn route(local: Local<'_>, remote: &Remote, endpoint: SocketAddr) -> Option<Route> {
+pub(crate) fn route(local: &Local<'_>, remote: &Remote, endpoint: SocketAddr) -> Option<Route> {
     let all = untried(local, remote);
     let found = all.into_iter().find(|ranked| ranked.candidate.endpoint.address == endpoint)?;
     found.candidate.route.ok()
 }
 
 /// All candidates, best first, with what was seen of them.
-pub(crate) fn ranked(local: Local<'_>, remote: &Remote, observed: &[SocketAddr], seen: &Measurements) -> Vec<Ranked> {
+pub(crate) fn ranked(local: &Local<'_>, remote: &Remote, observed: &[SocketAddr], seen: &Measurements) -> Vec<Ranked> {
     let ours = HostView { location: local.location, endpoints: local.endpoints };
     let endpoints = with_observed(&remote.endpoints, observed);
     let theirs = HostView { location: &remote.location, endpoints: &endpoints };
     let Prices { book, on } = local.prices;
     let pricing = Pricing { book, on: *on, local: local.host, remote: &remote.host };
-    rank(local.policy, candidates(ours, theirs, pricing.to(ours, theirs)), seen)
+    rank(&local.policy.paths, candidates(ours, theirs, pricing.to(ours, theirs)), seen)
 }
 
-fn untried(local: Local<'_>, remote: &Remote) -> Vec<Ranked> {
+fn untried(local: &Local<'_>, remote: &Remote) -> Vec<Ranked> {
     ranked(local, remote, &[], &Measurements::default())
 }
 

@@ -12,7 +12,7 @@ pub use fit::{Misfit, check_fit, check_room};
 
 use crate::{
     NetworkId,
-    path::{PathSettings, Policy},
+    path::{Author, Encryption, PairPolicy, PathSettings, Policy},
     word::words,
 };
 
@@ -74,9 +74,12 @@ pub struct Network {
 }
 
 impl Network {
-    /// How the paths of its pairs are ranked, as far as no rule says otherwise.
-    pub fn path_policy(&self) -> Policy {
-        Policy::of(self.rule_type, self.path_settings.clone())
+    /// What holds for its pairs, as far as no path rule says otherwise.
+    pub fn pair_policy(&self) -> PairPolicy {
+        PairPolicy {
+            paths: Policy::of(self.rule_type, self.path_settings.clone()),
+            encryption: Encryption { policy: self.encryption_policy, by: Author::default() },
+        }
     }
 }
 

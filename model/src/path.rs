@@ -14,10 +14,11 @@ mod tests;
 mod vpc;
 
 pub use candidate::{Candidate, HostView, Route, Unfit, candidates};
-pub use encryption::{Transport, encryption};
+pub use encryption::{Encryption, Transport};
 pub use health::{Health, Measurements, Reach};
 pub use policy::{
-    DEFAULT_PRICE_PER_LOSS_PERCENT, DEFAULT_PRICE_PER_MS, Limits, PathSettings, PathSettingsDraft, Policy,
+    Author, Authors, DEFAULT_PRICE_PER_LOSS_PERCENT, DEFAULT_PRICE_PER_MS, Limits, PairPolicy, PathSettings,
+    PathSettingsDraft, Policy,
 };
 pub use pricing::Pricing;
 pub use rank::{CandidateState, Ranked, ancestor, rank};

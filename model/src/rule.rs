@@ -30,13 +30,13 @@ pub use advertise::{Advertised, Clash, NoSubnet, advertised, check_subnet};
 pub use draft::{KindWord, MAX_RULES, MAX_TESTS, MAX_TEXT, RuleDraft, RulesDraft};
 pub use expectation::{Broken, Expectation, check_expectations};
 pub use parse::SyntaxError;
-pub use path::{PathOverrides, overrides, policy};
+pub use path::{PathOverrides, Stated, overrides, policy};
 pub use selector::{HOST_LABEL, NAME_LABEL, Selector, selectable};
 pub use side::{Side, SideError};
 pub use traffic::{PortRange, Protocol, Traffic, TrafficError};
 pub use warning::{Warning, warnings};
 
-use crate::{EncryptionPolicy, HostId, Labels, NetworkId, RuleId, RuleType, Scope, word::words};
+use crate::{EncryptionPolicy, HostId, Labels, NetworkId, RuleId, RuleType, Scope, tariff::Price, word::words};
 
 /// What happens to traffic.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -119,8 +119,7 @@ pub struct PathRule {
     pub encryption: Option<EncryptionPolicy>,
     pub rule_type: Option<RuleType>,
     pub max_rtt: Option<Duration>,
-    /// Nano USD for 10^9 bytes.
-    pub max_price_per_gb: Option<u64>,
+    pub max_price_per_gb: Option<Price>,
 }
 
 /// The record of a network's rules. Writer: the service.

@@ -5,6 +5,7 @@ use std::{fmt::Display, net::IpAddr};
 
 use cladnet_model::{
     HostId, Network, NetworkId, RuleId,
+    path::PairPolicy,
     rule::{
         self, Action, Member, NetworkRules, Party, Protocol, Rule, RuleDraft, RuleSet, RulesDraft, Warning, advertised,
         check_expectations, decide,
@@ -133,7 +134,7 @@ impl Service {
     /// What the rules in force say of a flow that nobody sends.
     pub(crate) async fn test_access(&self, network: &NetworkId, ask: &Question<'_>) -> Result<Answer, CallError> {
         let peers = self.peers(network).await?;
-        let rules = self.stored_rules(network).await?.map_or_else(|| none(network), |stored| stored.value).rules;
+        let rules = self.rule_set(network).await?;
         let members = members(&peers);
         let from = party(&peers, &members, network, "from", ask.from)?;
         let to = party(&peers, &members, network, "to", ask.to)?;
@@ -145,6 +146,11 @@ impl Service {
             None => format!("no rule matches, and the network's default is {}", rules.default_access),
         };
         Ok(Answer { action: decision.action, rule: decision.rule, reason })
+    }
+
+    /// The rules in force.
+    pub(crate) async fn rule_set(&self, network: &NetworkId) -> Result<RuleSet, CallError> {
+        Ok(self.stored_rules(network).await?.map(|stored| stored.value.rules).unwrap_or_default())
     }
 
     async fn stored_rules(&self, network: &NetworkId) -> Result<Option<Versioned<NetworkRules>>, CallError> {
@@ -245,9 +251,20 @@ fn none(network: &NetworkId) -> NetworkRules {
 }
 
 fn members(peers: &Peers) -> Vec<Member> {
-    let member =
-        |row: &PeerRow| Member::new(row.id().clone(), row.name().to_owned(), row.address(), &row.membership.labels);
     peers.rows.iter().map(member).collect()
+}
+
+fn member(row: &PeerRow) -> Member {
+    Member::new(row.id().clone(), row.name().to_owned(), row.address(), &row.membership.labels)
+}
+
+/// What holds for packets from one peer to another.
+pub(crate) fn pair_policy(rules: &RuleSet, network: &PairPolicy, from: &PeerRow, to: &PeerRow) -> PairPolicy {
+    let (from, to) = (member(from), member(to));
+    match from.party().zip(to.party()) {
+        Some((from, to)) => rule::policy(rules, network, &from, &to),
+        None => network.clone(),
+    }
 }
 
 fn pending(rules: &RuleSet, peers: &Peers, members: &[Member]) -> Vec<PendingSubnet> {

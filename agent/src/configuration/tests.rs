@@ -53,7 +53,7 @@ fn words_of_a_newer_service_leave_nothing_in_clear_and_keep_the_network() {
     let configuration = service.taken();
     let settings = configuration.settings();
     assert_eq!(
-        (settings.path_policy.rule_type, settings.encryption_policy),
+        (settings.policy.paths.rule_type, settings.policy.encryption.policy),
         (cladnet_model::RuleType::default(), EncryptionPolicy::Always)
     );
     assert_eq!(configuration.to_snapshot(), service.snapshot(), "what it does not know it keeps");

@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use cladnet_model::{DesiredState, EncryptionPolicy, MembershipStatus, PeerState, tariff::Book};
+use cladnet_model::{DesiredState, MembershipStatus, PeerState, tariff::Book};
 use cladnet_tunnel::{PeerConfig, PublicKey, Roaming};
 use ipnet::{IpNet, Ipv4Net};
 use jiff::Timestamp;
@@ -104,34 +104,38 @@ impl Membership {
         }
     }
 
-    /// Our side of its paths.
-    pub(super) fn local<'a>(&'a self, configuration: &'a Configuration, facts: &'a Facts) -> Local<'a> {
+    /// Our side of the paths to a peer.
+    pub(super) fn local<'a>(
+        &'a self,
+        configuration: &'a Configuration,
+        facts: &'a Facts,
+        remote: &Remote,
+    ) -> Local<'a> {
         let settings = configuration.settings();
         Local {
             host: configuration.host(),
             prices: &self.prices,
             location: &settings.location,
             endpoints: &facts.host.endpoints,
-            policy: &settings.path_policy,
+            policy: configuration.policy_to(remote),
         }
     }
 
     fn peers(&self, configuration: &Configuration, facts: &Facts) -> Vec<PeerConfig> {
-        let local = self.local(configuration, facts);
         let persistent_keepalive = facts.nat().translates().then_some(PERSISTENT_KEEPALIVE);
         let up = |remote: &&Remote| remote.desired_state == DesiredState::Up;
-        let peer = |remote: &Remote| PeerConfig {
-            public_key: PublicKey::from_bytes(remote.public_key.0),
-            preshared_key: None,
-            allowed_ips: self.allowed_ips(remote),
-            endpoint: paths::choose(local, remote).map(|endpoint| endpoint.address),
-            roaming: if remote.plain { Roaming::ByPackets } else { Roaming::Pinned },
-            persistent_keepalive,
-            probes: !remote.plain,
-            trusted_endpoints: match configuration.settings().encryption_policy {
-                EncryptionPolicy::Always => Vec::new(),
-                EncryptionPolicy::Public => paths::inside_vpc(local, remote),
-            },
+        let peer = |remote: &Remote| {
+            let local = self.local(configuration, facts, remote);
+            PeerConfig {
+                public_key: PublicKey::from_bytes(remote.public_key.0),
+                preshared_key: None,
+                allowed_ips: self.allowed_ips(remote),
+                endpoint: paths::choose(&local, remote).map(|endpoint| endpoint.address),
+                roaming: if remote.plain { Roaming::ByPackets } else { Roaming::Pinned },
+                persistent_keepalive,
+                probes: !remote.plain,
+                trusted_endpoints: paths::trusted(&local, remote),
+            }
         };
         configuration.remotes().values().filter(up).map(peer).collect()
     }
@@ -152,7 +156,7 @@ impl Membership {
                 location: remote.location.clone(),
                 endpoints: remote.endpoints.clone(),
             };
-            let (policy, prices) = (settings.path_policy.clone(), self.prices.clone());
+            let (policy, prices) = (configuration.policy_to(remote).paths, self.prices.clone());
             let pair = Pair { policy, prices, ours: ours.clone(), theirs };
             (PublicKey::from_bytes(remote.public_key.0), pair)
         };

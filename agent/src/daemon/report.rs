@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use cladnet_model::{
     Scope,
-    path::{Candidate, Measurements, Transport, encryption, summary},
+    path::{Candidate, Measurements, Transport, summary},
 };
 use cladnet_tunnel::{Obstacle, PeerStats, PublicKey};
 
@@ -14,7 +14,7 @@ use crate::{
     configuration::{Configuration, Remote},
     control::protocol::{CandidateStatus, NetworkStatus, PathStatus, PeerStatus, ProbedStatus},
     facts::{Facts, endpoints::scope_of},
-    paths,
+    paths::{self, Local},
     probing::{Measured, Probed},
 };
 
@@ -71,10 +71,9 @@ fn peer(
     let endpoint = stats.and_then(|stats| stats.endpoint);
     let known = |address| remote.endpoints.iter().find(|e| e.address == address).map(|e| e.scope);
     let scope: Option<Scope> = endpoint.and_then(|address| known(address).or_else(|| scope_of(address.ip())));
-    let local = membership.local(configuration, facts);
-    let route = endpoint.and_then(|endpoint| paths::route(local, remote, endpoint));
+    let local = membership.local(configuration, facts, remote);
+    let route = endpoint.and_then(|endpoint| paths::route(&local, remote, endpoint));
     let transport = stats.map(|stats| transport(stats.transport));
-    let policy = configuration.settings().encryption_policy;
     PeerStatus {
         network: membership.record.network.clone(),
         host: remote.host.clone(),
@@ -89,23 +88,16 @@ fn peer(
         volumes: volumes(stats),
         state: remote.desired_state,
         plain: remote.plain,
-        encryption: transport.map(|told| encryption(policy, route, Some(told)).to_owned()).unwrap_or_default(),
+        encryption: transport.map(|told| local.policy.encryption.sentence(route, Some(told))).unwrap_or_default(),
         transport: transport.map(|transport| transport.to_string()),
-        no_path: no_path(membership, configuration, remote, told.measured(remote), facts),
+        no_path: no_path(&local, remote, told.measured(remote)),
         probed: told.measured(remote).iter().flat_map(|measured| &measured.probed).map(probed).collect(),
     }
 }
 
 /// Why nothing is sent to a peer, or nothing that is sent is likely to arrive.
-fn no_path(
-    membership: &Membership,
-    configuration: &Configuration,
-    remote: &Remote,
-    measured: Option<&Measured>,
-    facts: &Facts,
-) -> Option<String> {
+fn no_path(local: &Local<'_>, remote: &Remote, measured: Option<&Measured>) -> Option<String> {
     let measured = measured?;
-    let local = membership.local(configuration, facts);
     match measured.seen.in_use {
         None => Some(summary(&paths::ranked(local, remote, &measured.observed, &measured.seen))),
         Some(_) if measured.is_silent() => Some("no endpoint answers".into()),
@@ -126,15 +118,15 @@ fn probed(probed: &Probed) -> ProbedStatus {
 /// The path to every remote peer, with the round trip that probes have measured.
 pub(super) fn paths(membership: &Membership, told: &Told, facts: &Facts) -> Vec<PathStatus> {
     let Some(configuration) = &membership.configuration else { return Vec::new() };
-    let local = membership.local(configuration, facts);
     let path = |remote: &Remote| {
         let peer = peer(membership, configuration, remote, told, facts);
+        let local = membership.local(configuration, facts, remote);
         let (mut seen, observed) = match told.measured(remote) {
             Some(measured) => (measured.seen.clone(), measured.observed.as_slice()),
             None => (Measurements::default(), [].as_slice()),
         };
         seen.in_use = peer.endpoint;
-        let ranked = paths::ranked(local, remote, observed, &seen);
+        let ranked = paths::ranked(&local, remote, observed, &seen);
         let detail = summary(&ranked);
         let rtt = peer.endpoint.and_then(|endpoint| seen.rtt(endpoint));
         let rtt_us = rtt.map(|rtt| u32::try_from(rtt.as_micros()).unwrap_or(u32::MAX));

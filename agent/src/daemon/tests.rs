@@ -1,11 +1,13 @@
 use std::{fs, net::SocketAddr, time::Duration};
 
 use cladnet_model::{
-    CloudLocation, DesiredState, Located, LocationSource, PeerState,
+    CloudLocation, DesiredState, EncryptionPolicy, Located, LocationSource, PeerState,
     tariff::{Book, Document},
 };
-use cladnet_proto::cladnet::v1::{AdvertisedPrefix, AgentEndpoint, AgentLocation, MembershipEnded, Welcome};
-use cladnet_tunnel::{Action, PrivateKey};
+use cladnet_proto::cladnet::v1::{
+    AdvertisedPrefix, AgentEndpoint, AgentLocation, MembershipEnded, Rule, RuleDocument, Welcome,
+};
+use cladnet_tunnel::{Action, PrivateKey, PublicKey};
 use ipnet::IpNet;
 use prost::Message as _;
 use zeroize::Zeroizing;
@@ -189,6 +191,41 @@ fn only_private_addresses_inside_our_vpc_are_trusted_whatever_a_peer_calls_its_o
     service.peers.insert(peer.host_id.clone(), peer);
     let trusted = &up(&member_of(&service), &facts(1500)).peers[0].trusted_endpoints;
     assert_eq!(*trusted, ["10.0.2.1:8055".parse().expect("address")]);
+}
+
+#[test]
+fn path_rules_override_the_network_for_the_pairs_that_they_mean_and_labels_say_which() {
+    let rule = Rule {
+        id: "inside".into(),
+        kind: "path".into(),
+        from: Some("cladnet/host=host-us".into()),
+        to: Some("role=db".into()),
+        forbid: vec!["public".into()],
+        encryption: Some("public".into()),
+        ..Rule::default()
+    };
+    let mut service = Service::new().with([1, 2]);
+    let ours = [("cladnet/host".to_owned(), "host-us".to_owned())];
+    service.membership.labels = ours.into();
+    service.membership.rules = Some(RuleDocument { rules: vec![rule], ..RuleDocument::default() });
+    let mut labelled = service.clone();
+    labelled.peers.get_mut("host-2").expect("is there").labels = [("role".into(), "db".into())].into();
+    labelled.revision += 1;
+
+    let mut membership = member_of(&service);
+    let ends = |membership: &Membership| {
+        up(membership, &facts(1500)).peers.iter().map(|peer| peer.endpoint.is_some()).collect::<Vec<_>>()
+    };
+    assert_eq!(ends(&membership), [true, true]);
+    membership.configuration.as_mut().expect("is there").apply(labelled.delta_from(&service)).expect("adds up");
+    assert_eq!(ends(&membership), [true, false], "its only endpoint is public");
+
+    let pairs = membership.pairs(&facts(1500));
+    let limits = |host| &pairs[&PublicKey::from_bytes([host; 32])].policy.limits;
+    assert_eq!((limits(1).forbid.len(), limits(2).forbid.len()), (0, 1));
+    let configuration = membership.configuration.as_ref().expect("is there");
+    let policies = configuration.remotes().values().map(|remote| configuration.policy_to(remote).encryption.policy);
+    assert_eq!(policies.collect::<Vec<_>>(), [EncryptionPolicy::Always, EncryptionPolicy::Public]);
 }
 
 #[test]

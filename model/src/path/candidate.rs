@@ -2,8 +2,8 @@
 
 use std::{cmp::Reverse, collections::BTreeMap, net::SocketAddr, time::Duration};
 
-use super::{Apart, same_vpc};
-use crate::{CloudLocation, Endpoint, Scope, tariff::Price};
+use super::{Apart, Author, same_vpc};
+use crate::{CloudLocation, Endpoint, RuleId, Scope, tariff::Price};
 
 /// What is known of one end of a path.
 #[derive(Debug, Clone, Copy)]
@@ -45,16 +45,30 @@ pub enum Unfit {
     NoIpv4,
     #[error("IPv6 address, and the sender has no IPv6")]
     NoIpv6,
-    #[error("private address, and the rule type basic uses public ones only")]
-    RuleType,
-    #[error("{0} address, and that scope is forbidden")]
-    Forbidden(Scope),
-    #[error("path that costs {price} USD/GB, and at most {limit} are allowed")]
-    Dear { price: Price, limit: Price },
-    #[error("path whose price is not known, and at most {limit} USD/GB are allowed")]
-    Unpriced { limit: Price },
-    #[error("path with a round trip of {:.1} ms, and at most {:.1} ms are allowed", milliseconds(.rtt), milliseconds(.limit))]
-    Slow { rtt: Duration, limit: Duration },
+    #[error("private address, and the rule type basic{by} uses public ones only")]
+    RuleType { by: Author },
+    #[error("{scope} address, and that scope is forbidden{by}")]
+    Forbidden { scope: Scope, by: Author },
+    #[error("path that costs {price} USD/GB, and at most {limit} are allowed{by}")]
+    Dear { price: Price, limit: Price, by: Author },
+    #[error("path whose price is not known, and at most {limit} USD/GB are allowed{by}")]
+    Unpriced { limit: Price, by: Author },
+    #[error("path with a round trip of {:.1} ms, and at most {:.1} ms are allowed{by}", milliseconds(.rtt), milliseconds(.limit))]
+    Slow { rtt: Duration, limit: Duration, by: Author },
+}
+
+impl Unfit {
+    /// The path rule that excludes the endpoint.
+    pub fn rule(&self) -> Option<&RuleId> {
+        match self {
+            Self::Apart(_) | Self::Own | Self::NoIpv4 | Self::NoIpv6 => None,
+            Self::RuleType { by }
+            | Self::Forbidden { by, .. }
+            | Self::Dear { by, .. }
+            | Self::Unpriced { by, .. }
+            | Self::Slow { by, .. } => by.0.as_ref(),
+        }
+    }
 }
 
 fn milliseconds(duration: &Duration) -> f64 {

@@ -1,6 +1,6 @@
 //! Whether packets of a pair travel sealed or in clear, and the sentence about it.
 
-use super::Route;
+use super::{Author, Route};
 use crate::{EncryptionPolicy, word::words};
 
 /// How an agent's packets to a peer travel now.
@@ -22,31 +22,46 @@ words!(Transport {
     Unaccepted = "unaccepted",
 });
 
-/// How packets on a route travel, and why: `encrypted` or `clear`, a colon and the reason. `told` is what the sender
-/// says; without it nobody knows what is done with a policy that allows both.
-pub fn encryption(policy: EncryptionPolicy, route: Option<Route>, told: Option<Transport>) -> &'static str {
-    use EncryptionPolicy::{Always, Public};
-    match (policy, route, told) {
-        (Public, Some(Route::Vpc), Some(Transport::Clear)) => {
-            "clear: both hosts stand in one VPC, and the network's policy is public"
+/// What may travel in clear, and who says so.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Encryption {
+    pub policy: EncryptionPolicy,
+    pub by: Author,
+}
+
+impl Encryption {
+    /// How packets on a route travel, and why: `encrypted` or `clear`, a colon and the reason. `told` is what the sender
+    /// says; without it nobody knows what is done with a policy that allows both.
+    pub fn sentence(&self, route: Option<Route>, told: Option<Transport>) -> String {
+        use EncryptionPolicy::{Always, Public};
+        let policy = match &self.by {
+            Author(None) => format!("the network's policy is {}", self.policy),
+            Author(Some(rule)) => format!("rule {rule}'s policy is {}", self.policy),
+        };
+        match (self.policy, route, told) {
+            (Public, Some(Route::Vpc), Some(Transport::Clear)) => {
+                format!("clear: both hosts stand in one VPC, and {policy}")
+            }
+            (Always, _, Some(Transport::Clear)) => format!("clear: {policy}, but the agent does not know yet"),
+            (Public, _, Some(Transport::Clear)) => {
+                "clear: the agent sees both hosts in one VPC, which is not known here".to_owned()
+            }
+            (Always, ..) => format!("encrypted: {policy}"),
+            (Public, Some(Route::Vpc), Some(Transport::Unproved)) => format!(
+                "encrypted: {policy}, but the peer has not answered a probe inside the VPC in the last 10 s; it is asked while \
+                 there is traffic"
+            ),
+            (Public, Some(Route::Vpc), Some(Transport::Unaccepted)) => {
+                format!("encrypted: {policy}, but the peer does not accept packets in clear from here")
+            }
+            (Public, Some(Route::Vpc), Some(Transport::Untrusted)) => {
+                format!("encrypted: {policy}, but the agent does not know yet, or sends elsewhere than inside the VPC")
+            }
+            (Public, Some(Route::Vpc), None) => format!(
+                "clear or encrypted: {policy} and both hosts stand in one VPC, but the agent has not told what it does"
+            ),
+            (Public, ..) => "encrypted: outside a VPC everything is".to_owned(),
         }
-        (Always, _, Some(Transport::Clear)) => "clear: the network's policy is always, but the agent does not know yet",
-        (Public, _, Some(Transport::Clear)) => "clear: the agent sees both hosts in one VPC, which is not known here",
-        (Always, ..) => "encrypted: the network's policy is always",
-        (Public, Some(Route::Vpc), Some(Transport::Unproved)) => {
-            "encrypted: the policy is public, but the peer has not answered a probe inside the VPC in the last 10 s; \
-             it is asked while there is traffic"
-        }
-        (Public, Some(Route::Vpc), Some(Transport::Unaccepted)) => {
-            "encrypted: the policy is public, but the peer does not accept packets in clear from here"
-        }
-        (Public, Some(Route::Vpc), Some(Transport::Untrusted)) => {
-            "encrypted: the policy is public, but the agent does not know yet, or sends elsewhere than inside the VPC"
-        }
-        (Public, Some(Route::Vpc), None) => {
-            "clear or encrypted: the policy is public and both hosts stand in one VPC, but the agent has not told what it does"
-        }
-        (Public, ..) => "encrypted: outside a VPC everything is",
     }
 }
 
@@ -67,7 +82,7 @@ mod tests {
         for policy in [EncryptionPolicy::Always, EncryptionPolicy::Public] {
             for route in [None, Some(Route::Vpc), Some(Route::Internet), Some(Route::InternetV6)] {
                 for told in ALL {
-                    let sentence = encryption(policy, route, told);
+                    let sentence = Encryption { policy, by: Author::default() }.sentence(route, told);
                     let unknown = (policy, route, told) == (EncryptionPolicy::Public, Some(Route::Vpc), None);
                     let begin = match told {
                         _ if unknown => "clear or encrypted: ",
@@ -82,16 +97,21 @@ mod tests {
 
     #[test]
     fn the_policy_and_what_lacks_are_named() {
-        let inside = |told| encryption(EncryptionPolicy::Public, Some(Route::Vpc), Some(told));
+        let network = |policy| Encryption { policy, by: Author::default() };
+        let public = network(EncryptionPolicy::Public);
+        let inside = |told| public.sentence(Some(Route::Vpc), Some(told));
         assert!(inside(Transport::Unproved).contains("probe"));
         assert!(inside(Transport::Unaccepted).contains("does not accept"));
+        let always = network(EncryptionPolicy::Always);
         assert_eq!(
-            encryption(EncryptionPolicy::Always, Some(Route::Vpc), Some(Transport::Untrusted)),
+            always.sentence(Some(Route::Vpc), Some(Transport::Untrusted)),
             "encrypted: the network's policy is always"
         );
         assert_eq!(
-            encryption(EncryptionPolicy::Public, Some(Route::Internet), Some(Transport::Untrusted)),
+            public.sentence(Some(Route::Internet), Some(Transport::Untrusted)),
             "encrypted: outside a VPC everything is"
         );
+        let ruled = Encryption { by: Author("vault".parse().ok()), ..always };
+        assert_eq!(ruled.sentence(Some(Route::Vpc), None), "encrypted: rule vault's policy is always");
     }
 }

@@ -9,7 +9,7 @@ use crate::word::words;
 /// What the agent has seen of an endpoint.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Health {
-    /// It answers; the round trip is the smoothed one.
+    /// It answers; the round trip is the median of the last ones.
     Answers { rtt: Duration, loss_permille: u16 },
     /// It answers, but was silent before and has not yet proved that it will stay.
     Proving { rtt: Duration, loss_permille: u16 },
@@ -60,7 +60,7 @@ impl Measurements {
         }
     }
 
-    /// The smoothed round trip, of what answers.
+    /// The median round trip, of what answers.
     pub fn rtt(&self, address: SocketAddr) -> Option<Duration> {
         Some(self.health.get(&address)?.figures()?.0)
     }

@@ -3,7 +3,7 @@
 
 use std::{cmp::Ordering, net::SocketAddr, time::Duration};
 
-use super::{Candidate, Grounds, Measurements, Policy, Reach, Reason, Route};
+use super::{Authors, Candidate, Grounds, Measurements, Policy, Reach, Reason, Route};
 use crate::{EndpointSource, RuleType, tariff::Price};
 
 /// A path is left for one that saves at least so much per GB, and at least a tenth.
@@ -94,6 +94,7 @@ impl Contender {
 pub(super) struct Order {
     criteria: [Criterion; MOST_CRITERIA],
     rule: RuleType,
+    authors: Authors,
     contenders: Vec<Contender>,
     /// The first one is in use and stands there for that reason alone.
     is_first_kept: bool,
@@ -105,7 +106,8 @@ impl Order {
         let mut contenders: Vec<_> = all.collect();
         let criteria = criteria(policy.rule_type);
         arrange(&criteria, 0, &mut contenders);
-        let mut order = Self { criteria, rule: policy.rule_type, contenders, is_first_kept: false };
+        let (rule, authors) = (policy.rule_type, policy.authors.clone());
+        let mut order = Self { criteria, rule, authors, contenders, is_first_kept: false };
         order.keep(seen.in_use);
         order
     }
@@ -161,7 +163,8 @@ impl Order {
                 Reason::Kept { route, better: best.address(), by: self.grounds(best, contender) }
             }
             (0, Some(next)) => {
-                Reason::Best { route, rule: self.rule, next: next.address(), by: self.grounds(contender, next) }
+                let (author, by) = (self.authors.rule_type.clone(), self.grounds(contender, next));
+                Reason::Best { route, rule: self.rule, author, next: next.address(), by }
             }
             (_, _) => {
                 let first = &self.contenders[0];
@@ -181,7 +184,9 @@ impl Order {
         let at = (0..self.criteria.len()).find(differs).unwrap_or(MOST_CRITERIA - 1);
         match self.criteria[at] {
             Criterion::Reach => Grounds::Reach { better: better.reach, worse: worse.reach },
-            Criterion::Preferred => Grounds::Preferred(better.candidate.endpoint.scope),
+            Criterion::Preferred => {
+                Grounds::Preferred { scope: better.candidate.endpoint.scope, by: self.authors.prefer.clone() }
+            }
             Criterion::Price => Grounds::Price { better: better.price(), worse: worse.price() },
             Criterion::Score => Grounds::Score { better: better.score, worse: worse.score },
             Criterion::Rtt => Grounds::Rtt { better: better.rtt, worse: worse.rtt },

@@ -8,7 +8,8 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 pub use draft::PathSettingsDraft;
 
-use crate::{RuleType, Scope, tariff::Price};
+use super::Encryption;
+use crate::{RuleId, RuleType, Scope, tariff::Price};
 
 /// A tenth of a cent: 20 ms less are worth the 0.02 USD/GB that is usual between regions of one continent.
 pub const DEFAULT_PRICE_PER_MS: Price = Price(1_000_000);
@@ -26,6 +27,43 @@ pub struct Policy {
     pub limits: Limits,
     /// Goes before the others, whatever the rule type says, as long as it answers as well as they do.
     pub prefer: Option<Scope>,
+    pub authors: Authors,
+}
+
+/// What holds for packets from one peer to another: which paths they take, and whether they may be read there.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct PairPolicy {
+    pub paths: Policy,
+    pub encryption: Encryption,
+}
+
+impl PairPolicy {
+    /// The path rules that have a say, each once.
+    pub fn rules(&self) -> BTreeSet<&RuleId> {
+        let Authors { rule_type, prefer, forbid, max_rtt, max_price_per_gb } = &self.paths.authors;
+        let all = [rule_type, prefer, forbid, max_rtt, max_price_per_gb, &self.encryption.by];
+        all.into_iter().filter_map(|author| author.0.as_ref()).collect()
+    }
+}
+
+/// Who says something of a pair: a path rule, or else the network. Printed, it follows what is said.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Author(pub Option<RuleId>);
+
+impl fmt::Display for Author {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.as_ref().map_or(Ok(()), |rule| write!(f, " (rule {rule})"))
+    }
+}
+
+/// Who says each part of a policy.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Authors {
+    pub rule_type: Author,
+    pub prefer: Author,
+    pub forbid: Author,
+    pub max_rtt: Author,
+    pub max_price_per_gb: Author,
 }
 
 impl Policy {
@@ -36,7 +74,13 @@ impl Policy {
     /// What a network states.
     pub fn of(rule_type: RuleType, settings: PathSettings) -> Self {
         let PathSettings { price_per_ms, price_per_loss_percent, limits } = settings;
-        Self { rule_type, price_per_ms, price_per_loss_percent, limits, prefer: None }
+        let authors = Authors::default();
+        Self { rule_type, price_per_ms, price_per_loss_percent, limits, prefer: None, authors }
+    }
+
+    /// What no path of the pair may exceed, and who says so; empty if there is no limit.
+    pub fn limits(&self) -> String {
+        self.limits.parts(&self.authors).join(", ")
     }
 
     /// A price with the round trip and the loss counted in money; what was not measured counts nothing.
@@ -117,14 +161,21 @@ impl Limits {
     }
 }
 
+impl Limits {
+    /// Each with who states it.
+    fn parts(&self, by: &Authors) -> Vec<String> {
+        let rtt = self.max_rtt.map(|limit| format!("at most {} ms{}", limit.as_millis(), by.max_rtt));
+        let price = self.max_price_per_gb.map(|limit| format!("at most {limit} USD/GB{}", by.max_price_per_gb));
+        let forbid = self.forbid.iter().map(|scope| format!("nothing by {scope} addresses{}", by.forbid));
+        rtt.into_iter().chain(price).chain(forbid).collect()
+    }
+}
+
 impl fmt::Display for Limits {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let rtt = self.max_rtt.map(|limit| format!("at most {} ms", limit.as_millis()));
-        let price = self.max_price_per_gb.map(|limit| format!("at most {limit} USD/GB"));
-        let forbid = self.forbid.iter().map(|scope| format!("nothing by {scope} addresses"));
-        let all: Vec<_> = rtt.into_iter().chain(price).chain(forbid).collect();
-        f.write_str(if all.is_empty() { "no limits" } else { "" })?;
-        f.write_str(&all.join(", "))
+        let parts = self.parts(&Authors::default());
+        f.write_str(if parts.is_empty() { "no limits" } else { "" })?;
+        f.write_str(&parts.join(", "))
     }
 }
 

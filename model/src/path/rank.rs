@@ -94,22 +94,23 @@ fn restrict(policy: &Policy, candidate: Candidate, seen: &Measurements) -> Candi
 
 /// What the policy has against a candidate.
 fn objection(policy: &Policy, candidate: &Candidate, seen: &Measurements) -> Option<Unfit> {
-    let (scope, address) = (candidate.endpoint.scope, candidate.endpoint.address);
+    let (scope, address, by) = (candidate.endpoint.scope, candidate.endpoint.address, &policy.authors);
     let is_private = matches!(candidate.route, Ok(Route::Vpc | Route::Peered));
     if policy.rule_type == RuleType::Basic && is_private {
-        return Some(Unfit::RuleType);
+        return Some(Unfit::RuleType { by: by.rule_type.clone() });
     }
     if policy.limits.forbids(scope) {
-        return Some(Unfit::Forbidden(scope));
+        return Some(Unfit::Forbidden { scope, by: by.forbid.clone() });
     }
+    let by_price = || by.max_price_per_gb.clone();
     match (policy.limits.max_price_per_gb, candidate.price) {
-        (Some(limit), None) => return Some(Unfit::Unpriced { limit }),
-        (Some(limit), Some(price)) if price > limit => return Some(Unfit::Dear { price, limit }),
+        (Some(limit), None) => return Some(Unfit::Unpriced { limit, by: by_price() }),
+        (Some(limit), Some(price)) if price > limit => return Some(Unfit::Dear { price, limit, by: by_price() }),
         _ => {}
     }
     let (limit, rtt) = policy.limits.max_rtt.zip(seen.rtt(address))?;
     let tolerance = if seen.in_use == Some(address) { margin_rtt(limit) } else { Duration::ZERO };
-    (rtt > limit + tolerance).then_some(Unfit::Slow { rtt, limit })
+    (rtt > limit + tolerance).then(|| Unfit::Slow { rtt, limit, by: by.max_rtt.clone() })
 }
 
 fn lacks_proof(candidate: &Candidate, seen: &Measurements) -> bool {

@@ -2,7 +2,7 @@
 
 use std::{fmt, net::SocketAddr, time::Duration};
 
-use super::{CandidateState, Ranked, Reach, Route, Unfit};
+use super::{Author, CandidateState, Ranked, Reach, Route, Unfit};
 use crate::{EndpointSource, RuleType, Scope, tariff::Price};
 
 /// Why a candidate stands in its place.
@@ -16,6 +16,8 @@ pub enum Reason {
     Best {
         route: Route,
         rule: RuleType,
+        /// Who says that this rule type ranks.
+        author: Author,
         next: SocketAddr,
         by: Grounds,
     },
@@ -46,7 +48,7 @@ pub enum Reason {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Grounds {
     Reach { better: Reach, worse: Reach },
-    Preferred(Scope),
+    Preferred { scope: Scope, by: Author },
     Price { better: Option<Price>, worse: Option<Price> },
     Score { better: Option<Price>, worse: Option<Price> },
     Rtt { better: Option<Duration>, worse: Option<Duration> },
@@ -59,7 +61,9 @@ impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Only { route } => write!(f, "{}; the only candidate", what(*route)),
-            Self::Best { route, rule, by, .. } => write!(f, "{}; first by rule type {rule}: {by}", what(*route)),
+            Self::Best { route, rule, author, by, .. } => {
+                write!(f, "{}; first by rule type {rule}{author}: {by}", what(*route))
+            }
             Self::Kept { route, better, by } => {
                 write!(f, "{}; it stays in use, because {better} is not better by enough: {by}", what(*route))
             }
@@ -80,7 +84,7 @@ impl fmt::Display for Grounds {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Reach { better, worse } => write!(f, "{}, the other {}", manner(*better), manner(*worse)),
-            Self::Preferred(scope) => write!(f, "scope {scope} is preferred"),
+            Self::Preferred { scope, by } => write!(f, "scope {scope} is preferred{by}"),
             Self::Price { better: Some(better), worse: Some(worse) } => {
                 write!(f, "{better} USD/GB against {worse}")
             }
@@ -125,8 +129,25 @@ fn milliseconds(rtt: Option<Duration>) -> String {
     rtt.map_or("not measured".to_owned(), |rtt| format!("{:.1} ms", rtt.as_secs_f64() * 1e3))
 }
 
-/// One sentence on the path of a pair: which is in use, or would be, or why there is none.
+/// One sentence on the path of a pair: which is in use, or would be, and which path rules exclude others, or why there is
+/// none.
 pub fn summary(ranked: &[Ranked]) -> String {
+    choice(ranked) + &exclusions(ranked)
+}
+
+/// What path rules exclude; empty where nothing is left, for then every exclusion is told anyhow.
+fn exclusions(ranked: &[Ranked]) -> String {
+    if ranked.iter().all(|ranked| ranked.rank.is_none()) {
+        return String::new();
+    }
+    let excluded = ranked.iter().filter_map(|it| match &it.reason {
+        Reason::Excluded(unfit) => Some(format!("; rule {} excludes {}", unfit.rule()?, address(it))),
+        _ => None,
+    });
+    excluded.collect()
+}
+
+fn choice(ranked: &[Ranked]) -> String {
     let in_use = ranked.iter().find(|ranked| ranked.state == CandidateState::InUse);
     let best = ranked.iter().find(|ranked| ranked.rank == Some(1));
     match (in_use, best) {

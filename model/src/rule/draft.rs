@@ -187,7 +187,7 @@ impl RuleDraft {
         let forbid = checks.field(&at("forbid"), forbid);
         let encryption = checks.optional(&at("encryption"), self.encryption.as_deref().map(str::parse));
         let rule_type = checks.optional(&at("rule_type"), self.rule_type.as_deref().map(str::parse));
-        let max_price_per_gb = checks.optional(&at("max_usd_per_gb"), self.max_usd_per_gb.as_deref().map(nano_usd));
+        let max_price_per_gb = checks.optional(&at("max_usd_per_gb"), self.max_usd_per_gb.as_deref().map(str::parse));
         let rule = PathRule {
             from: from?,
             to: to?,
@@ -259,23 +259,6 @@ fn check_test(text: &str) -> Result<Expectation, String> {
     text.parse().map_err(|error: SyntaxError| error.to_string())
 }
 
-/// Nano USD from dollars, exactly.
-fn nano_usd(text: &str) -> Result<u64, &'static str> {
-    const DIGITS: usize = 9;
-    let wrong = "is no amount of dollars; write 0.02, with at most nine decimals";
-    let (whole, decimals) = text.split_once('.').unwrap_or((text, "0"));
-    let is_number = |text: &str| !text.is_empty() && text.chars().all(|c| c.is_ascii_digit());
-    if !is_number(whole) || !is_number(decimals) || decimals.len() > DIGITS {
-        return Err(wrong);
-    }
-    format!("{whole}{decimals:0<DIGITS$}").parse().map_err(|_| wrong)
-}
-
-fn usd(nano: u64) -> String {
-    let text = format!("{}.{:09}", nano / 1_000_000_000, nano % 1_000_000_000);
-    text.trim_end_matches('0').trim_end_matches('.').to_owned()
-}
-
 /// A rule that states nothing does nothing, and nobody can prefer what the same rule forbids.
 fn sensible(rule: &PathRule) -> Result<(), String> {
     let PathRule { prefer, forbid, encryption, rule_type, max_rtt, max_price_per_gb, .. } = rule;
@@ -343,7 +326,7 @@ impl From<&Rule> for RuleDraft {
                 encryption: path.encryption.map(|policy| policy.to_string()),
                 rule_type: path.rule_type.map(|rule_type| rule_type.to_string()),
                 max_rtt_ms: path.max_rtt.map(|rtt| u32::try_from(rtt.as_millis()).unwrap_or(u32::MAX)),
-                max_usd_per_gb: path.max_price_per_gb.map(usd),
+                max_usd_per_gb: path.max_price_per_gb.map(|price| price.to_string()),
                 ..common
             },
         }
@@ -353,6 +336,7 @@ impl From<&Rule> for RuleDraft {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::tariff::Price;
 
     fn document(rules: serde_json::Value) -> RulesDraft {
         serde_json::from_value(rules).unwrap()
@@ -429,7 +413,7 @@ mod tests {
         let stored = serde_json::to_value(&rules).unwrap();
         assert_eq!(serde_json::from_value::<RuleSet>(stored).unwrap(), rules);
         let RuleKind::Path(path) = &rules.rules[2].kind else { panic!("{:?}", rules.rules[2]) };
-        assert_eq!(path.max_price_per_gb, Some(25_000_000));
+        assert_eq!(path.max_price_per_gb, Some(Price(25_000_000)));
         assert_eq!(rules.rules[2].id.as_str(), "rule-3");
     }
 
@@ -439,16 +423,5 @@ mod tests {
         assert!(many.check().unwrap_err().to_string().contains("at most 500"));
         let long = RuleDraft { from: Some("a".repeat(MAX_TEXT + 1)), ..RuleDraft::default() };
         assert_eq!(RulesDraft { rules: vec![long], ..RulesDraft::default() }.check().unwrap_err().0.len(), 1);
-    }
-
-    #[test]
-    fn dollars_are_exact() {
-        for (text, nano) in [("0.02", 20_000_000), ("1", 1_000_000_000), ("0.000000001", 1), ("12.5", 12_500_000_000)] {
-            assert_eq!(nano_usd(text), Ok(nano));
-            assert_eq!(usd(nano), text);
-        }
-        for text in ["", "-1", "1.", ".5", "0.0000000001", "1e3", "99999999999999999999"] {
-            assert!(nano_usd(text).is_err(), "{text}");
-        }
     }
 }

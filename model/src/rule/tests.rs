@@ -6,7 +6,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::{
-    path::{Limits, Policy},
+    path::{Author, Authors, Limits, PairPolicy, Policy},
     tariff::Price,
 };
 
@@ -195,26 +195,45 @@ fn the_first_path_rule_that_states_a_thing_decides_it() {
     let members = shop();
     let of = |from: usize, to: usize| overrides(&rules, &members[from].party().unwrap(), &members[to].party().unwrap());
     let there = of(0, 2);
-    assert_eq!((there.prefer, there.max_rtt), (Some(Scope::Private), Some(Duration::from_millis(80))));
-    assert_eq!(there.encryption, Some(EncryptionPolicy::Always), "as the way back");
-    assert_eq!(of(2, 0).encryption, Some(EncryptionPolicy::Always));
-    assert_eq!(of(0, 1).encryption, Some(EncryptionPolicy::Public));
+    assert_eq!((there.prefer, there.max_rtt), (by("a", Scope::Private), by("b", Duration::from_millis(80))));
+    assert_eq!(there.encryption, by("c", EncryptionPolicy::Always), "as the way back");
+    assert_eq!(of(2, 0).encryption, by("c", EncryptionPolicy::Always));
+    assert_eq!(of(0, 1).encryption, by("d", EncryptionPolicy::Public));
     assert_eq!(of(2, 0).prefer, None, "another direction");
-    assert_eq!(of(0, 1).by, ["b", "d"].map(|id| id.parse().unwrap()));
+}
+
+fn by<T>(rule: &str, value: T) -> Option<Stated<T>> {
+    Some(Stated { value, by: rule.parse().unwrap() })
+}
+
+#[test]
+fn of_the_rules_of_both_directions_always_goes_before() {
+    let rules = rules(serde_json::json!({"rules": [
+        {"id": "open", "kind": "path", "from": "role=web", "encryption": "public"},
+        {"id": "vault", "kind": "path", "from": "role=db", "encryption": "always"},
+    ]}));
+    let members = shop();
+    for (from, to) in [(0, 2), (2, 0)] {
+        let found = overrides(&rules, &members[from].party().unwrap(), &members[to].party().unwrap());
+        assert_eq!(found.encryption, by("vault", EncryptionPolicy::Always), "{from} to {to}");
+    }
 }
 
 #[test]
 fn what_a_path_rule_does_not_state_is_as_the_network_says() {
     let rules = rules(serde_json::json!({"rules": [
-        {"kind": "path", "from": "role=web", "forbid": ["public"], "max_usd_per_gb": "0.02"},
+        {"id": "inside", "kind": "path", "from": "role=web", "forbid": ["public"], "max_usd_per_gb": "0.02"},
     ]}));
     let members = shop();
-    let network = Policy { prefer: Some(Scope::Private), ..Policy::new(RuleType::Balanced) };
+    let paths = Policy { prefer: Some(Scope::Private), ..Policy::new(RuleType::Balanced) };
+    let network = PairPolicy { paths: paths.clone(), ..PairPolicy::default() };
     let of = |from: usize| policy(&rules, &network, &members[from].party().unwrap(), &members[2].party().unwrap());
     assert_eq!(of(3), network);
     let limits =
         Limits { forbid: [Scope::Public].into(), max_price_per_gb: Some(Price(20_000_000)), ..Limits::default() };
-    assert_eq!(of(0), Policy { limits, ..network });
+    let inside = Author("inside".parse().ok());
+    let authors = Authors { forbid: inside.clone(), max_price_per_gb: inside, ..Authors::default() };
+    assert_eq!(of(0), PairPolicy { paths: Policy { limits, authors, ..paths }, ..network });
 }
 
 fn any_side() -> impl Strategy<Value = &'static str> {

@@ -3,11 +3,8 @@
 use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, time::Duration};
 
 use cladnet_model::{
-    CloudLocation, Endpoint, HostId, Network, NetworkId,
-    path::{
-        Candidate, CandidateState, HostView, Limits, Pricing, Transport, ancestor, candidates, encryption, rank,
-        summary,
-    },
+    CloudLocation, Endpoint, HostId, NetworkId,
+    path::{Candidate, CandidateState, HostView, PairPolicy, Pricing, Transport, ancestor, candidates, rank, summary},
     tariff::{Book, Price},
 };
 use cladnet_proto::{
@@ -40,7 +37,8 @@ impl Agents {
         let (seen, told) = report.as_ref().map(convert::measurements).unwrap_or_default();
         let found = pair.candidates(&told);
         let basic = ancestor(found.clone());
-        let ranked = rank(&pair.network.path_policy(), found, &seen);
+        let PairPolicy { paths: policy, encryption } = &pair.policy;
+        let ranked = rank(policy, found, &seen);
         let route = ranked.iter().find(|ranked| ranked.state == CandidateState::InUse).or(ranked.first());
         let route = route.and_then(|ranked| ranked.candidate.route.clone().ok());
         let transport = report.as_ref().and_then(transport);
@@ -48,14 +46,15 @@ impl Agents {
         Ok(ExplainPathResponse {
             source: source.to_string(),
             destination: destination.to_string(),
-            rule_type: pair.network.rule_type.to_string(),
-            encryption: encryption(pair.network.encryption_policy, route, transport).to_owned(),
+            rule_type: policy.rule_type.to_string(),
+            encryption: encryption.sentence(route, transport),
             summary: summary(&ranked) + &pair.doubt(report.as_ref(), error),
             candidates: ranked.iter().map(candidate).collect(),
             tariff_version: pair.book.version().to_owned(),
             tariff_date: pair.book.compiled().map(|date| date.to_string()).unwrap_or_default(),
             basic: basic.map(|basic| pair.basic(&basic)),
-            limits: limits(&pair.network.path_settings.limits),
+            limits: policy.limits(),
+            rule_ids: pair.policy.rules().into_iter().map(ToString::to_string).collect(),
         })
     }
 
@@ -70,11 +69,13 @@ impl Agents {
             let (location, endpoints) = (record.location(), record.facts.endpoints.clone());
             Ok::<_, CallError>(End { host: host.clone(), location, endpoints })
         };
-        let record = state.record().cloned();
+        let (ours, theirs) = (end(source)?, end(destination)?);
+        let name = |host: &HostId| view.host(host).map(|(record, _)| record.facts.name.as_str());
+        let policy = state.pair_policy(source, destination, name);
         Ok(Pair {
-            network: record.ok_or_else(|| CallError::NotFound(format!("there is no network {network}")))?,
-            ours: end(source)?,
-            theirs: end(destination)?,
+            policy: policy.ok_or_else(|| CallError::NotFound(format!("there is no network {network}")))?,
+            ours,
+            theirs,
             book: view.tariffs().map_or_else(Book::shipped, |tariffs| tariffs.book().clone()),
             today: self.shared.parts.clock.now().to_zoned(TimeZone::UTC).date(),
         })
@@ -83,7 +84,7 @@ impl Agents {
 
 /// What the service knows of a pair.
 struct Pair {
-    network: Network,
+    policy: PairPolicy,
     ours: End,
     theirs: End,
     book: Arc<Book>,
@@ -148,11 +149,6 @@ impl Pair {
             (None, None) => " (as the service sees it: the agent does not know this peer yet)".to_owned(),
         }
     }
-}
-
-/// A sentence; empty without limits.
-fn limits(limits: &Limits) -> String {
-    if *limits == Limits::default() { String::new() } else { limits.to_string() }
 }
 
 fn known_endpoints(report: &PathReport) -> Vec<Endpoint> {

@@ -111,6 +111,18 @@ pub(crate) fn put_advertised(network: &str, prefix: &str, revision: i64) -> Chan
     put_rule(network, "allow", rule, revision)
 }
 
+/// Rules of a network by which nobody sends to the peers with `role=db` over the internet.
+pub(crate) fn put_inside(network: &str, revision: i64) -> Change<AnyRecord> {
+    let rule = RuleDraft {
+        id: Some("inside".to_owned()),
+        kind: "path".to_owned(),
+        to: Some("role=db".to_owned()),
+        forbid: vec!["public".to_owned()],
+        ..RuleDraft::default()
+    };
+    put_rule(network, "allow", rule, revision)
+}
+
 fn put_rule(network: &str, default: &str, rule: RuleDraft, revision: i64) -> Change<AnyRecord> {
     let draft = RulesDraft { default_access: Some(default.to_owned()), rules: vec![rule], tests: Vec::new() };
     let rules = NetworkRules {

@@ -26,6 +26,7 @@ use crate::{
     networks::Deletion,
     paths::{PATIENCE, likely},
     peers::{PeerRow, find},
+    rules::pair_policy,
 };
 
 #[async_trait]
@@ -177,7 +178,7 @@ impl Cbnet {
     /// What the agent says of its paths; where it says nothing, what it would choose by what is known here.
     async fn rule(&self, network: &NetworkId, host: &HostId) -> Result<NetworkingRule, CallError> {
         let record = self.0.network(network).await?.value;
-        let policy = record.path_policy();
+        let (policy, rules) = (record.pair_policy(), self.0.rule_set(network).await?);
         let peers = self.0.peers(network).await?;
         let of = find(&peers, network, "host_id", host.as_str())?;
         let peers = &peers.rows;
@@ -188,7 +189,8 @@ impl Cbnet {
         for peer in peers.iter().filter(|peer| peer.id() != host) {
             let report = reports.iter().find(|report| report.host_id == peer.id().as_str());
             let used = report.and_then(|report| Some((report.endpoint.parse().ok()?, report.scope.parse().ok()?)));
-            let (selected_ip, scope) = wire::selection(used.or_else(|| likely(&policy, of, peer)));
+            let (selected_ip, scope) =
+                wire::selection(used.or_else(|| likely(&pair_policy(&rules, &policy, of, peer).paths, of, peer)));
             rule.host_id.push(peer.id().to_string());
             rule.host_name.push(peer.name().to_owned());
             rule.peer_ip.push(peer.address().map(|address| address.to_string()).unwrap_or_default());

@@ -220,6 +220,34 @@ fn who_forbids_public_forbids_the_internet() {
 }
 
 #[test]
+fn the_rule_that_decides_is_named() {
+    let by = |rule: &str| Author(rule.parse().ok());
+    let all = [candidate(PRIVATE, Some(0)), candidate(PUBLIC, Some(90))];
+    let measured = seen(&[(PRIVATE, Some(1)), (PUBLIC, Some(1))]);
+    let told = |policy: Policy| summary(&rank(&policy, all.to_vec(), &measured));
+
+    let authors = Authors { prefer: by("outside"), ..Authors::default() };
+    let sentence = told(Policy { prefer: Some(Scope::Public), authors, ..Policy::new(COST) });
+    assert!(sentence.ends_with("scope public is preferred (rule outside)"), "{sentence}");
+
+    let authors = Authors { rule_type: by("fast"), ..Authors::default() };
+    let sentence = told(Policy { authors, ..Policy::new(RuleType::LatencyPrioritized) });
+    assert!(sentence.contains("first by rule type latency-prioritized (rule fast): 0 USD/GB"), "{sentence}");
+
+    let limits =
+        Limits { forbid: [Scope::Public].into(), max_price_per_gb: Some(Price(10_000_000)), ..Limits::default() };
+    let authors = Authors { forbid: by("inside"), max_price_per_gb: by("cheap"), ..Authors::default() };
+    let policy = Policy { limits, authors, ..Policy::new(COST) };
+    assert_eq!(policy.limits(), "at most 0.01 USD/GB (rule cheap), nothing by public addresses (rule inside)");
+    let sentence = told(policy.clone());
+    assert!(sentence.ends_with("; rule inside excludes 203.0.113.2:8055"), "{sentence}");
+    assert_eq!(
+        summary(&rank(&policy, all[1..].to_vec(), &measured)),
+        "no path: 203.0.113.2:8055 is a public address, and that scope is forbidden (rule inside)"
+    );
+}
+
+#[test]
 fn the_path_in_use_stays_unless_another_is_better_by_the_margin() {
     let cost = Policy::new(COST);
     let all = |other| [candidate(PRIVATE, Some(30)), candidate(PUBLIC, Some(other))];

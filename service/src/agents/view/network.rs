@@ -6,7 +6,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use cladnet_model::{
     Host, HostId, Membership, Network, Peer, SetDigest,
-    rule::{Member, NetworkRules, RuleSet, advertised},
+    path::PairPolicy,
+    rule::{self, Member, NetworkRules, RuleSet, advertised},
 };
 use cladnet_proto::{
     cladnet::v1::{AdvertisedPrefix, RemotePeer, RuleDocument},
@@ -28,8 +29,7 @@ pub(crate) fn fingerprint(message: &impl Message) -> Vec<u8> {
 pub(crate) struct NetworkState {
     pub(super) record: Option<Network>,
     rules: Option<ToldRules>,
-    /// The rules, if they advertise subnets, and what is behind whom by them.
-    advertising: Option<RuleSet>,
+    /// What is behind whom by the rules.
     advertised: BTreeMap<HostId, Vec<AdvertisedPrefix>>,
     pub(super) memberships: BTreeMap<HostId, Membership>,
     pub(super) peers: BTreeMap<HostId, Peer>,
@@ -45,6 +45,7 @@ pub(crate) struct NetworkState {
 /// The rules as every member is told them.
 #[derive(Debug)]
 struct ToldRules {
+    set: RuleSet,
     document: RuleDocument,
     fingerprint: Vec<u8>,
 }
@@ -81,6 +82,26 @@ impl NetworkState {
     /// What every member is told of the rules; none if there are none.
     pub(crate) fn rules(&self) -> Option<&RuleDocument> {
         self.rules.as_ref().map(|rules| &rules.document)
+    }
+
+    /// What holds for packets from one member to another; `name` is that of a host.
+    pub(crate) fn pair_policy<'a>(
+        &self,
+        from: &HostId,
+        to: &HostId,
+        name: impl Fn(&HostId) -> Option<&'a str>,
+    ) -> Option<PairPolicy> {
+        let network = self.record()?.pair_policy();
+        let member = |host: &HostId| {
+            let labels = &self.membership(host)?.labels;
+            Some(Member::new(host.clone(), name(host)?.to_owned(), self.peer(host)?.address, labels))
+        };
+        let (from, to) = (member(from), member(to));
+        let parties = from.as_ref().and_then(Member::party).zip(to.as_ref().and_then(Member::party));
+        Some(match (&self.rules, parties) {
+            (Some(rules), Some((from, to))) => rule::policy(&rules.set, &network, &from, &to),
+            _ => network,
+        })
     }
 
     /// Names [`NetworkState::rules`]; empty if there are none.
@@ -141,9 +162,10 @@ impl NetworkState {
     }
 
     pub(super) fn set_rules(&mut self, rules: Option<&NetworkRules>) {
-        let document = rules.and_then(|rules| convert::rule_document(&rules.rules));
-        self.advertising = rules.map(|rules| &rules.rules).filter(|rules| !rules.advertises_nothing()).cloned();
-        self.rules = document.map(|document| ToldRules { fingerprint: fingerprint(&document), document });
+        self.rules = rules.and_then(|NetworkRules { rules, .. }| {
+            let document = convert::rule_document(rules)?;
+            Some(ToldRules { set: rules.clone(), fingerprint: fingerprint(&document), document })
+        });
     }
 
     /// What is behind a member.
@@ -155,7 +177,7 @@ impl NetworkState {
     /// advertised it costs nothing.
     pub(super) fn settle_subnets<'a>(&mut self, name: impl Fn(&HostId) -> Option<&'a str>) -> BTreeSet<HostId> {
         let before = std::mem::take(&mut self.advertised);
-        if let Some(rules) = &self.advertising {
+        if let Some(rules) = self.rules.as_ref().map(|rules| &rules.set).filter(|rules| !rules.advertises_nothing()) {
             let member = |(id, membership): (&HostId, &Membership)| {
                 Some(Member::new(id.clone(), name(id)?.to_owned(), None, &membership.labels))
             };

@@ -1,3 +1,4 @@
+use cladnet_model::Scope;
 use cladnet_store::{Change, DecodeError, Listing, Undecodable, Update, key};
 
 use super::*;
@@ -145,6 +146,25 @@ fn a_deleted_and_recreated_network_starts_its_history_anew() {
     view.apply(batch(11, vec![put_network(network("n"), 11), put_membership(membership("n", "a", 5), 11)]));
     let state = view.network(&network_id("n")).unwrap();
     assert_eq!(state.changes_since(9, &host_id("a")), None, "an agent from before gets a snapshot");
+}
+
+#[test]
+fn a_path_rule_holds_for_the_pairs_whose_labels_it_names() {
+    let mut view = View::default();
+    view.apply(listed(two_hosts(), 9));
+    let forbidden = |view: &View, from: &str, to: &str| {
+        let state = view.network(&network_id("n")).unwrap();
+        let policy = state.pair_policy(&host_id(from), &host_id(to), |_| Some("vm")).unwrap();
+        let rules = policy.rules().into_iter().map(ToString::to_string).collect::<Vec<_>>();
+        (policy.paths.limits.forbids(Scope::Public), rules)
+    };
+    let inside = (true, vec!["inside".to_owned()]);
+    view.apply(batch(10, vec![put_inside("n", 10)]));
+    assert_eq!(forbidden(&view, "a", "b"), (false, vec![]));
+    let mut labelled = membership("n", "b", 2);
+    labelled.labels.insert("role".to_owned(), "db".to_owned());
+    view.apply(batch(11, vec![put_membership(labelled, 11)]));
+    assert_eq!((forbidden(&view, "a", "b"), forbidden(&view, "b", "a")), (inside, (false, vec![])));
 }
 
 #[test]
