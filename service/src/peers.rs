@@ -265,6 +265,9 @@ impl Service {
             let mut transaction = self.store.transaction();
             if let Some(labels) = &update.labels {
                 changed.labels = labels.of(&current.value.labels)?;
+                if changed.labels != current.value.labels {
+                    transaction = self.check_labels(transaction, &changed).await?;
+                }
             }
             if let Some(address) = update.static_address {
                 if let Some(address) = address.filter(|address| changed.static_address != Some(*address)) {

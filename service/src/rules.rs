@@ -4,15 +4,15 @@
 use std::{fmt::Display, net::IpAddr};
 
 use cladnet_model::{
-    HostId, Network, NetworkId, RuleId,
+    HostId, Membership, Network, NetworkId, RuleId,
     path::PairPolicy,
     rule::{
-        self, Action, Member, NetworkRules, Party, Protocol, Rule, RuleDraft, RuleSet, RulesDraft, Warning, advertised,
-        check_expectations, decide,
+        self, Action, Broken, Member, NetworkRules, Party, Protocol, Rule, RuleDraft, RuleSet, RulesDraft, Warning,
+        advertised, check_expectations, decide,
     },
 };
 use cladnet_proto::{cladnet::v1::PendingSubnet, convert::FieldError};
-use cladnet_store::{StoreError, Versioned, key};
+use cladnet_store::{StoreError, Transaction, Versioned, key};
 use ipnet::IpNet;
 use jiff::Timestamp;
 
@@ -146,6 +146,34 @@ impl Service {
             None => format!("no rule matches, and the network's default is {}", rules.default_access),
         };
         Ok(Answer { action: decision.action, rule: decision.rule, reason })
+    }
+
+    /// Refuses labels of a peer by which a test in the rules fails that holds now; the transaction fails if the rules change
+    /// meanwhile.
+    pub(crate) async fn check_labels(
+        &self,
+        transaction: Transaction,
+        changed: &Membership,
+    ) -> Result<Transaction, CallError> {
+        let key = key::rules(&changed.network);
+        let Some(stored) = self.stored_rules(&changed.network).await? else { return Ok(transaction.absent(&key)) };
+        let rules = &stored.value.rules;
+        if !rules.tests.is_empty() {
+            let mut members = members(&self.peers(&changed.network).await?);
+            let before = check_expectations(rules, &members);
+            for member in members.iter_mut().filter(|member| member.host == changed.host) {
+                *member = Member::new(member.host.clone(), member.name.clone(), member.address, &changed.labels);
+            }
+            let failed_before = |broken: &Broken| before.iter().any(|old| old.expectation == broken.expectation);
+            let broken = check_expectations(rules, &members).into_iter().filter(|broken| !failed_before(broken));
+            let faults: Vec<_> = broken
+                .map(|broken| FieldError::new("labels", format!("breaks a test of the rules: {broken}")))
+                .collect();
+            if !faults.is_empty() {
+                return Err(CallError::Invalid(faults));
+            }
+        }
+        Ok(transaction.unchanged(&key, stored.modified))
     }
 
     /// The rules in force.

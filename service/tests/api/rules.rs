@@ -204,3 +204,28 @@ async fn a_subnet_that_an_operator_wishes_for_waits_for_a_rule() {
     let approved = harness.post(RULES, json!({"rule": rule})).await;
     assert_eq!((approved.status, &approved.body["pending"]), (StatusCode::OK, &json!([])), "{approved:?}");
 }
+
+#[tokio::test]
+async fn labels_that_break_a_test_of_the_rules_are_refused_and_the_test_is_named() {
+    let harness = populated().await;
+    let document = json!({"defaultAccess": "deny", "rules": [
+        {"id": "shop", "kind": "access", "action": "allow", "from": "tier=web", "to": "tier=db", "protocol": "tcp", "ports": ["5432"]},
+    ], "tests": ["expect: web may reach db:5432"]});
+    assert_eq!(replace(&harness, document).await.status, StatusCode::OK);
+    let peers = harness.get("/api/v1/networks/prod/peers").await.body;
+    let peers = peers["peers"].as_array().expect("a list");
+    let web = peers.iter().find(|peer| peer["hostName"] == "web").expect("is there")["hostId"].clone();
+    let path = format!("/api/v1/networks/prod/peers/{}", web.as_str().expect("an id"));
+
+    let change = async |labels: Value| harness.rest(Method::PATCH, &path, Some(labels)).await;
+    let refused = change(json!({"labels": {"tier": "batch"}})).await;
+    assert_eq!((refused.status.as_u16(), &refused.body["field"]), (422, &json!("labels")), "{refused:?}");
+    let told = refused.body["detail"].as_str().unwrap_or_default();
+    assert!(told.contains("expect: web may reach db:5432 fails: web may not reach db, by the default"), "{told}");
+    assert_eq!(harness.get(&path).await.body["labels"]["tier"], "web", "the labels stay");
+
+    let other = change(json!({"labels": {"tier": "web", "rack": "7"}})).await;
+    assert_eq!(other.status, StatusCode::OK, "{other:?}");
+    assert_eq!(replace(&harness, json!({"defaultAccess": "deny"})).await.status, StatusCode::OK);
+    assert_eq!(change(json!({"labels": {"tier": "batch"}})).await.status, StatusCode::OK, "without the test");
+}
