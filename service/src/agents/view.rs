@@ -239,8 +239,12 @@ impl View {
             }
             (AnyKey::Rules(id), AnyRecord::Rules(rules)) => self.set_rules(&id, Some(&rules), revision, changes),
             (AnyKey::Host(id), AnyRecord::Host(host)) => {
-                self.hosts.insert(id.clone(), (*host, item.modified));
+                let name = host.facts.name.clone();
+                let before = self.hosts.insert(id.clone(), (*host, item.modified));
                 self.refresh_host(&id, revision, changes);
+                if before.is_none_or(|(before, _)| before.facts.name != name) {
+                    self.settle_subnets_with(&id, revision, changes);
+                }
             }
             (AnyKey::Membership(network, host), AnyRecord::Membership(membership)) => {
                 self.network_mut(&network, revision).memberships.insert(host.clone(), membership);
@@ -286,6 +290,7 @@ impl View {
             AnyKey::Host(id) => {
                 self.hosts.remove(&id);
                 self.refresh_host(&id, revision, changes);
+                self.settle_subnets_with(&id, revision, changes);
             }
             AnyKey::Membership(network, host) => {
                 self.network_mut(&network, revision).memberships.remove(&host);
@@ -357,10 +362,14 @@ impl View {
             }
             network.touch(revision);
         }
-        for network in self.networks_of.get(id).cloned().unwrap_or_default() {
+        changes.hosts.insert(id.clone());
+    }
+
+    /// A host came, went or has another name, by which rules may mean it.
+    fn settle_subnets_with(&mut self, host: &HostId, revision: i64, changes: &mut Changes) {
+        for network in self.networks_of.get(host).cloned().unwrap_or_default() {
             self.settle_subnets(&network, revision, changes);
         }
-        changes.hosts.insert(id.clone());
     }
 
     /// Tells anew what is behind whom where a change has moved it.
