@@ -214,7 +214,7 @@ fn count(bytes: &[u8]) -> usize {
 }
 
 /// How the agent of one VM sends to another.
-fn transport(world: &World, from: &str, to: &str) -> Result<String> {
+pub(crate) fn transport(world: &World, from: &str, to: &str) -> Result<String> {
     let peers = world.agent(from, ["peers"])?;
     let peer = peers.as_array().into_iter().flatten().find(|peer| peer["name"] == to);
     let told = peer.and_then(|peer| peer["transport"].as_str());

@@ -10,6 +10,7 @@ mod deployment;
 mod diagnosis;
 mod encryption;
 mod membership;
+mod path_rules;
 mod paths;
 mod plain;
 mod prices;

@@ -240,7 +240,7 @@ fn raise(world: &World) -> Result<()> {
     world.wait_mesh("prod", &["aws-1", "aws-2", "gcp-1"])
 }
 
-fn apply(world: &World, rules: &str) -> Result<()> {
+pub(crate) fn apply(world: &World, rules: &str) -> Result<()> {
     let directory = tempfile::tempdir()?;
     let file = directory.path().join("rules.yaml");
     fs::write(&file, rules)?;
@@ -276,7 +276,7 @@ fn refuses(world: &World, from: &str, to: Ipv4Addr, port: u16) -> Result<()> {
 }
 
 /// The other end of a connection.
-fn accept(listener: &TcpListener, of: &TcpStream) -> Result<TcpStream> {
+pub(crate) fn accept(listener: &TcpListener, of: &TcpStream) -> Result<TcpStream> {
     let wanted = of.local_addr()?;
     eventually("the connection to be accepted", SOON, || {
         loop {
