@@ -10,8 +10,11 @@ use std::{
 use clap::ValueEnum;
 use prost::{Message, Name};
 use prost_reflect::{DescriptorPool, DynamicMessage, SerializeOptions};
+use terminal_size::{Width, terminal_size_of};
 
 pub(crate) use table::{Table, age, bytes, labels, milliseconds, one_line};
+
+use table::Screen;
 
 use crate::failure::Failure;
 
@@ -37,15 +40,16 @@ static MESSAGES: LazyLock<DescriptorPool> =
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Output {
     format: Format,
-    /// Lines around the cells help eyes and hinder `awk`.
-    ruled: bool,
+    screen: Screen,
 }
 
 impl Output {
     /// Plain tables unless a person looks on and has not asked for plainness (`NO_COLOR`, <https://no-color.org>).
     pub(crate) fn new(format: Format) -> Self {
         let plain = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
-        Self { format, ruled: !plain && io::stdout().is_terminal() }
+        let is_watched = io::stdout().is_terminal();
+        let width = terminal_size_of(io::stdout()).map(|(Width(width), _)| width);
+        Self { format, screen: Screen { ruled: is_watched && !plain, width: width.filter(|_| is_watched) } }
     }
 
     pub(crate) fn format(self) -> Format {
@@ -54,7 +58,7 @@ impl Output {
 
     /// One message, or the table that says the same to people.
     pub(crate) fn show<M: Message + Name>(self, message: &M, table: impl FnOnce(&M) -> Table) -> Result<(), Failure> {
-        self.show_text(message, |message| table(message).render(self.ruled))
+        self.show_text(message, |message| table(message).render(self.screen))
     }
 
     /// One message, or a text of several tables and lines.
@@ -104,9 +108,16 @@ impl Output {
         print(text)
     }
 
+    /// A sentence of which no word is cut in two at the edge of a terminal.
+    pub(crate) fn sentence(self, text: &str) -> String {
+        let mut line = Table::new([""; 0], "").ending_in_prose();
+        line.row([text.to_owned()]);
+        line.render(Screen { ruled: false, ..self.screen })
+    }
+
     /// A table as it would be shown, for texts of several.
     pub(crate) fn render(self, table: Table) -> String {
-        table.render(self.ruled)
+        table.render(self.screen)
     }
 }
 

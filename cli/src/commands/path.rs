@@ -12,7 +12,7 @@ use super::lookup::Names;
 use crate::{
     api::{Api, request},
     failure::Failure,
-    output::{Output, Table, age, bytes, milliseconds, one_line},
+    output::{Output, Table, age, bytes, milliseconds},
 };
 
 #[derive(Debug, Subcommand)]
@@ -70,7 +70,7 @@ pub(super) async fn run(api: &Api, out: Output, command: PathCommand) -> Result<
 }
 
 fn list(out: Output, paths: &ListPathsResponse, names: &Names) -> Result<(), Failure> {
-    let head = ["FROM", "TO", "SCOPE", "ENDPOINT", "RTT", "USD/GB", "HANDSHAKE", "SENT", "RECEIVED", "DETAIL"];
+    let head = ["FROM", "TO", "SCOPE", "ENDPOINT", "RTT", "USD/GB", "HANDSHAKE", "SENT", "RECEIVED"];
     let now = Timestamp::now();
     out.show_text(paths, |list| {
         let mut rows: Vec<_> = list.paths.iter().collect();
@@ -79,34 +79,38 @@ fn list(out: Output, paths: &ListPathsResponse, names: &Names) -> Result<(), Fai
             [
                 names.of_host(&path.source).to_owned(),
                 names.of_host(&path.destination).to_owned(),
-                path.scope.clone(),
+                if path.endpoint.is_empty() { "none".to_owned() } else { path.scope.clone() },
                 path.endpoint.clone(),
                 milliseconds(path.rtt_us),
-                path.usd_per_gb.clone(),
+                if path.endpoint.is_empty() { String::new() } else { or_unknown(&path.usd_per_gb) },
                 age(path.last_handshake_at, now),
                 bytes(path.sent_bytes),
                 bytes(path.received_bytes),
-                remark(path),
             ]
         });
-        match list.unreachable.as_slice() {
-            [] => out.render(table),
-            silent => {
-                let silent: Vec<_> = silent.iter().map(|id| names.of_host(id)).collect();
-                format!("{}\nno answer from: {}", out.render(table), one_line(&silent.join(", ")))
-            }
-        }
+        let remarks = rows.iter().filter(|path| needs_remark(path)).map(|path| {
+            let ends = [&path.source, &path.destination].map(|id| names.of_host(id));
+            out.sentence(&format!("{} to {}: {}", ends[0], ends[1], path.detail))
+        });
+        let silent: Vec<_> = list.unreachable.iter().map(|id| names.of_host(id)).collect();
+        let silent = (!silent.is_empty()).then(|| out.sentence(&format!("no answer from: {}", silent.join(", "))));
+        std::iter::once(out.render(table)).chain(remarks).chain(silent).collect::<Vec<_>>().join("\n")
     })
 }
 
 /// Why there is no path, or no round trip; why a path was chosen is for `explain` to say.
-fn remark(path: &Path) -> String {
-    if path.endpoint.is_empty() || path.rtt_us == 0 { path.detail.clone() } else { String::new() }
+fn needs_remark(path: &Path) -> bool {
+    (path.endpoint.is_empty() || path.rtt_us == 0) && !path.detail.is_empty()
 }
 
 /// What is excluded has no rank.
 fn rank(rank: u32) -> String {
     if rank == 0 { String::new() } else { rank.to_string() }
+}
+
+/// What is not known is never 0.
+fn or_unknown(price: &str) -> String {
+    if price.is_empty() { "unknown".to_owned() } else { price.to_owned() }
 }
 
 fn explanation(out: Output, explained: &ExplainPathResponse, names: &Names) -> String {
@@ -116,9 +120,10 @@ fn explanation(out: Output, explained: &ExplainPathResponse, names: &Names) -> S
         ("rule type", explained.rule_type.clone()),
         ("limits", explained.limits.clone()),
         ("encryption", explained.encryption.clone()),
+        ("path rules", explained.rule_ids.join(", ")),
         ("prices", format!("tariff book {} of {}", explained.tariff_version, explained.tariff_date)),
     ]);
-    let head = ["RANK", "ENDPOINT", "SCOPE", "STATE", "RTT", "LOSS", "USD/GB", "BACK", "REASON"];
+    let head = ["RANK", "ENDPOINT", "SCOPE", "STATE", "RTT", "LOSS", "USD/GB", "BACK"];
     let candidates = Table::of(head, "no candidates", &explained.candidates, |candidate| {
         [
             rank(candidate.rank),
@@ -129,12 +134,14 @@ fn explanation(out: Output, explained: &ExplainPathResponse, names: &Names) -> S
             loss(candidate),
             usd_per_gb(candidate.price.as_ref()),
             usd_per_gb(candidate.return_price.as_ref()),
-            candidate.reason.clone(),
         ]
     });
+    let reasons = Table::of(["ENDPOINT", "WHY"], "", &explained.candidates, |candidate| {
+        [candidate.endpoint.clone(), candidate.reason.clone()]
+    });
     let parts: Vec<_> = explained.candidates.iter().flat_map(parts).collect();
-    let head = ["ENDPOINT", "DIRECTION", "PAID BY", "CLASS", "USD/GB", "TARIFF RULE", "CONFIDENCE"];
-    let parts = Table::of(head, "no prices", &parts, Clone::clone);
+    let head = ["ENDPOINT", "WAY", "PAID BY", "CLASS", "USD/GB", "CONFIDENCE", "TARIFF RULE"];
+    let parts = Table::of(head, "no prices", &parts, Clone::clone).ending_in_prose();
     let basic = match &explained.basic {
         Some(basic) => format!(
             "rule type basic would use {} ({}): {} USD/GB there, {} back",
@@ -145,8 +152,13 @@ fn explanation(out: Output, explained: &ExplainPathResponse, names: &Names) -> S
         ),
         None => "rule type basic would have no path: there is no public address".to_owned(),
     };
-    let tables = [out.render(about), out.render(candidates), out.render(parts)].join("\n\n");
-    format!("{}\n\n{tables}\n\n{}", one_line(&explained.summary), one_line(&basic))
+    let summary = out.sentence(&explained.summary);
+    let mut tables = vec![summary, out.render(about), out.render(candidates)];
+    if !explained.candidates.is_empty() {
+        tables.extend([out.render(reasons.ending_in_prose()), out.render(parts)]);
+    }
+    tables.push(out.sentence(&basic));
+    tables.join("\n\n")
 }
 
 /// Of what was never measured nothing is said.
@@ -159,7 +171,7 @@ fn usd_per_gb(quote: Option<&TariffQuote>) -> String {
     quote.and_then(|quote| quote.per_gb_nano_usd).map_or("unknown".to_owned(), |nano| Price(nano).to_string())
 }
 
-/// What each side pays, both ways, and by which rule.
+/// What each side pays, both ways, and by which tariff rule, or why nobody knows.
 fn parts(candidate: &PathCandidate) -> Vec<[String; 7]> {
     let quotes = [("there", &candidate.price), ("back", &candidate.return_price)];
     let parts = quotes.into_iter().flat_map(|(direction, quote)| {
@@ -167,16 +179,15 @@ fn parts(candidate: &PathCandidate) -> Vec<[String; 7]> {
         parts.map(move |part| (direction, part))
     });
     let row = |(direction, part): (&str, &TariffQuotePart)| {
-        let price = part.per_gb_nano_usd.map_or_else(|| part.unpriced.clone(), |nano| Price(nano).to_string());
-        let (rule, confidence) = (part.rule_id.clone(), part.confidence.clone());
+        let rule = if part.per_gb_nano_usd.is_none() { &part.unpriced } else { &part.rule_id };
         [
             candidate.endpoint.clone(),
             direction.to_owned(),
             part.side.clone(),
             part.class.clone(),
-            price,
-            rule,
-            confidence,
+            or_unknown(&part.per_gb_nano_usd.map(|nano| Price(nano).to_string()).unwrap_or_default()),
+            part.confidence.clone(),
+            rule.clone(),
         ]
     };
     parts.map(row).collect()

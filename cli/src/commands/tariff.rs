@@ -245,7 +245,7 @@ fn quoted(out: Output, quote: &TariffQuote) -> String {
             part.sources.first().map(|source| source.document.clone()).unwrap_or_default(),
         ]
     });
-    lines.push(out.render(parts));
+    lines.push(out.render(parts.ending_in_prose()));
     let unpriced = quote.parts.iter().filter(|part| !part.unpriced.is_empty());
     lines.extend(unpriced.map(|part| format!("{}: {}", part.side, part.unpriced)));
     lines.push(format!("book {} of {}", quote.book_version, quote.book_compiled_on));

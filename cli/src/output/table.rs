@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, ops::Range};
 
 use cladnet_model::marks::is_mark;
-use comfy_table::{CellAlignment, ContentArrangement, presets};
+use comfy_table::{CellAlignment, ColumnConstraint, ContentArrangement, presets};
 use jiff::Timestamp;
 
 /// Rows under a head, every cell one line.
@@ -14,6 +14,17 @@ pub(crate) struct Table {
     figures: Range<usize>,
     /// Said instead of a table without rows.
     empty: &'static str,
+    /// The last column is prose: on a terminal it takes what the others leave of a line, and goes on below.
+    ends_in_prose: bool,
+}
+
+/// Where a table is shown.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Screen {
+    /// Lines around the cells help eyes and hinder `awk`. They are left out where a row does not fit with them.
+    pub(crate) ruled: bool,
+    /// In columns; none if no person looks on.
+    pub(crate) width: Option<u16>,
 }
 
 impl Table {
@@ -23,6 +34,7 @@ impl Table {
             rows: Vec::new(),
             figures: 0..0,
             empty,
+            ends_in_prose: false,
         }
     }
 
@@ -45,9 +57,14 @@ impl Table {
 
     /// One thing with its fields below each other.
     pub(crate) fn sheet(fields: impl IntoIterator<Item = (&'static str, String)>) -> Self {
-        let mut table = Self::new([""; 0], "");
+        let mut table = Self::new([""; 0], "").ending_in_prose();
         fields.into_iter().for_each(|(name, value)| table.row([name.to_owned(), value]));
         table
+    }
+
+    /// The last column may be long.
+    pub(crate) fn ending_in_prose(self) -> Self {
+        Self { ends_in_prose: true, ..self }
     }
 
     /// An empty cell shows `-`, so that columns stay countable.
@@ -55,18 +72,28 @@ impl Table {
         self.rows.push(cells.into_iter().map(|cell| either(&one_line(&cell), "-")).collect());
     }
 
-    pub(crate) fn render(self, ruled: bool) -> String {
+    pub(crate) fn render(self, screen: Screen) -> String {
         if self.rows.is_empty() && !self.empty.is_empty() {
             return self.empty.to_owned();
         }
+        let text = self.text(screen);
+        // The first line of a ruled table is its upper edge, of characters that are one column wide.
+        let width = text.lines().next().map_or(0, |edge| edge.chars().count());
+        match screen.width {
+            Some(most) if screen.ruled && width > usize::from(most) => self.text(Screen { ruled: false, ..screen }),
+            _ => text,
+        }
+    }
+
+    fn text(&self, Screen { ruled, width }: Screen) -> String {
         let mut table = comfy_table::Table::new();
         table.load_style(if ruled { presets::UTF8_FULL_CONDENSED } else { presets::NOTHING });
         table.set_content_arrangement(ContentArrangement::Disabled);
         if !self.head.is_empty() {
-            table.set_header(self.head);
+            table.set_header(&self.head);
         }
-        table.add_rows(self.rows);
-        for column in self.figures {
+        table.add_rows(&self.rows);
+        for column in self.figures.clone() {
             if let Some(column) = table.column_mut(column) {
                 column.set_cell_alignment(CellAlignment::Right);
             }
@@ -74,6 +101,13 @@ impl Table {
         if !ruled {
             table.column_iter_mut().for_each(|column| {
                 column.set_padding((0, 2));
+            });
+        }
+        if let Some(width) = width.filter(|_| self.ends_in_prose) {
+            table.set_content_arrangement(ContentArrangement::Dynamic).set_width(width);
+            let prose = table.column_count().saturating_sub(1);
+            table.column_iter_mut().take(prose).for_each(|column| {
+                column.set_constraint(ColumnConstraint::ContentWidth);
             });
         }
         table.lines().map(|line| line.trim_end().to_owned()).collect::<Vec<_>>().join("\n")
@@ -147,27 +181,41 @@ mod tests {
         let table = Table::of(["ID", "NAME"], "none", &[("a", ""), ("bcd", "x")], |(id, name)| {
             [(*id).to_owned(), (*name).to_owned()]
         });
-        assert_eq!(table.render(false), "ID   NAME\na    -\nbcd  x");
+        assert_eq!(table.render(Screen::default()), "ID   NAME\na    -\nbcd  x");
     }
 
     #[test]
     fn an_empty_table_is_a_sentence() {
-        assert_eq!(Table::of(["ID"], "no networks", &[(); 0], |()| [String::new()]).render(false), "no networks");
+        assert_eq!(
+            Table::of(["ID"], "no networks", &[(); 0], |()| [String::new()]).render(Screen::default()),
+            "no networks"
+        );
     }
 
     #[test]
     fn a_sheet_has_a_field_on_each_line() {
         assert_eq!(
-            Table::sheet([("id", "prod".to_owned()), ("name", String::new())]).render(false),
+            Table::sheet([("id", "prod".to_owned()), ("name", String::new())]).render(Screen::default()),
             "id    prod\nname  -"
         );
+    }
+
+    #[test]
+    fn a_terminal_gets_lines_where_they_fit_and_prose_that_goes_on_below() {
+        let on = |width| Screen { ruled: true, width: Some(width) };
+        let table = || Table::of(["ID", "NAME"], "", &["a-rather-long-id"], |id| [(*id).to_owned(), "x".to_owned()]);
+        assert!(table().render(on(30)).starts_with('┌'));
+        assert_eq!(table().render(on(24)), "ID                NAME\na-rather-long-id  x");
+        let text = Table::sheet([("why", "one two three four five six".to_owned())]).render(on(24));
+        assert!(text.lines().all(|line| line.chars().count() <= 24), "{text}");
+        assert!(text.lines().count() > 3 && text.contains("three"), "{text}");
     }
 
     #[test]
     fn marks_of_others_are_spelt_out_and_columns_stay_where_they_are() {
         let names = ["a\x1b[31m\nb\u{9b}1m", "safe\u{202e}gnp.exe\u{2069}", "שרת"];
         let table = Table::of(["NAME", "ADDRESS"], "", &names, |name| [(*name).to_owned(), "10.0.0.1".to_owned()]);
-        let shown = table.render(false);
+        let shown = table.render(Screen::default());
         assert!(!shown.chars().any(|c| c != '\n' && is_mark(c)), "{shown:?}");
         let lines: Vec<_> = shown.lines().collect();
         assert!(lines[1].starts_with(r"a\u{1b}[31m\nb\u{9b}1m  "), "{shown}");
