@@ -60,6 +60,7 @@ function pathBetween(one, other) {
     lastHandshakeAt: isLost ? null : ago(60 * random()),
     sentBytes: String(Math.floor(random() * 1e9)),
     receivedBytes: String(Math.floor(random() * 1e8)),
+    usdPerGb: isLost ? '' : near ? '0' : '0.09',
     detail: isLost ? 'no candidate answered a probe in the last 30 s' : '',
   };
 }
@@ -159,7 +160,7 @@ export function world(count) {
         state: ['in use', 'usable', 'excluded'][index],
         reason: ['0.01 $/GB in one region, 0.6 ms', '0.09 $/GB to the Internet, 28 ms', 'this host has no IPv6 address'][index],
       }));
-      return { source: one, destination: other, ruleType: 'cost-prioritized', encryption: 'encrypted: the policy is always', candidates, summary: 'The private address is in use: it is the cheapest that answers.' };
+      return { source: one, destination: other, ruleType: 'cost-prioritized', ruleIds: [], encryption: 'encrypted: the policy is always', candidates, summary: 'The private address is in use: it is the cheapest that answers.' };
     };
     const started = (id, { hosts }) => {
       const whom = peers[id].filter((one) => !one.plain && (hosts.length === 0 || hosts.includes(one.hostId)));

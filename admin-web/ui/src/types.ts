@@ -86,6 +86,8 @@ export interface Path {
   lastHandshakeAt: Instant;
   sentBytes: string;
   receivedBytes: string;
+  /** Of a GB from source to destination; empty if it is not known. */
+  usdPerGb: string;
   detail: string;
 }
 
@@ -114,6 +116,8 @@ export interface Explanation {
   source: string;
   destination: string;
   ruleType: string;
+  /** Path rules that override what the network says. */
+  ruleIds: string[];
   encryption: string;
   candidates: PathCandidate[];
   summary: string;

@@ -232,6 +232,7 @@ export const en = {
     noAnswer: 'The agent did not answer in time.',
     none: 'no path',
     reason: 'Reason',
+    rules: 'Path rules',
     scope: 'Scope',
     source: 'From',
     to: 'To',

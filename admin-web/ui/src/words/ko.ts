@@ -238,6 +238,7 @@ export const ko: Words = {
     noAnswer: '에이전트가 제때 응답하지 않았습니다.',
     none: '경로 없음',
     reason: '이유',
+    rules: '경로 규칙',
     scope: '범위',
     source: '출발',
     to: '도착',
