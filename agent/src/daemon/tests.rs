@@ -196,7 +196,7 @@ fn only_private_addresses_inside_our_vpc_are_trusted_whatever_a_peer_calls_its_o
 #[test]
 fn path_rules_override_the_network_for_the_pairs_that_they_mean_and_labels_say_which() {
     let rule = Rule {
-        id: "inside".into(),
+        id: Some("inside".into()),
         kind: "path".into(),
         from: Some("cladnet/host=host-us".into()),
         to: Some("role=db".into()),

@@ -236,7 +236,7 @@ mod tests {
         let results = [pair("a", "b", 3), pair("b", "a", 0)];
         let names = BTreeSet::from(["a", "b"]);
         let expected = "FROM \\ TO  a     b\na          -     1.500 ms\nb          lost  -";
-        assert_eq!(matrix(&names, &results).render(false), expected);
+        assert_eq!(matrix(&names, &results).plain(), expected);
     }
 
     #[test]

@@ -72,6 +72,11 @@ impl Table {
         self.rows.push(cells.into_iter().map(|cell| either(&one_line(&cell), "-")).collect());
     }
 
+    /// Without lines, as wide as it comes out.
+    pub(crate) fn plain(self) -> String {
+        self.render(Screen::default())
+    }
+
     pub(crate) fn render(self, screen: Screen) -> String {
         if self.rows.is_empty() && !self.empty.is_empty() {
             return self.empty.to_owned();

@@ -91,7 +91,7 @@ fn lines(now: &Deployment, width: usize, height: usize) -> Vec<String> {
         let detail = if host.failure.is_empty() { &host.system } else { &host.failure };
         [host.name.clone(), host.address.clone(), host.state.clone(), detail.clone()]
     });
-    let table = table.render(false);
+    let table = table.plain();
     let lines = table.lines().map(str::to_owned).chain([standing(now)]);
     lines.map(|line| line.chars().take(width.saturating_sub(1)).collect()).collect()
 }
