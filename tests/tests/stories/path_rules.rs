@@ -27,8 +27,8 @@ fn a_rule_steers_the_pairs_that_it_means_and_costs_no_connection() {
         let mut asked = connect(world, "aws-1", world.address("prod", "aws-2")?, PORT)?;
         let mut answered = accept(&listener, &asked)?;
         let mut goes_on = || {
-            carries(&mut asked, &mut answered)?;
-            carries(&mut answered, &mut asked)
+            carries(&mut asked, &mut answered, SOON)?;
+            carries(&mut answered, &mut asked, SOON)
         };
         sends(world, "aws-1", "aws-2", "private")?;
 
