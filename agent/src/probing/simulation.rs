@@ -1,5 +1,7 @@
 //! A host and peers that answer whatever they are asked, in virtual time: what probing takes. For tests and benchmarks.
 
+#![cfg_attr(not(feature = "simulation"), expect(unreachable_pub, reason = "tests need no door, benchmarks have one"))]
+
 use std::{
     collections::BTreeMap,
     net::SocketAddr,
