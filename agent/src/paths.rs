@@ -4,7 +4,7 @@ use std::{net::SocketAddr, sync::Arc};
 
 use cladnet_model::{
     CloudLocation, EncryptionPolicy, Endpoint, EndpointSource, HostId, Scope,
-    path::{HostView, Measurements, PairPolicy, Policy, Pricing, Ranked, Route, candidates, rank},
+    path::{HostView, Measurements, PairPolicy, Policy, Pricing, Ranked, Route, rank},
     tariff::Book,
 };
 use jiff::{Timestamp, civil::Date, tz::TimeZone};
@@ -67,7 +67,7 @@ pub(crate) fn ranked(local: &Local<'_>, remote: &Remote, observed: &[SocketAddr]
     let theirs = HostView { location: &remote.location, endpoints: &endpoints };
     let Prices { book, on } = local.prices;
     let pricing = Pricing { book, on: *on, local: local.host, remote: &remote.host };
-    rank(&local.policy.paths, candidates(ours, theirs, pricing.to(ours, theirs)), seen)
+    rank(&local.policy.paths, pricing.candidates(ours, theirs), seen)
 }
 
 fn untried(local: &Local<'_>, remote: &Remote) -> Vec<Ranked> {
@@ -99,7 +99,7 @@ impl Pair {
         let theirs = HostView { location: &self.theirs.location, endpoints: &theirs };
         let Prices { book, on } = &self.prices;
         let pricing = Pricing { book, on: *on, local: &self.ours.host, remote: &self.theirs.host };
-        rank(&self.policy, candidates(ours, theirs, pricing.to(ours, theirs)), seen)
+        rank(&self.policy, pricing.candidates(ours, theirs), seen)
     }
 
     /// Whether both hosts are still where they were.

@@ -34,6 +34,16 @@ impl Route {
     }
 }
 
+impl Candidate {
+    /// A private address of another provider that a line of the operator's own is said to lead to: it has to answer, as
+    /// those of other VPCs have.
+    pub(super) fn over_line(&mut self, local: HostView<'_>) {
+        if matches!(self.route, Err(Unfit::Apart(_))) && !is_own(local, self.endpoint) {
+            self.route = Ok(Route::Peered);
+        }
+    }
+}
+
 /// Why an endpoint is no candidate.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Unfit {
@@ -124,8 +134,12 @@ fn private_route(local: HostView<'_>, remote: HostView<'_>, endpoint: Endpoint) 
         Err(apart @ Apart::Different { field: "provider", .. }) => return Err(Unfit::Apart(apart)),
         Err(_) => Route::Peered,
     };
-    let is_own = |own: &Endpoint| own.scope == Scope::Private && own.address.ip() == endpoint.address.ip();
-    if local.endpoints.iter().any(is_own) { Err(Unfit::Own) } else { Ok(route) }
+    if is_own(local, endpoint) { Err(Unfit::Own) } else { Ok(route) }
+}
+
+fn is_own(local: HostView<'_>, endpoint: Endpoint) -> bool {
+    let is_same = |own: &Endpoint| own.scope == Scope::Private && own.address.ip() == endpoint.address.ip();
+    local.endpoints.iter().any(is_same)
 }
 
 /// Whether the sender can send by the endpoint's protocol at all. One that has told nothing yet is taken to have IPv4.

@@ -2,10 +2,10 @@
 
 use jiff::civil::Date;
 
-use super::HostView;
+use super::{Candidate, HostView, candidates};
 use crate::{
     Endpoint, HostId, Scope,
-    tariff::{Book, End, PoolUsage, Price, Quote, cost},
+    tariff::{Book, Class, End, PoolUsage, Price, Quote, cost},
 };
 
 /// Prices to compare paths by: those of the first paid tier, so that no path looks free at the month's start.
@@ -31,9 +31,21 @@ impl Pricing<'_> {
         self.between(theirs, ours, endpoint.scope)
     }
 
-    /// What [`super::candidates`] asks.
+    /// What [`candidates`] asks.
     pub fn to<'b>(&'b self, local: HostView<'b>, remote: HostView<'b>) -> impl Fn(&Endpoint) -> Option<Price> + 'b {
         move |endpoint| self.quote(local, remote, endpoint).per_gb
+    }
+
+    /// Every endpoint of `remote` as `local` may use it, with what a packet there costs; see [`candidates`]. Where the book
+    /// has a line between two providers, private addresses may answer through it.
+    pub fn candidates(&self, local: HostView<'_>, remote: HostView<'_>) -> Vec<Candidate> {
+        let mut found = candidates(local, remote, self.to(local, remote));
+        for candidate in found.iter_mut().filter(|candidate| candidate.route.is_err()) {
+            if self.quote(local, remote, &candidate.endpoint).class == Class::Interconnect {
+                candidate.over_line(local);
+            }
+        }
+        found
     }
 
     /// Both hosts as they stand on such a path; the own address is, as far as it is known, the first one of that scope.

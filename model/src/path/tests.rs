@@ -7,7 +7,10 @@ use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
 use proptest::{collection::vec, prelude::*};
 
 use super::*;
-use crate::{CloudLocation, Endpoint, EndpointSource, Located, LocationSource, RuleType, Scope, tariff::Price};
+use crate::{
+    CloudLocation, Endpoint, EndpointSource, Located, LocationSource, RuleType, Scope,
+    tariff::{Book, Document, Price},
+};
 
 fn located(value: &str) -> Option<Located> {
     let known = Located { value: value.to_owned(), source: LocationSource::Metadata };
@@ -158,6 +161,36 @@ fn a_private_address_outside_the_vpc_is_used_only_if_it_answers() {
     assert_eq!(private_route("aws/1/r/vpc-1", "aws/1/r/vpc-1"), Ok(Route::Vpc));
     let told = private_route("aws/1/r/vpc-1", "gcp/1/r/vpc-1").unwrap_err().to_string();
     assert_eq!(told, "private address, and the hosts stand under different providers, aws and gcp");
+}
+
+#[test]
+fn a_line_between_two_providers_is_a_way_that_has_to_answer() {
+    let text =
+        "[[interconnects]]\nname = 'line'\nfrom = 'aws/ap-northeast-2'\nto = 'gcp/asia-northeast3'\nsender = 0.02";
+    let (line, _) = Document::parse(text).unwrap();
+    let book = Book::effective(None, Some(&line));
+    let (aws, gcp) = (place(SEOUL), place("gcp/1/asia-northeast3/vpc-1"));
+    let (sender, receiver) = (endpoints(SENDER), endpoints(RECEIVER));
+    let on = jiff::civil::date(2026, 11, 20);
+    let (ours, theirs) = ("host-a".parse().unwrap(), "host-b".parse().unwrap());
+    let pricing = Pricing { book: &book, on, local: &ours, remote: &theirs };
+    let found = pricing.candidates(view(&aws, &sender), view(&gcp, &receiver));
+    let first = |seen: &Measurements| {
+        let best = rank(&Policy::new(RuleType::CostPrioritized), found.clone(), seen).remove(0).candidate;
+        (best.endpoint.scope, best.price)
+    };
+    assert_eq!(first(&Measurements::default()).0, Scope::Public, "nobody has heard of it by the line");
+    let answered = seen(&[("10.0.0.2:8055", Some(2))]);
+    assert_eq!(first(&answered), (Scope::Private, Some(Price(20_000_000))));
+
+    let private = |found: Vec<Candidate>| {
+        found.into_iter().find(|candidate| candidate.endpoint.scope == Scope::Private).unwrap().route
+    };
+    let back = pricing.candidates(view(&gcp, &receiver), view(&aws, &sender));
+    assert!(matches!(private(back), Err(Unfit::Apart(_))), "a line leads one way");
+    let same = endpoints(&["private 10.0.0.2:8055", "public 203.0.113.1:8055"]);
+    let own = pricing.candidates(view(&aws, &same), view(&gcp, &receiver));
+    assert!(matches!(private(own), Err(Unfit::Apart(_))), "an address that the sender has itself leads nowhere");
 }
 
 /// What [`candidates`] should say of a private address, said again in another way.

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, time::Duration};
 
 use cladnet_model::{
     CloudLocation, Endpoint, HostId, NetworkId,
-    path::{Candidate, CandidateState, HostView, PairPolicy, Pricing, Transport, ancestor, candidates, rank, summary},
+    path::{Candidate, CandidateState, HostView, PairPolicy, Pricing, Transport, ancestor, rank, summary},
     tariff::{Book, Price},
 };
 use cladnet_proto::{
@@ -111,11 +111,13 @@ impl Pair {
 
     /// With the prices that the agent goes by, where it has told them.
     fn candidates(&self, told: &BTreeMap<SocketAddr, Option<Price>>) -> Vec<Candidate> {
-        let pricing = self.pricing();
-        let known = pricing.to(self.ours.view(), self.theirs.view());
-        candidates(self.ours.view(), self.theirs.view(), |endpoint| {
-            told.get(&endpoint.address).copied().unwrap_or_else(|| known(endpoint))
-        })
+        let mut found = self.pricing().candidates(self.ours.view(), self.theirs.view());
+        for candidate in &mut found {
+            if let Some(price) = told.get(&candidate.endpoint.address) {
+                candidate.price = *price;
+            }
+        }
+        found
     }
 
     fn priced(&self, candidate: PathCandidate, endpoint: &Endpoint) -> PathCandidate {
