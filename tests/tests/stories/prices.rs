@@ -1,6 +1,6 @@
 //! Paths that cost least, by the shipped tariffs: inside a zone, between zones, between regions, and where a private path costs more.
 
-use std::time::Duration;
+use std::{fs, time::Duration};
 
 use anyhow::{Context, Result, ensure};
 use cladnet_tests::{
@@ -43,6 +43,32 @@ fn every_pair_takes_the_path_that_costs_least_and_says_what_it_costs() {
             ensure!(listed(&peered["price"]) == Some(20) && peered["rank"] == 2, "it is {peered}");
             Ok(())
         })?;
+        world.explain_agrees("prod")
+    });
+}
+
+#[test]
+fn an_operators_prices_reach_agents_and_move_their_paths() {
+    story(&clouds::priced(), Servers::One, |world| {
+        world.admin().run(["network", "create", "prod", "--hosts", "10"])?;
+        world.join_all(&["azure-1", "azure-2"], "prod")?;
+        paid(world, ["azure-1", "azure-2"], "public", 0, 0)?;
+
+        // By a contract of ours peering costs nothing, and public addresses do.
+        let directory = tempfile::tempdir()?;
+        let file = directory.path().join("contract.toml");
+        let contract = "[providers.azure]\nrules = [
+            { class = 'peered-same-zone', sender = 0, receiver = 0 },
+            { class = 'same-zone-public', sender = 0.03, receiver = 0 },
+        ]";
+        fs::write(&file, contract)?;
+        world.admin().run(["tariff", "set", &file.display().to_string()])?;
+        paid(world, ["azure-1", "azure-2"], "private", 0, 0)?;
+        world.explain_agrees("prod")?;
+
+        // An empty document takes them back.
+        world.admin().run(["tariff", "set", "/dev/null"])?;
+        paid(world, ["azure-1", "azure-2"], "public", 0, 0)?;
         world.explain_agrees("prod")
     });
 }
