@@ -62,7 +62,7 @@ async fn a_test_answers_in_time_with_what_is_there_and_every_replica_shows_it_la
 
     let started = Instant::now();
     let test = here.service.test_connectivity(&network_id("n"), &[], terms(2)).await.unwrap();
-    assert!(started.elapsed() < Duration::from_secs(4), "{:?}", started.elapsed());
+    assert!(started.elapsed() < Duration::from_secs(10), "its time was 2 s: {:?}", started.elapsed());
     assert_eq!(test.results.len(), 2 * 3);
     let pair = test.results.iter().find(|pair| pair.source == far.host.as_str()).unwrap();
     assert_eq!((pair.sent, pair.received, pair.min_us, pair.avg_us, pair.max_us), (3, 2, 100, 200, 300));

@@ -62,7 +62,7 @@ async fn an_agent_that_is_away_silent_or_unable_is_told_apart() {
         let asked = Instant::now();
         let outcome = replica.agents.command(&silent.host, ping(), asked + Duration::from_millis(300)).await;
         assert_eq!(outcome, Err(CommandError::TimedOut));
-        assert!(asked.elapsed() < Duration::from_secs(1), "{:?}", asked.elapsed());
+        assert!(asked.elapsed() < ANSWER_TIME, "{:?}", asked.elapsed());
         let outcome = replica.agents.command(&unable.host, ping(), soon()).await;
         assert_eq!(outcome, Err(CommandError::Failed("no interface".into())));
     }
