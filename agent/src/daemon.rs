@@ -247,7 +247,7 @@ impl Agent {
                 }
                 _ = retry.tick() => {
                     let mut core = self.core.lock().await;
-                    self.retry_failed(&mut core).await;
+                    self.review(&mut core).await;
                 }
             }
         }

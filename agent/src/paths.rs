@@ -20,8 +20,18 @@ pub(crate) struct Prices {
 
 impl Prices {
     pub(crate) fn at(book: Arc<Book>, now: Timestamp) -> Self {
-        Self { book, on: now.to_zoned(TimeZone::UTC).date() }
+        Self { book, on: day(now) }
     }
+
+    /// Whether they are those of the moment's day.
+    pub(crate) fn hold_at(&self, now: Timestamp) -> bool {
+        self.on == day(now)
+    }
+}
+
+/// Prices change at midnight UTC.
+fn day(at: Timestamp) -> Date {
+    at.to_zoned(TimeZone::UTC).date()
 }
 
 /// Our side of a pair, and what holds for it.
@@ -114,4 +124,17 @@ pub(crate) fn with_observed(told: &[Endpoint], observed: &[SocketAddr]) -> Vec<E
         Some(Endpoint { address: *address, scope: scope_of(address.ip())?, source: EndpointSource::Interface })
     });
     told.iter().copied().chain(observed).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn prices_hold_until_midnight_in_utc() {
+        let at = |moment: &str| moment.parse::<Timestamp>().expect("moment");
+        let prices = Prices::at(Book::shipped(), at("2026-11-20T00:00:00Z"));
+        assert!(prices.hold_at(at("2026-11-20T23:59:59Z")));
+        assert!(!prices.hold_at(at("2026-11-21T00:00:00Z")));
+    }
 }

@@ -24,11 +24,14 @@ impl Agent {
         self.publish(core);
     }
 
-    /// What failed may have become possible: a route is gone, a device is back. What the host was asked to do for subnets
-    /// may have been undone.
-    pub(super) async fn retry_failed(&self, core: &mut Core) {
-        for membership in core.memberships.values_mut().filter(|m| m.state == PeerState::Failed) {
-            self.reconcile(membership).await;
+    /// What failed may have become possible: a route is gone, a device is back. A day later, other prices may be in force.
+    /// What the host was asked to do for subnets may have been undone.
+    pub(super) async fn review(&self, core: &mut Core) {
+        let now = Timestamp::now();
+        for membership in core.memberships.values_mut() {
+            if membership.state == PeerState::Failed || !membership.prices.hold_at(now) {
+                self.reconcile(membership).await;
+            }
         }
         if self.forwarder.lock().await.is_gateway() {
             self.forward(core, Occasion::Review).await;
