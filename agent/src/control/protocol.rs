@@ -161,6 +161,9 @@ pub(crate) struct NetworkStatus {
     pub clear_peers: usize,
     pub epoch: String,
     pub revision: i64,
+    /// What is in force is on disk: a restart needs no service to know it.
+    #[serde(default)]
+    pub saved: bool,
     /// Of all its peers.
     #[serde(default)]
     pub volumes: Volumes,

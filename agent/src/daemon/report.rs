@@ -50,6 +50,7 @@ pub(super) fn network(membership: &Membership, stats: &[PeerStats]) -> NetworkSt
         clear_peers: stats.iter().filter(|peer| peer.transport == cladnet_tunnel::Transport::Clear).count(),
         epoch: configuration.map(|configuration| configuration.epoch().to_owned()).unwrap_or_default(),
         revision: configuration.map_or(0, Configuration::revision),
+        saved: !membership.unsaved,
         volumes: volumes(stats),
     }
 }

@@ -126,6 +126,20 @@ impl World {
         Ok(())
     }
 
+    /// Waits until a restart of these agents needs no service to know the others.
+    pub fn wait_saved(&self, network: &str, vms: &[&str]) -> Result<()> {
+        for vm in vms {
+            eventually(&format!("{vm} to have saved its {} peers", vms.len() - 1), MESH, || {
+                let status = self.agent(vm, ["status"])?;
+                let mut memberships = status["networks"].as_array().into_iter().flatten();
+                let is_saved = |m: &Value| m["network"] == network && m["peers"] == vms.len() - 1 && m["saved"] == true;
+                ensure!(memberships.any(is_saved), "its status is {status}");
+                Ok(())
+            })?;
+        }
+        Ok(())
+    }
+
     /// Waits until *explain* puts first, for every pair of a network of agents, the very path that the agent uses.
     pub fn explain_agrees(&self, network: &str) -> Result<()> {
         let names: Vec<String> = self.addresses(network)?.into_keys().collect();

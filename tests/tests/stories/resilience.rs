@@ -31,6 +31,7 @@ fn the_mesh_outlives_the_control_plane_and_restarts_without_it() {
     story(&clouds::overlapping(), Servers::One, |world| {
         prod(world, &["aws-1", "aws-2", "gcp-1"])?;
         let addresses = world.addresses("prod")?;
+        world.wait_saved("prod", &["aws-1", "aws-2", "gcp-1"])?;
         world.vm(CONTROL)?.stop_service("server")?;
 
         world.ping("aws-1", addresses["gcp-1"])?;

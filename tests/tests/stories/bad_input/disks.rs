@@ -38,6 +38,7 @@ fn an_agent_on_a_full_disk_forwards_and_restarts_and_says_so() {
             Ok(())
         })?;
         // What could not be saved is saved now: the agent knows the newcomer without the service.
+        world.wait_saved("prod", &["one", "two", "small"])?;
         world.vm(CONTROL)?.stop_service("server")?;
         world.vm("small")?.kill_service(AGENT, 9)?;
         world.first_reply("two", small, SOON)?;
