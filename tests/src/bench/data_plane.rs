@@ -120,10 +120,15 @@ fn plan(effort: Effort) -> Vec<Step> {
             step(Link::Veth, ONE_STREAM, 5, 3),
             step(Link::Veth, tcp(1, true), 1, 2),
             step(Link::Veth, tcp(4, false), 1, 2),
+            step(Link::Veth, tcp(4, true), 1, 2),
             step(Link::Veth, SMALL_PACKETS, 1, 1),
+            step(Link::Veth, udp(512), 1, 1),
+            step(Link::Veth, udp(1372), 1, 1),
             step(Link::Veth, ping(false), 1, 0),
-            step(Link::Veth, PING_UNDER_LOAD, 1, 0),
-            step(Link::Wire, ONE_STREAM, 2, 3),
+            step(Link::Veth, PING_UNDER_LOAD, 3, 0),
+            step(Link::Wire, ONE_STREAM, 3, 3),
+            step(Link::Wire, tcp(4, false), 1, 2),
+            step(Link::Wire, udp(1372), 1, 1),
         ],
         Effort::Long => Link::ALL
             .into_iter()

@@ -101,9 +101,9 @@ fn a_pair_without_a_path_that_is_allowed_has_none_and_says_why() {
 fn paid(world: &World, [one, other]: [&str; 2], scope: &str, there: u64, back: u64) -> Result<()> {
     eventually(&format!("{one} and {other} to use the {scope} path"), SOON, || {
         world.sends_by("prod", one, other, scope)?;
-        world.sends_by("prod", other, one, scope)
-    })?;
-    priced(world, [one, other], there, back)
+        world.sends_by("prod", other, one, scope)?;
+        priced(world, [one, other], there, back)
+    })
 }
 
 fn priced(world: &World, [one, other]: [&str; 2], there: u64, back: u64) -> Result<()> {
