@@ -14,6 +14,7 @@ mod candidate;
 mod estimate;
 mod lane;
 mod peer;
+mod rate;
 #[cfg(any(test, feature = "simulation"))]
 pub mod simulation;
 #[cfg(test)]

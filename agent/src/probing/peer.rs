@@ -8,6 +8,7 @@ use cladnet_model::path::{Measurements, Ranked};
 use cladnet_tunnel::{Activity, Urgency};
 
 use super::candidate::{Candidate, State};
+use super::rate::Rate;
 use super::{Probed, health};
 use crate::paths::Pair;
 
@@ -15,6 +16,8 @@ use crate::paths::Pair;
 pub(super) const DOUBT_AFTER: Duration = Duration::from_millis(500);
 /// Between two requests to an endpoint in doubt.
 const CHECK_EVERY: Duration = Duration::from_millis(35);
+/// The same if it was the peer that noticed: it has waited for us already.
+const CHECK_EVERY_IF_TOLD: Duration = Duration::from_millis(20);
 /// The same while packets are answered: a flood of our own delays requests and loses them, and the path works.
 const CHECK_EVERY_BESIDE_PACKETS: Duration = Duration::from_millis(200);
 /// So many in a row must be lost before it is left; more where losses are usual, or packets are answered.
@@ -51,6 +54,15 @@ const STALE_AFTER: Duration = Duration::from_secs(30);
 const RANK_EVERY: Duration = Duration::from_secs(5);
 /// Endpoints that nobody told of but where the peer was heard.
 const MAX_OBSERVED: usize = 4;
+
+/// Requests to endpoints of a peer that have never answered: it may name whom it likes, and nobody is to be flooded for
+/// that. At once as many as a host may tell of itself, then two a second, as for all idle peers together.
+const UNHEARD_INTERVAL: Duration = Duration::from_millis(500);
+const UNHEARD_BURST: u32 = 16;
+/// All requests to a peer. An endpoint in doubt gets some thirty in a second, beside those to its alternatives; more takes
+/// from what is there for the other peers.
+const PEER_INTERVAL: Duration = Duration::from_millis(20);
+const PEER_BURST: u32 = 64;
 
 /// Whose budget a request is on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -89,7 +101,11 @@ impl Check {
     }
 
     fn every(self) -> Duration {
-        if self.are_packets_lost { CHECK_EVERY } else { CHECK_EVERY_BESIDE_PACKETS }
+        match (self.are_packets_lost, self.is_told) {
+            (true, true) => CHECK_EVERY_IF_TOLD,
+            (true, false) => CHECK_EVERY,
+            (false, _) => CHECK_EVERY_BESIDE_PACKETS,
+        }
     }
 
     /// The peer is told that packets are lost, unless it was the one who noticed. The first request may be answered in
@@ -112,6 +128,9 @@ pub(super) struct PeerPaths {
     elsewhere: Option<SocketAddr>,
     /// Since when nothing was ranked that has changed.
     ranked_at: Option<Instant>,
+    /// What may be asked where it has never answered, and anywhere.
+    unheard: Rate,
+    all: Rate,
     pub(super) is_waiting: bool,
 }
 
@@ -126,6 +145,8 @@ impl PeerPaths {
             check: None,
             elsewhere: None,
             ranked_at: None,
+            unheard: Rate::new(now, UNHEARD_INTERVAL, UNHEARD_BURST),
+            all: Rate::new(now, PEER_INTERVAL, PEER_BURST),
             is_waiting: false,
         };
         peer.take_candidates(now);
@@ -231,19 +252,26 @@ impl PeerPaths {
         }
     }
 
-    /// What to ask now, and on whose budget.
+    /// What to ask now, and on whose budget. The endpoint in use comes first, then what is new, as budgets may not suffice
+    /// for all.
     pub(super) fn due(&self, now: Instant) -> Option<(SocketAddr, Urgency, Pace)> {
-        let due = self
-            .candidates
-            .iter()
-            .find(|(address, candidate)| self.due_at(now, **address, candidate).is_some_and(|at| at <= now));
-        let (address, _) = due?;
+        let is_due = |(address, candidate): &(&SocketAddr, &Candidate)| {
+            self.due_at(now, **address, candidate).is_some_and(|at| at <= now)
+        };
+        let order = |(address, candidate): &(&SocketAddr, &Candidate)| {
+            (self.in_use != Some(**address), candidate.state() == State::Silent, candidate.asked_at)
+        };
+        let (address, _) = self.candidates.iter().filter(is_due).min_by_key(order)?;
         let urgency = self.check.map_or(Urgency::Routine, Check::urgency);
         Some((*address, urgency, self.pace(now)))
     }
 
     pub(super) fn asked(&mut self, now: Instant, endpoint: SocketAddr, jitter: f64) {
+        self.all.take(now);
         if let Some(candidate) = self.candidates.get_mut(&endpoint) {
+            if candidate.rtt().is_none() {
+                self.unheard.take(now);
+            }
             candidate.asked(now, jitter);
         }
         if let Some(check) = self.check.as_mut().filter(|_| self.in_use == Some(endpoint)) {
@@ -375,7 +403,10 @@ impl PeerPaths {
         let has_just_answered = candidate.answered_at.is_some_and(|at| now.saturating_duration_since(at) < DOUBT_AFTER);
         let is_lossy = candidate.loss_permille() >= LOSSY_PERMILLE;
         match &mut self.check {
-            Some(check) => check.are_packets_lost |= evidence != Evidence::Request,
+            Some(check) => {
+                check.are_packets_lost |= evidence != Evidence::Request;
+                check.is_told |= evidence == Evidence::Peer;
+            }
             None if has_just_answered && candidate.missed == 0 => {}
             None => {
                 let are_packets_lost = evidence != Evidence::Request;
@@ -389,8 +420,16 @@ impl PeerPaths {
         if now < self.busy_until { Pace::Busy } else { Pace::Idle }
     }
 
-    /// When to ask at an endpoint next.
+    /// When to ask at an endpoint next, and may.
     fn due_at(&self, now: Instant, address: SocketAddr, candidate: &Candidate) -> Option<Instant> {
+        let mut may_ask_at = self.all.ready_at();
+        if candidate.rtt().is_none() {
+            may_ask_at = may_ask_at.max(self.unheard.ready_at());
+        }
+        self.wanted_at(now, address, candidate).map(|at| at.max(may_ask_at))
+    }
+
+    fn wanted_at(&self, now: Instant, address: SocketAddr, candidate: &Candidate) -> Option<Instant> {
         let Some(asked_at) = candidate.asked_at.filter(|_| !candidate.is_urgent) else { return Some(now) };
         let is_in_use = self.in_use == Some(address);
         if let Some(check) = self.check {

@@ -6,6 +6,7 @@ use cladnet_model::{RuleType, path::Policy};
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 
+mod hostile;
 mod two_hosts;
 
 use super::simulation::{LOOK_EVERY, Load, interface, key, pair, private, public, requests_per_second};
@@ -38,7 +39,8 @@ enum Traffic {
     Both,
     /// We send and nobody answers.
     Out,
-    /// We send, and the peer sends whether it hears us or not.
+    /// We send, and the peer sends whether it hears us or not; it never says that it does not. Agents do: see
+    /// [`two_hosts`].
     Beside,
 }
 
@@ -61,6 +63,8 @@ struct Sim {
     in_use: Option<SocketAddr>,
     switches: Vec<(Instant, Option<SocketAddr>)>,
     asked: Vec<(Instant, SocketAddr, Urgency)>,
+    /// What was asked of other peers than this one, and when.
+    asked_of_others: Vec<(Instant, PeerId, SocketAddr)>,
     unanswered_since: Option<Instant>,
     packet_at: Instant,
     look_at: Instant,
@@ -86,6 +90,7 @@ impl Sim {
             in_use: None,
             switches: Vec::new(),
             asked: Vec::new(),
+            asked_of_others: Vec::new(),
             unanswered_since: None,
             packet_at: now,
             look_at: now,
@@ -181,6 +186,10 @@ impl Sim {
     fn poll(&mut self) {
         for action in self.prober.poll(self.now) {
             match action {
+                Action::Ask { peer, endpoint, .. } if peer != self.id => {
+                    self.asked_of_others.push((self.now, peer, endpoint));
+                }
+                Action::Steer { peer, .. } if peer != self.id => {}
                 Action::Ask { endpoint, urgency, .. } => {
                     self.asked.push((self.now, endpoint, urgency));
                     let Some(line) = self.lines.get(&endpoint).copied() else { continue };
@@ -389,6 +398,17 @@ fn after_a_move_all_endpoints_are_asked_at_once() {
     sim.run(MILLISECOND);
     let asked: BTreeSet<_> = sim.asked_since(start).map(|(_, endpoint, _)| *endpoint).collect();
     assert_eq!(asked, BTreeSet::from([private(), public()]), "seed {seed}");
+}
+
+#[test]
+fn when_a_peer_tells_another_address_all_its_endpoints_are_asked_at_once() {
+    let (seed, mut sim) = Sim::settled([fair(10 * MILLISECOND), fair(20 * MILLISECOND)]);
+    let start = sim.now;
+    let told = pair(&[private(), elsewhere()]);
+    sim.prober.set_peers(sim.now, sim.id.0, BTreeMap::from([(sim.id.1, told)]));
+    sim.run(MILLISECOND);
+    let asked: BTreeSet<_> = sim.asked_since(start).map(|(_, endpoint, _)| *endpoint).collect();
+    assert_eq!(asked, BTreeSet::from([private(), elsewhere()]), "seed {seed}");
 }
 
 #[test]

@@ -1,15 +1,34 @@
-//! Two hosts that choose their paths to each other on their own, in virtual time, and somebody who pings from one to the other.
+//! Two hosts that choose their paths to each other on their own, in virtual time, and packets between them.
 
 use super::*;
 
-const PING_EVERY: Duration = Duration::from_millis(20);
+/// Who sends packets, and how often.
+#[derive(Debug, Clone, Copy)]
+enum Talk {
+    /// The first one, and the other answers.
+    Pings(Duration),
+    /// Each on its own, whatever it hears.
+    Streams([Option<Duration>; 2]),
+}
+
+impl Talk {
+    fn every(self) -> [Option<Duration>; 2] {
+        match self {
+            Self::Pings(every) => [Some(every), None],
+            Self::Streams(every) => every,
+        }
+    }
+
+    fn sends(self, host: usize) -> bool {
+        matches!(self, Self::Pings(_)) || self.every()[host].is_some()
+    }
+}
 
 #[derive(Debug, Clone, Copy)]
 enum Message {
     Request { asked_at: Instant, urgency: Urgency },
     Answer { asked_at: Instant },
-    Ping,
-    Pong,
+    Packet { is_answer: bool },
 }
 
 struct Host {
@@ -28,19 +47,22 @@ struct TwoHosts {
     now: Instant,
     hosts: [Host; 2],
     rtts: BTreeMap<SocketAddr, Duration>,
-    is_blocked: bool,
+    /// Whose datagrams the private way swallows.
+    is_blocked: [bool; 2],
     flying: BTreeMap<(Instant, u64), (usize, SocketAddr, Message)>,
     serial: u64,
     rng: StdRng,
     /// How long a host does not run now and then.
     stall: Duration,
-    pongs: Vec<Instant>,
-    ping_at: Instant,
+    talk: Talk,
+    /// When packets came to the first host.
+    came: Vec<Instant>,
+    packet_at: [Instant; 2],
     look_at: Instant,
 }
 
 impl TwoHosts {
-    fn new(seed: u64, rtts: [Duration; 2], stall: Duration) -> Self {
+    fn new(seed: u64, rtts: [Duration; 2], talk: Talk) -> Self {
         let now = Instant::now() + Duration::from_secs(86_400);
         let host = |number: u32| {
             let mut jitter = StdRng::seed_from_u64(seed ^ u64::from(number));
@@ -61,13 +83,14 @@ impl TwoHosts {
             now,
             hosts: [host(1), host(2)],
             rtts: BTreeMap::from_iter([private(), public()].into_iter().zip(rtts)),
-            is_blocked: false,
+            is_blocked: [false; 2],
             flying: BTreeMap::new(),
             serial: 0,
             rng: StdRng::seed_from_u64(seed),
-            stall,
-            pongs: Vec::new(),
-            ping_at: now,
+            stall: Duration::ZERO,
+            talk,
+            came: Vec::new(),
+            packet_at: [now; 2],
             look_at: now,
         }
     }
@@ -77,7 +100,8 @@ impl TwoHosts {
         loop {
             (0..2).for_each(|host| self.poll(host));
             let flying = self.flying.first_key_value().map(|((at, _), _)| *at);
-            let mut next = vec![Some(self.ping_at), Some(self.look_at), flying];
+            let mut next = vec![Some(self.look_at), flying];
+            next.extend(self.packet_at.map(Some));
             for host in &mut self.hosts {
                 next.push(host.prober.wake_at().map(|at| at.max(host.away_until)));
             }
@@ -100,8 +124,7 @@ impl TwoHosts {
     }
 
     fn longest_pause_since(&self, start: Instant) -> Duration {
-        let times: Vec<_> =
-            std::iter::once(start).chain(self.pongs.iter().copied().filter(|at| *at >= start)).collect();
+        let times: Vec<_> = std::iter::once(start).chain(self.came.iter().copied().filter(|at| *at >= start)).collect();
         times.windows(2).map(|two| two[1] - two[0]).max().unwrap_or_default()
     }
 
@@ -110,14 +133,13 @@ impl TwoHosts {
             let (to, way, message) = first.remove();
             self.take(to, way, message);
         }
-        if self.ping_at <= self.now {
-            self.ping_at = self.now + PING_EVERY;
-            self.send_packet(0, Message::Ping);
-            for host in 0..2 {
-                if !self.stall.is_zero() && self.rng.random::<f64>() < 0.005 {
-                    let stall = self.stall.mul_f64(self.rng.random());
-                    self.hosts[host].away_until = self.now + stall;
-                }
+        for (host, every) in self.talk.every().into_iter().enumerate() {
+            if self.packet_at[host] > self.now {
+                continue;
+            }
+            self.packet_at[host] = self.now + every.unwrap_or(SECOND);
+            if every.is_some() {
+                self.send_packet(host, Message::Packet { is_answer: false });
             }
         }
         if self.look_at <= self.now {
@@ -126,7 +148,16 @@ impl TwoHosts {
         }
     }
 
+    /// Every four seconds, on average.
+    fn stall(&mut self, host: usize) {
+        if !self.stall.is_zero() && self.rng.random::<f64>() < LOOK_EVERY.as_secs_f64() / 4.0 {
+            let stall = self.stall.mul_f64(self.rng.random());
+            self.hosts[host].away_until = self.now + stall;
+        }
+    }
+
     fn look(&mut self, host: usize) {
+        self.stall(host);
         let now = self.now;
         let host = &mut self.hosts[host];
         if host.away_until > now {
@@ -165,7 +196,7 @@ impl TwoHosts {
     }
 
     fn send(&mut self, from: usize, way: SocketAddr, message: Message) {
-        if self.is_blocked && way == private() {
+        if self.is_blocked[from] && way == private() {
             return;
         }
         self.serial += 1;
@@ -181,23 +212,29 @@ impl TwoHosts {
             Message::Request { asked_at, urgency } => {
                 let is_alarm = urgency == Urgency::Alarm;
                 host.prober.sighted(now, host.id, Sighting::Request { from: way, is_alarm });
-                return self.send(to, way, Message::Answer { asked_at });
+                self.send(to, way, Message::Answer { asked_at });
             }
             Message::Answer { asked_at } => {
                 let sighting = Sighting::Answer { endpoint: way, asked_at, mapped: way };
-                return host.prober.sighted(now, host.id, sighting);
+                host.prober.sighted(now, host.id, sighting);
             }
-            Message::Ping | Message::Pong => {}
+            Message::Packet { is_answer } => self.take_packet(to, way, is_answer),
         }
+    }
+
+    fn take_packet(&mut self, to: usize, way: SocketAddr, is_answer: bool) {
+        let host = &mut self.hosts[to];
         host.has_traffic = true;
         if host.in_use == Some(way) {
             host.unanswered_since = None;
         } else {
             host.elsewhere = Some(way);
         }
-        match message {
-            Message::Ping => self.send_packet(to, Message::Pong),
-            _ => self.pongs.push(now),
+        if to == 0 {
+            self.came.push(self.now);
+        }
+        if matches!(self.talk, Talk::Pings(_)) && !is_answer {
+            self.send_packet(to, Message::Packet { is_answer: true });
         }
     }
 }
@@ -206,19 +243,51 @@ impl TwoHosts {
 fn a_path_that_two_hosts_take_back_pauses_nothing() {
     for _ in 0..100 {
         let seed = rand::random();
-        let stall = [Duration::ZERO, 300 * MILLISECOND][usize::from(seed % 2 == 1)];
-        let mut hosts = TwoHosts::new(seed, [MILLISECOND, 2 * MILLISECOND], stall);
+        let mut hosts = TwoHosts::new(seed, [MILLISECOND, 2 * MILLISECOND], Talk::Pings(20 * MILLISECOND));
+        hosts.stall = [Duration::ZERO, 300 * MILLISECOND][usize::from(seed % 2 == 1)];
         hosts.until(20 * SECOND, private());
         let phase = SECOND.mul_f64(3.0 * hosts.rng.random::<f64>());
         hosts.run(phase);
-        hosts.is_blocked = true;
+        hosts.is_blocked = [true; 2];
         hosts.until(5 * SECOND, public());
         hosts.run(100 * MILLISECOND);
-        hosts.is_blocked = false;
+        hosts.is_blocked = [false; 2];
         let start = hosts.now;
         hosts.until(60 * SECOND, private());
         hosts.run(5 * SECOND);
         let pause = hosts.longest_pause_since(start);
         assert!(pause <= SECOND, "{pause:?}; seed {seed}");
     }
+}
+
+/// Every host that sends leaves the way, whether its own packets are lost or the answers of the other one; where both send on
+/// their own, whoever hears nothing tells the other.
+#[test]
+fn a_hole_in_one_direction_is_left_within_a_second_and_a_half_whoever_sends() {
+    let mut worst = Duration::ZERO;
+    for _ in 0..1_000 {
+        let seed = rand::random();
+        let mut rng = StdRng::seed_from_u64(seed);
+        let mut rtts = [(); 2].map(|()| MILLISECOND.mul_f64(1.0 + 199.0 * rng.random::<f64>()));
+        rtts.sort();
+        let [one, other] = [(); 2].map(|()| MILLISECOND.mul_f64(10.0 + 90.0 * rng.random::<f64>()));
+        let talks = [Talk::Pings(one), Talk::Streams([Some(one), None]), Talk::Streams([Some(one), Some(other)])];
+        let (talk, deaf) = (talks[rng.random_range(0..talks.len())], rng.random_range(0..2));
+        let mut hosts = TwoHosts::new(seed, rtts, talk);
+        // So long that the round trips are well known.
+        let phase = SECOND.mul_f64(2.0 * rng.random::<f64>());
+        hosts.run(10 * SECOND + phase);
+        hosts.until(20 * SECOND, private());
+
+        hosts.is_blocked[1 - deaf] = true;
+        let start = hosts.now;
+        let stays = |hosts: &TwoHosts| (0..2).any(|it| talk.sends(it) && hosts.hosts[it].in_use != Some(public()));
+        while stays(&hosts) {
+            let took = hosts.now - start;
+            assert!(took <= 1_500 * MILLISECOND, "host {deaf} hears nothing, {talk:?}, {rtts:?}; seed {seed}");
+            hosts.run(5 * MILLISECOND);
+        }
+        worst = worst.max(hosts.now - start);
+    }
+    println!("left after {worst:?} at most");
 }
