@@ -67,10 +67,13 @@ fn masqueraded(gateway: &Gateway) -> String {
     }
 }
 
-/// What a mapped subnet sends of its own accord is known by the other prefix as well.
+/// What a mapped subnet sends of its own accord is known by the other prefix as well; by the first, where it has several.
 fn mapped_sources(gateway: &Gateway) -> String {
-    let map = gateway.subnets.iter().filter(|subnet| subnet.is_mapped());
-    let map: Vec<_> = map.map(|subnet| format!("{} : {}", subnet.real, subnet.prefix)).collect();
+    let mapped: Vec<_> = gateway.subnets.iter().filter(|subnet| subnet.is_mapped()).collect();
+    let overlap = |one: &Ipv4Net, other: &Ipv4Net| one.contains(other) || other.contains(one);
+    let is_first = |place: usize| !mapped[..place].iter().any(|before| overlap(&before.real, &mapped[place].real));
+    let map = mapped.iter().enumerate().filter(|(place, _)| is_first(*place));
+    let map: Vec<_> = map.map(|(_, subnet)| format!("{} : {}", subnet.real, subnet.prefix)).collect();
     match map.as_slice() {
         [] => String::new(),
         map => {
@@ -109,6 +112,7 @@ mod tests {
                 subnet("10.1.0.0/16", "10.1.0.0/16", true),
                 subnet("10.200.0.0/16", "10.2.0.0/16", true),
                 subnet("192.168.0.0/24", "192.168.0.0/24", false),
+                subnet("10.201.0.0/24", "10.2.0.0/24", true),
             ],
         }
     }
@@ -122,7 +126,7 @@ mod tests {
     fn what_is_translated_is_what_was_asked_for() {
         let text = ruleset(&[gateway()], false);
         for line in [
-            "iifname \"cbnet0\" dnat ip prefix to ip daddr map { 10.200.0.0/16 : 10.2.0.0/16 }",
+            "iifname \"cbnet0\" dnat ip prefix to ip daddr map { 10.200.0.0/16 : 10.2.0.0/16, 10.201.0.0/24 : 10.2.0.0/24 }",
             "ip saddr { 10.77.0.0/16, 172.16.0.0/24 } ip daddr { 10.1.0.0/16, 10.2.0.0/16 } masquerade",
             "oifname \"cbnet0\" snat ip prefix to ip saddr map { 10.2.0.0/16 : 10.200.0.0/16 }",
         ] {
