@@ -125,13 +125,14 @@ async fn serve(config: Arc<Config>, state: StateDir, _lock: Lock) -> Result<(), 
     let (results, results_seen) = mpsc::channel(RESULTS);
     let (usage, usage_seen) = watch::channel(None);
     let metering = usage::Metering::load(&state).into();
+    let forwarder = Forwarder::load(&state);
     let agent = Arc::new(Agent {
         core: Mutex::new(Core::load(&state, &machine::machine_id())),
         config: config.clone(),
         state,
         device: device.clone(),
         netlink,
-        forwarder: Mutex::default(),
+        forwarder: Mutex::new(forwarder),
         facts: facts.clone(),
         services,
         identity,
@@ -222,7 +223,7 @@ impl Agent {
             self.read_meter(membership).await;
         }
         self.save_usage();
-        self.forwarder.lock().await.end().await;
+        self.forwarder.lock().await.end(&self.netlink).await;
         for membership in core.memberships.values_mut().filter(|membership| membership.running) {
             membership.running = false;
             if let Err(error) = self.device.remove_interface(&membership.record.interface).await {

@@ -10,6 +10,8 @@ mod observer;
 mod pause;
 mod survey;
 
+use std::{collections::BTreeSet, net::SocketAddr};
+
 use cladnet_model::{CloudLocation, HostFacts};
 
 pub(crate) use observer::{Observer, Trigger};
@@ -28,6 +30,8 @@ pub(crate) struct Facts {
     pub underlay: Option<DefaultInterface>,
     /// Addresses seen from outside.
     pub observed: Observed,
+    /// What the names of the services stand for.
+    pub services: BTreeSet<SocketAddr>,
     /// Whether the metadata service answered, and who it is.
     pub metadata: metadata::Answer,
     /// What the operator's file says.

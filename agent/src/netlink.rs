@@ -19,6 +19,7 @@ mod subnet;
 
 pub use address::InterfaceAddress;
 pub use default_interface::DefaultInterface;
+pub use forwarding::{Forwarding, host_forwards};
 pub(crate) use interface::{INTERFACE_NAME, is_interface_name};
 pub use monitor::Monitor;
 pub use route::{Route, conflicting_route};

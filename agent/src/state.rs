@@ -1,9 +1,10 @@
 //! What the agent keeps on disk: who this host is, its memberships with their keys, and the last configuration it
 //! applied. Files are replaced whole; the generation before is kept and used when the newest cannot be read.
 //!
-//! `identity.json`, `pending.json`, `metadata.json`, `tariffs.json`, `networks/<network>.json`, `usage/<day>.json`, `lock`; directory 0700, files 0600.
+//! `identity.json`, `pending.json`, `metadata.json`, `tariffs.json`, `forwarding.json`, `networks/<network>.json`, `usage/<day>.json`, `lock`; directory 0700, files 0600.
 
 mod file;
+mod forwarding;
 mod identity;
 mod lock;
 mod membership;
@@ -26,13 +27,14 @@ pub(crate) use identity::{Identity, Pending, PendingEnrolment};
 pub(crate) use lock::{Lock, LockError};
 pub(crate) use membership::MembershipRecord;
 
-use crate::{facts::metadata::Instance, usage::Day};
+use crate::{facts::metadata::Instance, forwarding::TurnedOn, usage::Day};
 use file::{Document, sync_directory};
 
 const IDENTITY: &str = "identity.json";
 const PENDING: &str = "pending.json";
 const METADATA: &str = "metadata.json";
 const TARIFFS: &str = "tariffs.json";
+const FORWARDING: &str = "forwarding.json";
 const NETWORKS: &str = "networks";
 const USAGE: &str = "usage";
 
@@ -111,6 +113,15 @@ impl StateDir {
 
     pub(crate) fn save_tariff_book(&self, book: &Book) -> Result<(), StateError> {
         self.save(TARIFFS, &tariffs::SavedBook::from(book))
+    }
+
+    /// Where the agent turned forwarding on.
+    pub(crate) fn forwarding(&self) -> Result<Option<TurnedOn>, StateError> {
+        file::load_newest(&self.path.join(FORWARDING))
+    }
+
+    pub(crate) fn save_forwarding(&self, turned_on: &TurnedOn) -> Result<(), StateError> {
+        self.save(FORWARDING, turned_on)
     }
 
     /// Every membership that can be read; one bad file never hides the others.

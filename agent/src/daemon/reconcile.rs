@@ -33,7 +33,7 @@ impl Agent {
                 self.reconcile(membership).await;
             }
         }
-        if self.forwarder.lock().await.is_gateway() {
+        if self.forwarder.lock().await.has_work() {
             self.forward(core, Occasion::Review).await;
         }
         self.publish(core);
@@ -103,8 +103,12 @@ impl Agent {
             conflicting_route(&routes, space, |interface| self.config.interface_prefix.names(interface))
         {
             return Err(format!(
-                "address space {space} overlaps this host's route {} on {}; the network needs another address space, or the host another route",
-                route.destination, route.interface
+                "address space {space} overlaps this host's route {route}; the network needs another address space, or the host another route"
+            ));
+        }
+        if let Some(service) = self.service_addresses().into_iter().find(|address| space.contains(address)) {
+            return Err(format!(
+                "address space {space} holds {service}, where this host's service is; the network needs another address space"
             ));
         }
         if self.netlink.link(&config.name).await.map_err(|error| chain(&error))?.is_some() {

@@ -1,6 +1,9 @@
 //! The subnets behind peers and behind this host, over all memberships: which are used, and what the host does for them.
 
-use std::collections::BTreeSet;
+use std::{
+    collections::BTreeSet,
+    net::{IpAddr, SocketAddr},
+};
 
 use cladnet_model::{DesiredState, NetworkId, Scope, path::same_vpc};
 use ipnet::{IpNet, Ipv4Net};
@@ -35,7 +38,7 @@ impl Agent {
         let mut routes = Vec::new();
         if is_needed {
             match self.netlink.routes().await {
-                Ok(all) => routes.extend(all.into_iter().filter(|route| !self.is_ours(&route.interface))),
+                Ok(all) => routes.extend(all.into_iter().filter(|route| !route.leads_into(|name| self.is_ours(name)))),
                 Err(error) => {
                     // What is used now goes on being used.
                     warn!(error = chain(&error), "routes cannot be read, subnets stay as they are");
@@ -43,7 +46,7 @@ impl Agent {
                 }
             }
         }
-        let mut accepted = subnets::accept(&routes, &networks);
+        let mut accepted = subnets::accept(&routes, &self.service_addresses(), &networks);
         drop(networks);
         let mut problems = Vec::new();
         let mut changed = BTreeSet::new();
@@ -73,6 +76,15 @@ impl Agent {
         }
         let problems = forwarder.settle(&self.netlink, gateways, permission, is_ours).await;
         tell(core, FORWARDING, problems.into_iter().map(|text| (format!("{FORWARDING}{text}"), text)).collect());
+    }
+
+    /// Where the services are, which this host must reach without any network. Names as they were resolved last; an address
+    /// needs no resolving.
+    pub(super) fn service_addresses(&self) -> BTreeSet<IpAddr> {
+        let resolved: Vec<_> = self.facts.borrow().services.iter().map(SocketAddr::ip).collect();
+        let services = self.services.borrow();
+        let written = services.iter().filter_map(|service| service.host().parse().ok());
+        written.chain(resolved).collect()
     }
 
     fn is_ours(&self, interface: &str) -> bool {

@@ -84,7 +84,8 @@ impl Mtus {
         let wanted = self.routes.iter().map(|(destination, mtu)| (*destination, *mtu)).chain(network);
         let has = |(destination, mtu): (IpNet, u16)| {
             routes.iter().any(|route| {
-                (route.destination, route.mtu, &route.interface) == (destination, Some(mtu.into()), &config.name)
+                (route.destination, route.mtu) == (destination, Some(mtu.into()))
+                    && route.leads_into(|interface| interface == config.name)
             })
         };
         self.was_refused || wanted.into_iter().all(has)
@@ -226,7 +227,7 @@ mod tests {
         let route = |destination: &str, mtu| Route {
             destination: destination.parse().unwrap(),
             gateway: None,
-            interface: "cbnet0".into(),
+            interface: Some("cbnet0".into()),
             metric: 0,
             mtu,
         };

@@ -3,6 +3,7 @@
 //! is announced to every peer at once.
 
 use std::{
+    collections::BTreeSet,
     io,
     net::{IpAddr, SocketAddr},
     sync::Arc,
@@ -170,11 +171,16 @@ impl Observer {
                 },
                 Some(news) = news.recv() => match news {
                     News::Metadata(answer) => metadata_at = Some(self.learn(answer)),
-                    News::Servers(servers) => if self.survey.servers() != servers {
-                        self.survey.set_servers(servers);
-                        self.round = 0;
-                        stun_at = Instant::now();
-                    },
+                    News::Servers(found) => {
+                        self.current.services = found.iter().copied().collect();
+                        self.publish();
+                        let asked: Vec<_> = found.into_iter().take(MAX_SERVERS).collect();
+                        if self.survey.servers() != asked {
+                            self.survey.set_servers(asked);
+                            self.round = 0;
+                            stun_at = Instant::now();
+                        }
+                    }
                 },
             }
         }
@@ -229,7 +235,7 @@ impl Observer {
 
     fn resolve(&self, sender: &mpsc::Sender<News>) {
         let (services, sender) = (self.services.borrow().clone(), sender.clone());
-        let former = self.survey.servers().to_vec();
+        let former = self.current.services.clone();
         tokio::spawn(async move {
             let mut answers = Vec::new();
             for service in services {
@@ -270,8 +276,8 @@ impl Observer {
         }
         match self.netlink.routes().await {
             Ok(routes) => {
-                let own =
-                    routes.iter().filter(|r| !r.is_default() && !self.config.interface_prefix.names(&r.interface));
+                let is_ours = |name: &str| self.config.interface_prefix.names(name);
+                let own = routes.iter().filter(|route| !route.is_default() && !route.leads_into(is_ours));
                 let mut destinations: Vec<_> = own.map(|route| route.destination).collect();
                 destinations.sort();
                 destinations.dedup();
@@ -338,16 +344,12 @@ fn leave(left: &mut Vec<IpAddr>, before: &Observed, now: &Observed) -> bool {
     is_change
 }
 
-/// Whom to ask: what the services' names stand for now. An error is not an empty answer: after one the former servers stay as well.
-fn servers(answers: Vec<io::Result<Vec<SocketAddr>>>, former: &[SocketAddr]) -> Vec<SocketAddr> {
-    let former = if answers.iter().any(Result::is_err) { former } else { &[] };
-    let mut servers = Vec::new();
-    for server in answers.into_iter().flatten().flatten().chain(former.iter().copied()) {
-        if !servers.contains(&server) && servers.len() < MAX_SERVERS {
-            servers.push(server);
-        }
-    }
-    servers
+/// What the services' names stand for now. An error is not an empty answer: after one the former servers stay as well.
+fn servers(answers: Vec<io::Result<Vec<SocketAddr>>>, former: &BTreeSet<SocketAddr>) -> Vec<SocketAddr> {
+    let former = former.iter().copied().filter(|_| answers.iter().any(Result::is_err)).collect::<Vec<_>>();
+    let mut seen = BTreeSet::new();
+    let found = answers.into_iter().flatten().flatten().chain(former);
+    found.filter(|server| seen.insert(*server)).collect()
 }
 
 async fn until(at: Option<Instant>) {
@@ -380,10 +382,9 @@ mod tests {
     fn a_name_that_is_not_resolved_keeps_the_servers_of_before() {
         let server = |number: u8| SocketAddr::from(([192, 0, 2, number], 8053));
         let unresolved = || Err(io::Error::other("no name server"));
-        assert_eq!(servers(vec![unresolved()], &[server(1)]), [server(1)]);
-        assert_eq!(servers(vec![Ok(vec![server(2)]), unresolved()], &[server(1), server(2)]), [server(2), server(1)]);
-        assert_eq!(servers(vec![Ok(vec![server(2)])], &[server(1)]), [server(2)]);
-        let many = (0..9).map(server).collect();
-        assert_eq!(servers(vec![Ok(many)], &[]).len(), MAX_SERVERS);
+        let former = |numbers: &[u8]| numbers.iter().copied().map(server).collect();
+        assert_eq!(servers(vec![unresolved()], &former(&[1])), [server(1)]);
+        assert_eq!(servers(vec![Ok(vec![server(2)]), unresolved()], &former(&[1, 2])), [server(2), server(1)]);
+        assert_eq!(servers(vec![Ok(vec![server(2)])], &former(&[1])), [server(2)]);
     }
 }

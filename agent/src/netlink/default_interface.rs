@@ -21,8 +21,8 @@ impl Netlink {
     /// By the best IPv4 default route, or the best IPv6 one where there is no IPv4; none on a host without a way out.
     pub async fn default_interface(&self) -> Result<Option<DefaultInterface>, NetlinkError> {
         let routes = self.routes().await?;
-        let Some(route) = best_default(&routes) else { return Ok(None) };
-        let Some(link) = self.link(&route.interface).await? else { return Ok(None) };
+        let Some((route, interface)) = best_default(&routes) else { return Ok(None) };
+        let Some(link) = self.link(interface).await? else { return Ok(None) };
         let mut addresses: Vec<IpNet> = self
             .addresses()
             .await?
@@ -43,6 +43,6 @@ impl Netlink {
 }
 
 /// Routes come ordered by destination and metric, IPv4 before IPv6.
-fn best_default(routes: &[Route]) -> Option<&Route> {
-    routes.iter().find(|route| route.is_default())
+fn best_default(routes: &[Route]) -> Option<(&Route, &str)> {
+    routes.iter().filter(|route| route.is_default()).find_map(|route| Some((route, route.interface.as_deref()?)))
 }

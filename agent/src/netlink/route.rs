@@ -1,6 +1,6 @@
 //! Routes of the host, and whether an address space would take traffic away from one.
 
-use std::net::IpAddr;
+use std::{fmt, net::IpAddr};
 
 use futures_util::TryStreamExt;
 use ipnet::IpNet;
@@ -10,13 +10,14 @@ use rtnetlink::packet_route::route::{RouteAddress, RouteAttribute, RouteHeader, 
 
 use super::{Netlink, NetlinkError, errno, failed};
 
-/// A unicast route of the main table.
+/// A route of the main table.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Route {
     pub destination: IpNet,
     pub gateway: Option<IpAddr>,
-    /// The name of the interface it leaves through.
-    pub interface: String,
+    /// The name of the interface it leaves through; none where packets are discarded (`blackhole`, `unreachable` and the
+    /// like).
+    pub interface: Option<String>,
     pub metric: u32,
     /// Its own, if it has one.
     pub mtu: Option<u32>,
@@ -25,6 +26,20 @@ pub struct Route {
 impl Route {
     pub fn is_default(&self) -> bool {
         self.destination.prefix_len() == 0
+    }
+
+    /// Whether it leads into an interface that `is_meant` names.
+    pub fn leads_into(&self, is_meant: impl Fn(&str) -> bool) -> bool {
+        self.interface.as_deref().is_some_and(is_meant)
+    }
+}
+
+impl fmt::Display for Route {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.interface {
+            Some(interface) => write!(f, "{} on {interface}", self.destination),
+            None => write!(f, "{} to nowhere", self.destination),
+        }
     }
 }
 
@@ -59,15 +74,17 @@ impl Netlink {
 pub fn conflicting_route(routes: &[Route], space: IpNet, is_ours: impl Fn(&str) -> bool) -> Option<&Route> {
     routes
         .iter()
-        .filter(|route| !route.is_default() && !is_ours(&route.interface))
+        .filter(|route| !route.is_default() && !route.leads_into(&is_ours))
         .filter(|route| route.destination.contains(&space) || space.contains(&route.destination))
         .max_by_key(|route| route.destination.prefix_len())
 }
 
 fn route_of(message: &RouteMessage, name_of: impl Fn(u32) -> Option<String>) -> Option<Route> {
-    if message.header.kind != RouteType::Unicast {
-        return None;
-    }
+    let discards = match message.header.kind {
+        RouteType::Unicast => false,
+        RouteType::BlackHole | RouteType::Unreachable | RouteType::Prohibit | RouteType::Throw => true,
+        _ => return None,
+    };
     let mut table = u32::from(message.header.table);
     let mut address = None;
     let mut gateway = None;
@@ -93,7 +110,7 @@ fn route_of(message: &RouteMessage, name_of: impl Fn(u32) -> Option<String>) -> 
     Some(Route {
         destination: IpNet::new(address, message.header.destination_prefix_length).ok()?,
         gateway,
-        interface: name_of(interface?)?,
+        interface: if discards { None } else { Some(name_of(interface?)?) },
         metric,
         mtu,
     })
@@ -129,7 +146,7 @@ mod tests {
 
     fn route(destination: &str, interface: &str) -> Route {
         let destination = destination.parse().unwrap();
-        Route { destination, gateway: None, interface: interface.into(), metric: 0, mtu: None }
+        Route { destination, gateway: None, interface: Some(interface.into()), metric: 0, mtu: None }
     }
 
     fn conflict(routes: &[Route], space: &str) -> Option<String> {

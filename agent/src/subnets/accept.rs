@@ -1,6 +1,6 @@
 //! Which subnets behind peers this host uses. None takes addresses that somebody else has: a route of the host, the
-//! address space of a network, a subnet that came before, an endpoint that the tunnel's own packets go to. What is left
-//! out is told with the holder named; the others work.
+//! address space of a network, a subnet that came before, an endpoint that the tunnel's own packets go to, the service. What
+//! is left out is told with the holder named; the others work.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -54,9 +54,13 @@ struct Claim {
 }
 
 /// Decides over all networks at once, earlier ones first. `routes` are the host's that lead elsewhere than into an
-/// interface of ours.
-pub(crate) fn accept(routes: &[Route], networks: &[Network<'_>]) -> BTreeMap<NetworkId, Accepted> {
-    let mut claims = claims(routes, networks);
+/// interface of ours, `services` the addresses of those that it hears what to do from.
+pub(crate) fn accept(
+    routes: &[Route],
+    services: &BTreeSet<IpAddr>,
+    networks: &[Network<'_>],
+) -> BTreeMap<NetworkId, Accepted> {
+    let mut claims = claims(routes, services, networks);
     let mut left = MAX;
     let mut all = BTreeMap::new();
     for network in networks {
@@ -94,10 +98,15 @@ pub(crate) fn accept(routes: &[Route], networks: &[Network<'_>]) -> BTreeMap<Net
 }
 
 /// What is taken before any peer's subnet is looked at.
-fn claims(routes: &[Route], networks: &[Network<'_>]) -> Vec<Claim> {
-    let of_host = routes.iter().filter(|route| !route.is_default()).map(|route| Claim {
-        prefix: route.destination,
-        holder: format!("this host's own route {} on {}", route.destination, route.interface),
+fn claims(routes: &[Route], services: &BTreeSet<IpAddr>, networks: &[Network<'_>]) -> Vec<Claim> {
+    let of_host = routes
+        .iter()
+        .filter(|route| !route.is_default())
+        .map(|route| Claim { prefix: route.destination, holder: format!("this host's own route {route}") });
+    // A host that reached its service through the tunnel only would never hear that a tunnel is to change.
+    let services = services.iter().map(|address| Claim {
+        prefix: IpNet::from(*address),
+        holder: format!("{address}, where this host's service is"),
     });
     let spaces = networks.iter().map(|network| Claim {
         prefix: network.space.into(),
@@ -109,14 +118,15 @@ fn claims(routes: &[Route], networks: &[Network<'_>]) -> Vec<Claim> {
         prefix: prefix.into(),
         holder: format!("{prefix}, which others reach through this host"),
     });
-    of_host.chain(spaces).chain(own).collect()
+    of_host.chain(services).chain(spaces).chain(own).collect()
 }
 
 /// Whether this host reaches a subnet, or a part of it, in the VPC that it shares with the peer before it: there is
 /// nothing to be told then.
 fn is_direct(prefix: IpNet, peer: &Peer<'_>, networks: &[Network<'_>], routes: &[Route]) -> bool {
     let neighbours = || networks.iter().flat_map(|network| &network.peers).filter(|peer| peer.is_in_our_vpc);
-    let has_own = || routes.iter().any(|route| !route.is_default() && overlap(route.destination, prefix));
+    let leads_there = |route: &Route| !route.is_default() && route.interface.is_some();
+    let has_own = || routes.iter().any(|route| leads_there(route) && overlap(route.destination, prefix));
     let has_neighbour = || neighbours().any(|peer| peer.endpoints.iter().any(|at| is_private_in(prefix, at.ip())));
     peer.is_in_our_vpc && (has_own() || has_neighbour())
 }
@@ -150,6 +160,7 @@ mod tests {
 
     struct World {
         routes: Vec<Route>,
+        services: BTreeSet<IpAddr>,
         own: Vec<Subnet>,
         /// Host, its subnets, whether it is in our VPC, its endpoint.
         peers: Vec<(HostId, Vec<Subnet>, bool, SocketAddr)>,
@@ -162,12 +173,18 @@ mod tests {
 
     impl World {
         fn new() -> Self {
-            Self { routes: Vec::new(), own: Vec::new(), peers: Vec::new() }
+            Self { routes: Vec::new(), services: BTreeSet::new(), own: Vec::new(), peers: Vec::new() }
         }
 
         fn route(mut self, destination: &str, interface: &str) -> Self {
             let destination = destination.parse().expect("a prefix");
-            self.routes.push(Route { destination, gateway: None, interface: interface.into(), metric: 0, mtu: None });
+            self.routes.push(Route {
+                destination,
+                gateway: None,
+                interface: (!interface.is_empty()).then(|| interface.into()),
+                metric: 0,
+                mtu: None,
+            });
             self
         }
 
@@ -205,7 +222,7 @@ mod tests {
                     })
                     .collect(),
             };
-            accept(&self.routes, &[network]).remove(&id).expect("every network is answered")
+            accept(&self.routes, &self.services, &[network]).remove(&id).expect("every network is answered")
         }
     }
 
@@ -248,6 +265,29 @@ mod tests {
         assert!(accepted.by_host.is_empty());
         let problem = accepted.problems.values().next().expect("a problem");
         assert!(problem.contains("it holds 203.0.113.1:8055, an endpoint of vm (host-1)"), "{problem}");
+    }
+
+    #[test]
+    fn the_service_is_never_reached_through_the_tunnel() {
+        let mut world = World::new().peer(&["192.0.2.0/24", "10.1.0.0/16"], "203.0.113.1:8055");
+        world.services = ["192.0.2.7", "2001:db8::7"].map(|address| address.parse().expect("an address")).into();
+        let accepted = world.accepted();
+        assert_eq!((told(&accepted), accepted.problems.len()), (vec![("host-1".to_owned(), 1)], 1));
+        let problem = accepted.problems.values().next().expect("a problem");
+        assert!(problem.contains("it overlaps 192.0.2.7, where this host's service is"), "{problem}");
+    }
+
+    #[test]
+    fn what_the_host_discards_is_its_own_also_in_its_vpc() {
+        let discarding = || World::new().route("10.1.0.0/16", "");
+        let endpoint = "203.0.113.1:8055";
+        for world in [discarding().peer(&["10.1.2.0/24"], endpoint), discarding().neighbour(&["10.1.2.0/24"], endpoint)]
+        {
+            let accepted = world.accepted();
+            assert!(accepted.by_host.is_empty());
+            let problem = accepted.problems.values().next().expect("a problem");
+            assert!(problem.contains("it overlaps this host's own route 10.1.0.0/16 to nowhere"), "{problem}");
+        }
     }
 
     #[test]

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use cladnet_agent::netlink::{Monitor, Netlink, NetlinkError, SUBNET_METRIC, conflicting_route};
+use cladnet_agent::netlink::{
+    Forwarding, Monitor, Netlink, NetlinkError, SUBNET_METRIC, conflicting_route, host_forwards,
+};
 use ipnet::IpNet;
 use tokio::time::timeout;
 
@@ -25,7 +27,7 @@ fn an_interface_becomes_what_it_is_configured_to_be() {
         assert_eq!((link.mtu, link.up), (1420, true));
         assert_eq!(addresses(&netlink, "test0").await, ["10.9.0.1/24"]);
         let routes = netlink.routes().await.unwrap();
-        let connected = routes.iter().find(|route| route.interface == "test0").unwrap();
+        let connected = routes.iter().find(|route| route.leads_into(|name| name == "test0")).unwrap();
         assert_eq!(connected.destination.to_string(), "10.9.0.0/24");
 
         // The address space grew, and the host got another address.
@@ -49,19 +51,21 @@ fn a_prefix_length_can_change_under_one_address() {
 }
 
 #[test]
-fn forwarding_is_turned_on_for_one_interface_alone() {
+fn forwarding_is_turned_on_and_off_for_one_interface_alone() {
     isolated(|| async {
         let netlink = Netlink::connect().unwrap();
         cable("test0");
         cable("test1");
-        netlink.set_forwarding("test0").await.unwrap();
-        let mut forwards = Vec::new();
-        for name in ["test0", "test1"] {
-            let told = netlink.link(name).await.unwrap().unwrap().forwards;
-            let kernels = std::fs::read_to_string(format!("/proc/sys/net/ipv4/conf/{name}/forwarding")).unwrap();
-            forwards.push((told, kernels.trim() == "1"));
+        std::fs::write("/proc/sys/net/ipv4/ip_forward", "0").unwrap();
+        for (forwarding, expected) in [(Forwarding::On, [true, false]), (Forwarding::Off, [false, false])] {
+            netlink.set_forwarding("test0", forwarding).await.unwrap();
+            for (name, expected) in ["test0", "test1"].into_iter().zip(expected) {
+                let told = netlink.link(name).await.unwrap().unwrap().forwards;
+                let kernels = std::fs::read_to_string(format!("/proc/sys/net/ipv4/conf/{name}/forwarding")).unwrap();
+                assert_eq!((told, kernels.trim() == "1"), (expected, expected), "{name}, {forwarding:?}");
+            }
         }
-        assert_eq!(forwards, [(true, true), (false, false)]);
+        assert!(!host_forwards().unwrap(), "one interface is not the host");
     });
 }
 
@@ -133,13 +137,20 @@ fn an_address_space_that_overlaps_a_route_of_the_host_is_found() {
         ip(&["link", "set", "vpc0", "up"]);
         ip(&["route", "add", "default", "via", "10.0.1.1"]);
         ip(&["route", "add", "10.0.0.0/16", "via", "10.0.1.1"]);
+        let discarding = [("blackhole", "10.1"), ("unreachable", "10.2"), ("prohibit", "10.3"), ("throw", "10.4")];
+        for (kind, start) in discarding {
+            ip(&["route", "add", kind, &format!("{start}.0.0/16")]);
+        }
         let routes = netlink.routes().await.unwrap();
         let conflict = |space: &str| {
             let found = conflicting_route(&routes, space.parse().unwrap(), |name| name.starts_with("cbnet"));
-            found.map(|route| (route.destination.to_string(), route.interface.clone()))
+            found.map(ToString::to_string)
         };
-        assert_eq!(conflict("10.0.7.0/24"), Some(("10.0.0.0/16".into(), "vpc0".into())));
-        assert_eq!(conflict("10.0.1.0/25"), Some(("10.0.1.0/24".into(), "vpc0".into())));
+        assert_eq!(conflict("10.0.7.0/24").as_deref(), Some("10.0.0.0/16 on vpc0"));
+        assert_eq!(conflict("10.0.1.0/25").as_deref(), Some("10.0.1.0/24 on vpc0"));
+        for (_, start) in discarding {
+            assert_eq!(conflict(&format!("{start}.7.0/24")), Some(format!("{start}.0.0/16 to nowhere")));
+        }
         assert_eq!(conflict("192.168.7.0/24"), None);
     });
 }
