@@ -47,13 +47,10 @@ pub fn access(rules: &RuleSet, me: &Member, peers: &[Member]) -> Option<Filter> 
         return None;
     }
     let resolved = rules.access_rules().filter_map(|(_, access)| {
-        let rule = FilterRule {
-            action: access.action,
-            sources: addresses(&access.from, peers),
-            destinations: addresses(&access.to, std::slice::from_ref(me)),
-            traffic: access.traffic.clone(),
-        };
-        (!rule.sources.is_empty() && !rule.destinations.is_empty()).then_some(rule)
+        // First whether it is about us: most are not, and looking for senders takes long.
+        let destinations = Some(addresses(&access.to, std::slice::from_ref(me))).filter(|found| !found.is_empty())?;
+        let sources = Some(addresses(&access.from, peers)).filter(|found| !found.is_empty())?;
+        Some(FilterRule { action: access.action, sources, destinations, traffic: access.traffic.clone() })
     });
     let filter = Filter { rules: resolved.collect(), default: rules.default_access };
     let refuses = filter.default == Action::Deny || filter.rules.iter().any(|rule| rule.action == Action::Deny);
