@@ -26,7 +26,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 pub use access::{Decision, Filter, FilterRule, access, decide};
-pub use advertise::{Advertised, Clash, NoSubnet, advertised, check_subnet};
+pub use advertise::{Advertised, Clash, NoSubnet, advertised, check_subnet, overlap};
 pub use draft::{KindWord, MAX_RULES, MAX_TESTS, MAX_TEXT, RuleDraft, RulesDraft};
 pub use expectation::{Broken, Expectation, check_expectations};
 pub use parse::SyntaxError;
@@ -196,6 +196,11 @@ impl RuleSet {
             RuleKind::Path(path) => Some((rule, path)),
             _ => None,
         })
+    }
+
+    /// What is advertised, as it is and as it is known.
+    pub fn subnets(&self) -> impl Iterator<Item = IpNet> {
+        self.advertise_rules().flat_map(|(_, advertise)| [Some(advertise.prefix), advertise.mapped]).flatten()
     }
 
     fn advertise_rules(&self) -> impl Iterator<Item = (&Rule, &AdvertiseRule)> {

@@ -25,6 +25,8 @@ pub struct Advertised {
 #[error("is {prefix}, which overlaps {holder}")]
 pub struct Clash {
     pub rule: RuleId,
+    /// Of the rule, the one that holds the prefix.
+    pub field: &'static str,
     pub prefix: IpNet,
     /// Who has it, in words.
     pub holder: String,
@@ -105,6 +107,7 @@ impl RuleSet {
         let rules: Vec<(&Rule, &AdvertiseRule)> = self.advertise_rules().collect();
         let clash = |rule: &Rule, advertise: &AdvertiseRule, holder: String| Clash {
             rule: rule.id.clone(),
+            field: if advertise.mapped.is_some() { "mapped" } else { "prefix" },
             prefix: advertise.visible(),
             holder,
         };
@@ -128,6 +131,6 @@ impl RuleSet {
 }
 
 /// Whether two prefixes share an address.
-pub(super) fn overlap(one: IpNet, other: IpNet) -> bool {
+pub fn overlap(one: IpNet, other: IpNet) -> bool {
     one.contains(&other) || other.contains(&one)
 }

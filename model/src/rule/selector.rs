@@ -48,6 +48,16 @@ impl Selector {
         self.0.iter().all(|requirement| requirement.holds(labels))
     }
 
+    /// The host names that it asks for.
+    pub(super) fn names(&self) -> impl Iterator<Item = &str> {
+        let named = self.0.iter().filter(|requirement| requirement.key == NAME_LABEL);
+        let values = named.filter_map(|requirement| match &requirement.condition {
+            Condition::In(values) => Some(values),
+            _ => None,
+        });
+        values.flatten().map(String::as_str)
+    }
+
     /// Whether whoever `other` means is meant by this too. False is no proof of the contrary.
     pub fn covers(&self, other: &Self) -> bool {
         self.0.iter().all(|ours| other.0.iter().any(|theirs| ours.follows_from(theirs)))

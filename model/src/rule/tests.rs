@@ -132,6 +132,25 @@ fn what_is_hardly_meant_is_told() {
 }
 
 #[test]
+fn a_name_that_another_peer_takes_on_is_told() {
+    let rules = rules(serde_json::json!({"rules": [
+        {"id": "a", "kind": "access", "action": "allow", "from": "cladnet/name in (web-1, web-2)", "to": "role=db"},
+        {"id": "b", "kind": "access", "action": "allow", "from": "role=web", "to": "cladnet/name=db-1"},
+    ]}));
+    let told = |members: &[Member]| warnings(&rules, members).iter().map(ToString::to_string).collect::<Vec<_>>();
+    assert_eq!(told(&shop()), [""; 0]);
+    let mut members = shop();
+    let forged = Member::new("host-9".parse().unwrap(), "web-1".into(), None, &Labels::new());
+    members.push(forged);
+    assert_eq!(
+        told(&members),
+        [
+            "rule a means web-1 by cladnet/name, and 2 peers call themselves so: a machine chooses its name; give labels, or name cladnet/host"
+        ]
+    );
+}
+
+#[test]
 fn a_subnet_has_one_peer_and_adjacent_ones_are_joined() {
     let rules = rules(serde_json::json!({"rules": [
         {"id": "a", "kind": "advertise", "prefix": "192.168.0.0/24", "via": "role=gateway"},

@@ -1,5 +1,9 @@
 //! What is allowed in rules, and hardly meant.
 
+use std::fmt;
+
+use ipnet::IpNet;
+
 use super::{Member, Rule, RuleKind, RuleSet, Side};
 use crate::RuleId;
 
@@ -14,17 +18,39 @@ pub enum Warning {
     Contradicted { rule: RuleId, by: RuleId },
     #[error("rule {rule} selects {count} peers for one subnet: {owner} stands before it, the others do not")]
     Several { rule: RuleId, count: usize, owner: String },
+    #[error(
+        "rule {rule} means {name} by cladnet/name, and {count} peers call themselves so: a machine chooses its name; give labels, or name cladnet/host"
+    )]
+    Namesakes { rule: RuleId, name: String, count: usize },
+    #[error(
+        "{host} does not use {prefix} of rule {rule}, for it has a route {route} of its own{}; map the subnet to another prefix",
+        Others(*.others)
+    )]
+    Owned { rule: RuleId, prefix: IpNet, host: String, route: IpNet, others: usize },
     #[error("test {test:?} proves nothing now: nobody is {nobody}")]
     Untested { test: String, nobody: String },
 }
 
-/// Everything of that kind, in the order of the rules.
+/// How many do the same.
+struct Others(usize);
+
+impl fmt::Display for Others {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            0 => Ok(()),
+            others => write!(f, ", nor do {others} others"),
+        }
+    }
+}
+
+/// Everything of that kind that rules and labels show, in the order of the rules.
 pub fn warnings(rules: &RuleSet, members: &[Member]) -> Vec<Warning> {
     let enabled: Vec<&Rule> = rules.enabled().collect();
     let mut warnings: Vec<Warning> = Vec::new();
     for (index, rule) in enabled.iter().enumerate() {
         warnings.extend(nobody(rule, rules, members));
         warnings.extend(several(rule, members));
+        warnings.extend(namesakes(rule, members));
         warnings.extend(enabled[..index].iter().find_map(|earlier| shadow(earlier, rule)));
     }
     let untested = rules
@@ -50,7 +76,7 @@ fn nobody(rule: &Rule, rules: &RuleSet, members: &[Member]) -> Option<Warning> {
 }
 
 fn is_somebody(side: &Side, rules: &RuleSet, members: &[Member]) -> bool {
-    let behind = |prefix: &ipnet::IpNet| {
+    let behind = |prefix: &IpNet| {
         rules.advertise_rules().any(|(_, advertise)| super::advertise::overlap(*prefix, advertise.visible()))
     };
     match side {
@@ -70,6 +96,24 @@ fn several(rule: &Rule, members: &[Member]) -> Option<Warning> {
         rule: rule.id.clone(),
         count: selected.len(),
         owner: owner.name.clone(),
+    })
+}
+
+fn namesakes(rule: &Rule, members: &[Member]) -> Option<Warning> {
+    let of_side = |side: &Side| -> Vec<String> {
+        match side {
+            Side::Peers(selector) => selector.names().map(str::to_owned).collect(),
+            _ => Vec::new(),
+        }
+    };
+    let names: Vec<String> = match &rule.kind {
+        RuleKind::Access(access) => [of_side(&access.from), of_side(&access.to)].concat(),
+        RuleKind::Path(path) => [of_side(&path.from), of_side(&path.to)].concat(),
+        RuleKind::Advertise(advertise) => advertise.via.names().map(str::to_owned).collect(),
+    };
+    names.into_iter().find_map(|name| {
+        let count = members.iter().filter(|member| member.name == name).count();
+        (count > 1).then(|| Warning::Namesakes { rule: rule.id.clone(), name, count })
     })
 }
 
