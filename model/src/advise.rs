@@ -17,6 +17,7 @@ use ipnet::{IpNet, Ipv4Net};
 
 use crate::{
     Host, Network, NetworkId,
+    rule::RuleSet,
     space::{self, PRIVATE_BLOCKS},
 };
 use ranges::Ranges;
@@ -74,12 +75,21 @@ impl Avoid {
         claimed.map(|range| Self { range, origin: Origin::HostRoute(host.to_owned()) })
     }
 
-    /// Everything that a host is known to need: its routes, and the subnet it stands in.
+    /// Everything that a host is known to need: its routes, the subnet it stands in, and those that are to be reached through it.
     pub fn of_host(host: &Host) -> impl Iterator<Item = Self> {
         let name = host.facts.name.as_str();
         let subnet = host.facts.private_address.and_then(|subnet| space::claimed_by_route(&subnet.into()));
         let subnet = subnet.map(|range| Self { range, origin: Origin::Cloud(format!("subnet of {name}")) });
-        Self::host_routes(name, &host.facts.routes).chain(subnet)
+        let behind = host.facts.advertise.iter().filter_map(space::claimed_by_route);
+        let behind = behind.map(move |range| Self { range, origin: Origin::Cloud(format!("subnet behind {name}")) });
+        Self::host_routes(name, &host.facts.routes).chain(subnet).chain(behind)
+    }
+
+    /// The subnets that a network reaches through its peers, as they are and as they are known.
+    pub fn of_rules(network: &NetworkId, rules: &RuleSet) -> impl Iterator<Item = Self> {
+        let origin = Origin::Cloud(format!("subnet behind a peer of network {network}"));
+        let prefixes = rules.subnets().filter_map(|prefix| space::claimed_by_route(&prefix));
+        prefixes.map(move |range| Self { range, origin: origin.clone() })
     }
 
     /// The address space of another network.
@@ -157,7 +167,7 @@ fn advise_in(blocks: &[Ipv4Net], question: &Question<'_>) -> Advice {
     let Some(prefix) = prefix_for(needed) else {
         return Advice { proposals: Vec::new(), message: words::too_many(hosts, needed) };
     };
-    let free = Ranges::from_iter(blocks.iter().copied()).minus(&taken.iter().map(|avoid| avoid.range).collect());
+    let free = free(blocks, &taken);
     let found = search::search(&free, prefix, limit, search::Seed::of(question));
     let proposals: Vec<Proposal> = found.into_iter().map(|found| words::proposal(found, hosts, &taken)).collect();
     let message = if proposals.is_empty() {
@@ -166,6 +176,16 @@ fn advise_in(blocks: &[Ipv4Net], question: &Question<'_>) -> Advice {
         words::sized(hosts, needed, prefix)
     };
     Advice { proposals, message }
+}
+
+/// A prefix of that length that overlaps nothing: to know a subnet by whose own addresses somebody else has.
+pub fn stand_in(prefix_length: u8, question: &Question<'_>) -> Option<Ipv4Net> {
+    let free = free(&PRIVATE_BLOCKS, &taken(question));
+    search::search(&free, prefix_length, 1, search::Seed::of(question)).first().map(|found| found.space)
+}
+
+fn free(blocks: &[Ipv4Net], taken: &[Avoid]) -> Ranges {
+    Ranges::from_iter(blocks.iter().copied()).minus(&taken.iter().map(|avoid| avoid.range).collect())
 }
 
 /// Everything that a network must not overlap, in order, without repetitions.

@@ -10,6 +10,7 @@ use cladnet_model::{
     HostId, Membership, Network, NetworkId, NetworkSettings, NetworkUpdate,
     advise::DEFAULT_HOSTS,
     network::{AddressPlan, check_fit, check_room},
+    rule::{Clash, NetworkRules},
     space,
 };
 use cladnet_store::{Revision, StoreError, Transaction, Versioned, key};
@@ -90,6 +91,7 @@ impl Service {
             };
             let network = settings.clone().into_network(id.clone(), space, self.clock.now());
             check_fit(&network, [], &others).map_err(|misfit| CallError::invalid("ipv4_address_space", misfit))?;
+            self.check_subnets(&network).await?;
             // While there is no such network nothing new can belong to it.
             self.clear_remains(&id, seen, actor).await?;
 
@@ -165,14 +167,7 @@ impl Service {
             .iter()
             .map(|(host, address)| (hosts.get(host).map_or(host.as_str(), |host| host.facts.name.as_str()), *address));
         check_fit(network, named, &self.every_network().await?).map_err(|error| misfit(&error))?;
-        if let Some(rules) = self.store.get(&key::rules(&network.id)).await?
-            && let Some(clash) = rules.value.rules.clashes(network.address_space, &[]).first()
-        {
-            let (space, rule, prefix) = (network.address_space, &clash.rule, clash.prefix);
-            return Err(misfit(&format_args!(
-                "is {space}, which overlaps {prefix} of rule {rule}; remove the rule first"
-            )));
-        }
+        self.check_subnets(network).await?;
         for host in hosts.values() {
             if let Some(route) = space::conflicting_route(network.address_space, &host.facts.routes) {
                 let (space, name) = (network.address_space, &host.facts.name);
@@ -180,6 +175,20 @@ impl Service {
             }
         }
         Ok(known)
+    }
+
+    /// An address space takes no addresses that are reached through a peer of any network.
+    async fn check_subnets(&self, network: &Network) -> Result<(), CallError> {
+        let space = network.address_space;
+        for NetworkRules { network: other, rules, .. } in self.every_rule_set().await? {
+            if let Some(Clash { rule, prefix, .. }) = rules.clashes(space, &[]).first() {
+                let misfit = format!(
+                    "is {space}, which overlaps {prefix}, a subnet behind a peer of network {other} by rule {rule}; remove the rule first"
+                );
+                return Err(CallError::invalid("ipv4_address_space", misfit));
+            }
+        }
+        Ok(())
     }
 
     /// Deletes a network with its tokens and connectivity runs, cancels its deployments and, if that is asked for, ends its

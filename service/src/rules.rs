@@ -5,10 +5,11 @@ use std::{fmt::Display, net::IpAddr};
 
 use cladnet_model::{
     HostId, Membership, Network, NetworkId, RuleId,
-    path::PairPolicy,
+    advise::Avoid,
+    path::{PairPolicy, same_vpc},
     rule::{
-        self, Action, Broken, Member, NetworkRules, Party, Protocol, Rule, RuleDraft, RuleSet, RulesDraft, Warning,
-        advertised, check_expectations, decide,
+        self, Action, Advertised, Broken, Member, NetworkRules, Party, Protocol, Rule, RuleDraft, RuleSet, RulesDraft,
+        Warning, advertised, check_expectations, decide, overlap,
     },
 };
 use cladnet_proto::{cladnet::v1::PendingSubnet, convert::FieldError};
@@ -18,6 +19,7 @@ use jiff::Timestamp;
 
 use crate::{
     Service,
+    advice::Wish,
     error::CallError,
     events::Note,
     networks::TRIES,
@@ -53,7 +55,8 @@ pub(crate) struct Shown {
 
 impl Shown {
     fn of(rules: NetworkRules, peers: &Peers, members: &[Member]) -> Self {
-        let warnings = rule::warnings(&rules.rules, members);
+        let mut warnings = rule::warnings(&rules.rules, members);
+        warnings.extend(owned(&rules.rules, peers, members));
         let pending = pending(&rules.rules, peers, members);
         Self { rules, warnings, pending }
     }
@@ -145,6 +148,14 @@ impl Service {
             Some(Rule { id, comment, .. }) => format!("rule {id} is the first that matches: {comment}"),
             None => format!("no rule matches, and the network's default is {}", rules.default_access),
         };
+        let is_receiver = |row: &&PeerRow| row.address().is_some_and(|address| to.address == address);
+        let unaware = peers.rows.iter().find(is_receiver).filter(|row| row.membership.plain);
+        let reason = match unaware {
+            Some(row) if decision.action == Action::Deny => {
+                format!("{reason}; but {} is a plain WireGuard peer, which enforces no rules", row.name())
+            }
+            _ => reason,
+        };
         Ok(Answer { action: decision.action, rule: decision.rule, reason })
     }
 
@@ -181,6 +192,11 @@ impl Service {
         Ok(self.stored_rules(network).await?.map(|stored| stored.value.rules).unwrap_or_default())
     }
 
+    /// Of all networks; an error if one of them cannot be read.
+    pub(crate) async fn every_rule_set(&self) -> Result<Vec<NetworkRules>, CallError> {
+        Ok(self.store.list(&key::all_rules()).await?.complete()?.into_iter().map(|item| item.value).collect())
+    }
+
     async fn stored_rules(&self, network: &NetworkId) -> Result<Option<Versioned<NetworkRules>>, CallError> {
         Ok(self.store.get(&key::rules(network)).await?)
     }
@@ -195,12 +211,20 @@ impl Service {
         let others = self.every_network().await?.into_iter().filter(|other| other.id != network.id);
         let spaces: Vec<_> = others.map(|other| (other.id, other.address_space)).collect();
         let clashes = rules.clashes(network.address_space, &spaces);
-        let faults = clashes.iter().map(|clash| {
+        if clashes.is_empty() {
+            return Ok(());
+        }
+        let wish = Wish { avoid: Avoid::of_rules(&network.id, rules).collect(), ..Wish::default() };
+        let lengths: Vec<u8> = clashes.iter().map(|clash| clash.prefix.prefix_len()).collect();
+        let free = self.stand_ins(wish, &lengths).await?;
+        let faults = clashes.iter().zip(free).map(|(clash, free)| {
             let place = rules.rules.iter().position(|rule| rule.id == clash.rule).unwrap_or_default();
-            change.fault(rules, place, "prefix", clash)
+            let offer = free.map_or_else(String::new, |free| {
+                format!("; the others may know it by another prefix, of which {free} is free: give that as `mapped`")
+            });
+            change.fault(rules, place, clash.field, format_args!("{clash}{offer}"))
         });
-        let faults: Vec<_> = faults.collect();
-        if faults.is_empty() { Ok(()) } else { Err(CallError::Invalid(faults)) }
+        Err(CallError::Invalid(faults.collect()))
     }
 }
 
@@ -293,6 +317,26 @@ pub(crate) fn pair_policy(rules: &RuleSet, network: &PairPolicy, from: &PeerRow,
         Some((from, to)) => rule::policy(rules, network, &from, &to),
         None => network.clone(),
     }
+}
+
+/// The subnets behind peers whose addresses others have: those leave them out.
+fn owned(rules: &RuleSet, peers: &Peers, members: &[Member]) -> Vec<Warning> {
+    let mut warnings = Vec::new();
+    for (host, subnets) in advertised(rules, members) {
+        let Some(gateway) = peers.rows.iter().find(|row| *row.id() == host) else { continue };
+        let is_elsewhere = |row: &&PeerRow| *row.id() != host && same_vpc(&row.location, &gateway.location).is_err();
+        let elsewhere: Vec<&PeerRow> = peers.rows.iter().filter(is_elsewhere).collect();
+        for Advertised { prefix, rule, .. } in subnets {
+            let own_route = |row: &&PeerRow| {
+                let mut routes = row.host.facts.routes.iter().filter(|route| route.prefix_len() > 0);
+                Some((row.name().to_owned(), *routes.find(|route| overlap(**route, prefix))?))
+            };
+            let mut owners = elsewhere.iter().filter_map(own_route);
+            let Some((host, route)) = owners.next() else { continue };
+            warnings.push(Warning::Owned { rule, prefix, host, route, others: owners.count() });
+        }
+    }
+    warnings
 }
 
 fn pending(rules: &RuleSet, peers: &Peers, members: &[Member]) -> Vec<PendingSubnet> {

@@ -45,6 +45,28 @@ fn without_anything_in_sight_the_best_are_clean_and_roomy() {
 }
 
 #[test]
+fn subnets_behind_peers_are_clear_of_whatever_is_proposed() {
+    let rules: RuleSet = serde_json::from_value(serde_json::json!({"rules": [
+        {"id": "a", "kind": "advertise", "prefix": "10.0.0.0/8", "via": "role=gateway"},
+        {"id": "b", "kind": "advertise", "prefix": "192.168.0.0/16", "mapped": "172.16.0.0/16", "via": "role=gateway"},
+        {"id": "c", "kind": "advertise", "prefix": "172.17.0.0/16", "via": "role=gateway", "enabled": false},
+    ]}))
+    .unwrap();
+    let avoid: Vec<Avoid> = Avoid::of_rules(&"prod".parse().unwrap(), &rules).collect();
+    let ranges: Vec<String> = avoid.iter().map(|avoid| avoid.range.to_string()).collect();
+    assert_eq!(ranges, ["10.0.0.0/8", "192.168.0.0/16", "172.16.0.0/16"]);
+    assert_eq!(avoid[0].to_string(), "10.0.0.0/8 (subnet behind a peer of network prod)");
+    assert_clear(&advise(&question(250, &avoid)), &avoid);
+
+    for length in [13, 16, 24, 32] {
+        let found = stand_in(length, &question(0, &avoid)).unwrap_or_else(|| panic!("no /{length}"));
+        assert_eq!(found.prefix_len(), length);
+        assert!(avoid.iter().all(|avoid| !space::overlap(avoid.range, found)), "{found}");
+    }
+    assert_eq!([8, 12].map(|length| stand_in(length, &question(0, &avoid))), [None, None]);
+}
+
+#[test]
 fn two_installations_do_not_choose_the_same() {
     let of = |salt| advise(&Question { salt, ..question(250, &[]) }).proposals[0].space;
     assert_ne!(of("epoch-1"), of("epoch-2"));

@@ -124,8 +124,50 @@ async fn what_is_wrong_is_named_and_the_rules_in_force_stay() {
     assert_eq!((&rules["generation"], &rules["rules"][0]["id"]), (&json!("1"), &json!("a")), "{rules}");
 }
 
+#[tokio::test]
+async fn for_a_subnet_that_is_somebody_elses_a_free_prefix_is_offered_and_taken() {
+    let harness = start().await;
+    let held = json!({"rules": [good_rule("held", "192.168.0.0/16")]});
+    assert_eq!(replace(&harness, held).await.status, StatusCode::OK);
+    let rule = |mapped: &str| json!({"rule": {"kind": "advertise", "prefix": "192.168.7.0/24", "via": "tier=other", "mapped": mapped}});
+    let refused = harness.post(RULES, rule("192.168.9.0/24")).await;
+    assert_eq!((refused.status.as_u16(), &refused.body["field"]), (422, &json!("rule.mapped")), "{refused:?}");
+    let detail = refused.body["detail"].as_str().expect("a detail");
+    let offer = detail.split("of which ").nth(1).and_then(|rest| rest.split(' ').next()).expect("an offer");
+    let taken = harness.post(RULES, rule(offer)).await;
+    assert_eq!(
+        (taken.status, &taken.body["rules"][1]["mapped"]),
+        (StatusCode::OK, &json!(offer)),
+        "{detail}: {taken:?}"
+    );
+
+    // Nor do other networks take what is reached through peers of this one.
+    for space in ["192.168.200.0/24", offer] {
+        let network = json!({"networkId": "second", "ipv4AddressSpace": space});
+        let refused = harness.post("/api/v1/networks", network).await;
+        assert_eq!((refused.status.as_u16(), &refused.body["field"]), (422, &json!("ipv4AddressSpace")), "{refused:?}");
+        let detail = refused.body["detail"].as_str().expect("a detail");
+        assert!(detail.contains("a subnet behind a peer of network prod by rule"), "{detail}");
+    }
+}
+
 fn good_rule(id: &str, prefix: &str) -> Value {
     json!({"id": id, "kind": "advertise", "prefix": prefix, "via": "tier=gw"})
+}
+
+#[tokio::test]
+async fn whoever_has_a_route_of_its_own_to_an_advertised_subnet_is_named() {
+    let harness = populated().await;
+    let subnet = |mapped: Option<&str>| {
+        let rule =
+            json!({"id": "theirs", "kind": "advertise", "prefix": "10.9.3.0/24", "via": "tier=db", "mapped": mapped});
+        json!({"rules": [rule]})
+    };
+    let warned = replace(&harness, subnet(None)).await;
+    let expected = "web does not use 10.9.3.0/24 of rule theirs, for it has a route 10.9.0.0/16 of its own; map the subnet to another prefix";
+    assert_eq!((warned.status, &warned.body["warnings"]), (StatusCode::OK, &json!([expected])), "{warned:?}");
+    let mapped = replace(&harness, subnet(Some("10.200.3.0/24"))).await;
+    assert_eq!((mapped.status, &mapped.body["warnings"]), (StatusCode::OK, &json!([])), "{mapped:?}");
 }
 
 #[tokio::test]

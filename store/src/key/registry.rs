@@ -38,6 +38,11 @@ pub fn rules(network: &NetworkId) -> Key<NetworkRules> {
     Key::at(format!("{ROOT}rules/{network}"))
 }
 
+/// The rules of all networks.
+pub fn all_rules() -> Prefix<NetworkRules> {
+    Prefix::at(format!("{ROOT}rules/"))
+}
+
 /// One host.
 pub fn host(host: &HostId) -> Key<Host> {
     Key::at(format!("{ROOT}host/{host}"))
