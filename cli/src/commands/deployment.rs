@@ -109,17 +109,16 @@ pub(super) async fn run(api: &Api, out: Output, command: DeploymentCommand) -> R
         DeploymentCommand::Forget { deployment: deployment_id } => {
             let ask = request(ForgetCredentialsRequest { deployment_id });
             let forgotten = api.deployments().forget_credentials(ask).await?.into_inner();
-            let id = &forgotten.deployment_id;
-            out.say(&match forgotten.state.as_str() {
-                "finished" => format!("private keys of {id} forgotten"),
-                _ => format!("{id} goes on; it will keep no private keys at its end"),
+            out.show_text(&forgotten, |Deployment { deployment_id, state, .. }| match state.as_str() {
+                "finished" => format!("private keys of {deployment_id} forgotten"),
+                _ => format!("{deployment_id} goes on; it will keep no private keys at its end"),
             })?;
         }
         DeploymentCommand::Transcript { deployment, machine } => transcript(api, out, deployment, machine).await?,
         DeploymentCommand::Confirm(ConfirmArgs { deployment: deployment_id, machine: name, fingerprint }) => {
             let ask = ConfirmHostKeyRequest { deployment_id, name: name.clone(), fingerprint: fingerprint.clone() };
-            api.deployments().confirm_host_key(request(ask)).await?;
-            out.say(&format!("{fingerprint} confirmed for machine {name}"))?;
+            let confirmed = api.deployments().confirm_host_key(request(ask)).await?.into_inner();
+            out.show_text(&confirmed, |_| format!("{fingerprint} confirmed for machine {name}"))?;
         }
     }
     Ok(ExitCode::SUCCESS)

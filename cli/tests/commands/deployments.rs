@@ -52,6 +52,7 @@ fn a_deployment_is_begun_shown_listed_and_cancelled() {
     let cancelled = server.json(&["deployment", "cancel", id]);
     // The provisioner may have been faster.
     assert!(cancelled["cancelledAt"].is_string() || cancelled["state"] == "finished", "{cancelled}");
+    assert_eq!(server.json(&["deployment", "forget", id])["deploymentId"], id);
     server.run(&["deployment", "transcript", id, "edge"]).ok();
     server.run(&["deployment", "transcript", id, "nobody"]).refused(3, &["nobody"]);
     server.run(&["deployment", "confirm", id, "edge", "SHA256:x"]).refused(2, &["fingerprint", "ssh-keygen"]);
