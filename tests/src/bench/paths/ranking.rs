@@ -48,6 +48,6 @@ fn rank_one(policy: &Policy, candidates: Vec<Candidate>, seen: &Measurements) ->
     rank(policy, candidates, seen).len()
 }
 
-fn milliseconds(since: Instant) -> f64 {
+pub(super) fn milliseconds(since: Instant) -> f64 {
     since.elapsed().as_secs_f64() * 1e3
 }
