@@ -2,7 +2,7 @@
 
 use std::{
     io::{Read as _, Write as _},
-    net::{Ipv4Addr, UdpSocket},
+    net::{Ipv4Addr, TcpStream, UdpSocket},
     time::Duration,
 };
 
@@ -81,6 +81,11 @@ fn a_subnet_that_somebody_has_is_left_out_and_told_and_the_others_work() {
             told(world, "gcp-1", "subnet 10.8.0.0/16 behind aws-1")?;
             told(world, "gcp-1", "overlaps this host's own route")
         })?;
+        eventually("the admin to be warned", SOON, || {
+            let rules = world.admin().run(["rule", "list", "prod"])?;
+            ensure!(rules.contains("warning: gcp-1 does not use 10.8.0.0/16 of rule theirs"), "{rules}");
+            Ok(())
+        })?;
         let router = world.vm("gcp-1")?.run(["ip", "route", "show", "10.8.0.0/16"])?;
         ensure!(!router.contains("cbnet"), "its own network was taken from it: {router}");
         world.admin().run(["rule", "remove", "prod", "theirs"])?;
@@ -117,6 +122,7 @@ fn a_flow_into_a_subnet_outlives_the_gateways_agent() {
     story(&clouds::neighbours(), Servers::One, |world| {
         world.vm("aws-1")?.write_file(CONFIGURATION, b"set_forwarding = true\n", 0o644)?;
         raise(world)?;
+        forward(world, false)?;
         let (bare, gateway) = (world.vm("aws-3")?.private_address()?, world.vm("aws-1")?.private_address()?);
         let listener = listen(world, "aws-3", PORT)?;
         advertise(world, "vpc", SUBNET)?;
@@ -126,15 +132,34 @@ fn a_flow_into_a_subnet_outlives_the_gateways_agent() {
         ensure!(from.ip() == gateway, "the subnet sees {from}");
         carries(&mut asks, &mut served, SOON)?;
 
+        let mut goes_on = |served: &mut TcpStream| -> Result<()> {
+            world.wait_agent("aws-1")?;
+            let mut read = [0; 5];
+            asks.set_read_timeout(Some(SOON))?;
+            asks.read_exact(&mut read).context("what was sent meanwhile is lost")?;
+            carries(&mut asks, served, SOON).context("the flow has ended with the agent")?;
+            let tables = world.vm("aws-1")?.run(["nft", "list", "tables"])?;
+            ensure!(tables.matches("cladnet").count() == 1, "{tables}");
+            Ok(())
+        };
         world.vm("aws-1")?.kill_service(AGENT, 9)?;
         served.write_all(b"goods").context("while nobody forwards")?;
-        world.wait_agent("aws-1")?;
-        let mut read = [0; 5];
-        asks.set_read_timeout(Some(SOON))?;
-        asks.read_exact(&mut read).context("what was sent meanwhile is lost")?;
-        carries(&mut asks, &mut served, SOON).context("the flow has ended with the agent")?;
+        goes_on(&mut served).context("after a kill")?;
+
+        // As for an update.
+        world.vm("aws-1")?.stop_service(AGENT)?;
+        let left = forwarding(world)?;
+        ensure!(left.is_empty(), "forwards without an agent: {left}");
+        served.write_all(b"goods").context("while nobody forwards")?;
+        world.vm("aws-1")?.start_service(AGENT)?;
+        goes_on(&mut served).context("after a restart")?;
+
+        ensure!(!forwarding(world)?.is_empty(), "the agent has turned it on");
+        world.agent("aws-1", ["leave"])?;
         let tables = world.vm("aws-1")?.run(["nft", "list", "tables"])?;
-        ensure!(tables.matches("cladnet").count() == 1, "{tables}");
+        ensure!(!tables.contains("cladnet"), "left behind: {tables}");
+        let left = forwarding(world)?;
+        ensure!(left.is_empty(), "still forwards: {left}");
         Ok(())
     });
 }
@@ -185,6 +210,11 @@ fn forward(world: &World, on: bool) -> Result<()> {
     let setting = format!("net.ipv4.ip_forward={}", u8::from(on));
     world.vm("aws-1")?.run(["sysctl", "-w", &setting])?;
     Ok(())
+}
+
+/// The interfaces of the gateway that forward.
+fn forwarding(world: &World) -> Result<String> {
+    Ok(world.vm("aws-1")?.run(["sh", "-c", "grep -l 1 /proc/sys/net/ipv4/conf/*/forwarding || true"])?)
 }
 
 /// Holds if the agent of a VM tells of such a problem.
