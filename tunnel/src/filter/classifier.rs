@@ -5,6 +5,7 @@
 //! are looked at in order. (Lakshman and Stiliadis, "High-speed policy-based packet forwarding using efficient
 //! multi-dimensional range matching", SIGCOMM 1998, §4.)
 
+use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -66,22 +67,24 @@ impl Matches {
     /// From the prefixes of every rule, in the order of the rules.
     fn new<'a>(rules: impl ExactSizeIterator<Item = &'a [IpNet]>) -> Self {
         let words = rules.len().div_ceil(64);
-        let mut named: Vec<(IpNet, usize)> = rules
-            .enumerate()
-            .flat_map(|(rule, prefixes)| prefixes.iter().map(move |prefix| (prefix.trunc(), rule)))
-            .collect();
+        let mut named: HashMap<IpNet, Vec<u64>> = HashMap::new();
+        for (rule, prefixes) in rules.enumerate() {
+            for prefix in prefixes {
+                let bits = named.entry(prefix.trunc()).or_insert_with(|| vec![0; words]);
+                bits[rule / 64] |= 1 << (rule % 64);
+            }
+        }
         // A prefix comes before all that it holds.
-        named.sort_unstable_by_key(|(prefix, rule)| (prefix.network(), prefix.prefix_len(), *rule));
+        let mut named: Vec<_> = named.into_iter().collect();
+        named.sort_unstable_by_key(|(prefix, _)| (prefix.network(), prefix.prefix_len()));
         let mut matches = AllowedIps::new();
         let mut around: Vec<(IpNet, Vec<u64>)> = Vec::new();
-        for same in named.chunk_by(|(one, _), (other, _)| one == other) {
-            let prefix = same[0].0;
+        for (prefix, mut bits) in named {
             while around.last().is_some_and(|(outer, _)| !outer.contains(&prefix)) {
                 around.pop();
             }
-            let mut bits = around.last().map_or_else(|| vec![0; words], |(_, outer)| outer.clone());
-            for (_, rule) in same {
-                bits[rule / 64] |= 1 << (rule % 64);
+            for (own, outer) in bits.iter_mut().zip(around.last().into_iter().flat_map(|(_, outer)| outer)) {
+                *own |= outer;
             }
             matches.insert(prefix, Arc::from(bits.as_slice()));
             around.push((prefix, bits));
