@@ -8,8 +8,8 @@ use jiff::civil::Date;
 use serde::Deserialize;
 
 use super::{
-    Class, Feed, FeedError, Figure, Per, Place, Provider, Rate, RuleEntry, Source, Steps, Unit, by_rate, document,
-    rule, tiered,
+    Book, Class, Feed, FeedError, Figure, Per, Place, Provider, Rate, RuleEntry, Source, Steps, Unit, by_rate,
+    document, rule, tiered,
 };
 
 const SOURCE: &str = "azure-retail-prices";
@@ -176,7 +176,7 @@ impl Found {
             {
                 steps.insert(0, price);
             }
-            let group = format!("meter-{}", provider.groups.len() + 1);
+            let group = group_of(&regions, &provider.groups);
             provider.groups.insert(group.clone(), regions.into_iter().map(Place::Region).collect());
             let rate = Some(tiered(&steps, Per::Group));
             provider.rules.push(rule(Class::InternetEgress, vec![Place::Group(group)], rate, SOURCE));
@@ -193,4 +193,21 @@ impl Found {
         }
         provider
     }
+}
+
+/// A name for the regions of a meter, which has none that tells: by the shipped book's zone that most of them are in, since what
+/// people call them is that.
+fn group_of(regions: &BTreeSet<String>, taken: &BTreeMap<String, Vec<Place>>) -> String {
+    let book = Book::shipped();
+    let shipped = book.layers().iter().filter_map(|layer| layer.document.providers.get("azure"));
+    let zones = shipped.flat_map(|provider| &provider.groups).filter(|(name, _)| name.starts_with("zone"));
+    let inside = |places: &[Place]| {
+        let is_inside = |place: &&Place| matches!(place, Place::Region(region) if regions.contains(region));
+        places.iter().filter(is_inside).count()
+    };
+    let nearest = zones.map(|(name, places)| (inside(places), name)).max().filter(|(common, _)| *common > 0);
+    let name = nearest.map_or_else(|| "retail".to_owned(), |(_, zone)| format!("retail-{zone}"));
+    let more = (2..).map(|number| format!("{name}-{number}"));
+    let mut names = std::iter::once(name.clone()).chain(more);
+    names.find(|name| !taken.contains_key(name)).unwrap_or(name)
 }

@@ -166,6 +166,26 @@ fn the_list_of_azure_becomes_prices_without_those_between_zones() {
 }
 
 #[test]
+fn groups_of_azure_are_named_after_the_zone_that_most_of_their_regions_are_in() {
+    let out = |meter, region| {
+        let meter = (meter, "Standard Data Transfer Out");
+        azure_item("Bandwidth", "Rtn Preference: MGN", meter, region, 0, 0.3)
+    };
+    let regions = [
+        ("m-1", "koreacentral"),
+        ("m-1", "eastus"),
+        ("m-1", "japaneast"),
+        ("m-2", "westus"),
+        ("m-3", "eastus2"),
+        ("m-4", "moon"),
+    ];
+    let page = azure_page(regions.map(|(meter, region)| out(meter, region)).into(), None);
+    let document = azure(&[&page], TODAY).expect("a whole list").document;
+    let names: Vec<_> = document.providers["azure"].groups.keys().map(String::as_str).collect();
+    assert_eq!(names, ["retail", "retail-zone1", "retail-zone1-2", "retail-zone2"]);
+}
+
+#[test]
 fn a_list_of_azure_that_is_not_whole_is_refused() {
     let [first, second] = azure_list();
     let refused = |files: &[&str]| azure(files, TODAY).expect_err("not whole").to_string();
@@ -201,8 +221,8 @@ fn a_page_of_azure_that_is_missing_between_others_is_missed() {
         let texts: Vec<&str> = wanted.iter().map(|page| pages[*page].as_str()).collect();
         azure(&texts, TODAY).map_err(|error| error.to_string())
     };
-    assert_eq!(of(&[0, 1, 2, 3]).expect("whole").document.providers["azure"].groups["meter-1"].len(), 3);
-    assert_eq!(of(&[3, 0, 1, 2]).expect("whole").document.providers["azure"].groups["meter-1"].len(), 3);
+    assert_eq!(of(&[0, 1, 2, 3]).expect("whole").document.providers["azure"].groups["retail-zone1"].len(), 3);
+    assert_eq!(of(&[3, 0, 1, 2]).expect("whole").document.providers["azure"].groups["retail-zone1"].len(), 3);
     for (missing, complaint) in [
         (vec![1, 2, 3], "file 1 ends after 2 items of its question, and 1 were given"),
         (vec![0, 1, 3], "file 3 is not the page that follows file 2"),
