@@ -88,6 +88,7 @@ fn list(out: Output, paths: &ListPathsResponse, names: &Names) -> Result<(), Fai
                 bytes(path.received_bytes),
             ]
         });
+        let table = table.sparing(&["HANDSHAKE", "RECEIVED", "SENT", "SCOPE", "RTT"]);
         let remarks = rows.iter().filter(|path| needs_remark(path)).map(|path| {
             let ends = [&path.source, &path.destination].map(|id| names.of_host(id));
             out.sentence(&format!("{} to {}: {}", ends[0], ends[1], path.detail))

@@ -16,6 +16,8 @@ pub(crate) struct Table {
     empty: &'static str,
     /// The last column is prose: on a terminal it takes what the others leave of a line, and goes on below.
     ends_in_prose: bool,
+    /// Heads of columns that are left out, one after the other, until a row fits into a terminal's line.
+    spare: &'static [&'static str],
 }
 
 /// Where a table is shown.
@@ -35,6 +37,7 @@ impl Table {
             figures: 0..0,
             empty,
             ends_in_prose: false,
+            spare: &[],
         }
     }
 
@@ -67,6 +70,11 @@ impl Table {
         Self { ends_in_prose: true, ..self }
     }
 
+    /// Columns that a narrow terminal does without, the first one first; programs have them all.
+    pub(crate) fn sparing(self, columns: &'static [&'static str]) -> Self {
+        Self { spare: columns, ..self }
+    }
+
     /// An empty cell shows `-`, so that columns stay countable.
     pub(crate) fn row(&mut self, cells: impl IntoIterator<Item = String>) {
         self.rows.push(cells.into_iter().map(|cell| either(&one_line(&cell), "-")).collect());
@@ -77,17 +85,33 @@ impl Table {
         self.render(Screen::default())
     }
 
-    pub(crate) fn render(self, screen: Screen) -> String {
+    pub(crate) fn render(mut self, screen: Screen) -> String {
         if self.rows.is_empty() && !self.empty.is_empty() {
             return self.empty.to_owned();
         }
+        let fits = |text: &str| screen.width.is_none_or(|most| wide(text) <= usize::from(most));
         let text = self.text(screen);
-        // The first line of a ruled table is its upper edge, of characters that are one column wide.
-        let width = text.lines().next().map_or(0, |edge| edge.chars().count());
-        match screen.width {
-            Some(most) if screen.ruled && width > usize::from(most) => self.text(Screen { ruled: false, ..screen }),
-            _ => text,
+        if fits(&text) {
+            return text;
         }
+        let plain = Screen { ruled: false, ..screen };
+        let mut text = self.text(plain);
+        for column in self.spare {
+            if fits(&text) {
+                break;
+            }
+            self.leave_out(column);
+            text = self.text(plain);
+        }
+        text
+    }
+
+    fn leave_out(&mut self, column: &str) {
+        let Some(at) = self.head.iter().position(|head| head == column) else { return };
+        self.head.remove(at);
+        self.rows.iter_mut().for_each(|row| drop(row.remove(at)));
+        let shifted = |bound: usize| if bound > at { bound - 1 } else { bound };
+        self.figures = shifted(self.figures.start)..shifted(self.figures.end);
     }
 
     fn text(&self, Screen { ruled, width }: Screen) -> String {
@@ -117,6 +141,11 @@ impl Table {
         }
         table.lines().map(|line| line.trim_end().to_owned()).collect::<Vec<_>>().join("\n")
     }
+}
+
+/// The longest line, of characters that are mostly one column wide.
+fn wide(text: &str) -> usize {
+    text.lines().map(|line| line.chars().count()).max().unwrap_or(0)
 }
 
 /// Names and descriptions are other people's text: no line break, escape sequence or turn of the direction of writing
@@ -214,6 +243,21 @@ mod tests {
         let text = Table::sheet([("why", "one two three four five six".to_owned())]).render(on(24));
         assert!(text.lines().all(|line| line.chars().count() <= 24), "{text}");
         assert!(text.lines().count() > 3 && text.contains("three"), "{text}");
+    }
+
+    #[test]
+    fn a_narrow_terminal_does_without_the_columns_that_can_be_spared() {
+        let table = || {
+            let table = Table::of(["ID", "NOTE", "SENT", "AGE"], "", &["prod"], |id| {
+                [(*id).to_owned(), "a note".to_owned(), "12".to_owned(), "5s ago".to_owned()]
+            });
+            table.with_figures(2..3).sparing(&["AGE", "NOTE"])
+        };
+        let on = |width| table().render(Screen { ruled: true, width });
+        assert!(on(None).starts_with('┌') && on(Some(80)).contains("AGE"));
+        assert_eq!(on(Some(20)), "ID    NOTE    SENT\nprod  a note    12");
+        assert_eq!(on(Some(15)), "ID    SENT\nprod    12");
+        assert_eq!(on(Some(5)), "ID    SENT\nprod    12", "what cannot be spared stays");
     }
 
     #[test]
