@@ -156,9 +156,9 @@ async fn serve(config: Arc<Config>, state: StateDir, _lock: Lock) -> Result<(), 
         usage: usage_seen,
     };
     let serving = agent.clone();
+    let link = tokio::spawn(sync::run(inputs, agent.clone()));
     let tasks = [
         tokio::spawn(server::serve(listener, move |request, caller| serving.clone().answer(request, caller))),
-        tokio::spawn(sync::run(inputs, agent.clone())),
         tokio::spawn(agent.clone().keep_saved()),
         tokio::spawn(agent.clone().keep_usage()),
         tokio::spawn(agent.clone().follow_facts()),
@@ -190,6 +190,8 @@ async fn serve(config: Arc<Config>, state: StateDir, _lock: Lock) -> Result<(), 
     info!("going down");
     notify::stopping();
     tasks.iter().for_each(tokio::task::JoinHandle::abort);
+    agent.report_at_the_end().await;
+    link.abort();
     agent.end().await;
     if let Err(error) = std::fs::remove_file(&config.socket) {
         warn!(%error, "control socket not removed");

@@ -12,7 +12,7 @@ use tokio::{
     task::block_in_place,
     time::{MissedTickBehavior, interval, timeout},
 };
-use tracing::warn;
+use tracing::{info, warn};
 
 use super::{Agent, membership::Membership};
 use crate::{
@@ -30,7 +30,7 @@ const REPORT_EVERY: Duration = Duration::from_secs(10);
 /// Between two reports of less than [`SMALL`]: what keeps sessions alive need not be told at once.
 const REPORT_SMALL_EVERY: Duration = Duration::from_secs(60);
 const SMALL: u64 = 1 << 20;
-/// For the service to count what a network that is left has carried.
+/// For the service to count what a network that is left has carried, or all of them before the daemon ends.
 const SETTLE: Duration = Duration::from_secs(3);
 
 /// What is metered and not counted yet.
@@ -160,6 +160,28 @@ impl Agent {
         };
         let is_linked = matches!(self.core.lock().await.link, ServiceStatus::Connected { .. });
         if is_linked { timeout(SETTLE, settling).await.is_ok() } else { is_counted() }
+    }
+
+    /// Reports what was carried until now, because a machine that goes down may never come up again, and waits a while until the
+    /// service has counted it. What passes meanwhile is for the next start to report. [`Agent::keep_usage`] has to be over, or
+    /// there is no end of it.
+    pub(super) async fn report_at_the_end(&self) {
+        let settling = async {
+            let _one_at_a_time = self.changing.lock().await;
+            let networks: Vec<_> = {
+                let core = self.core.lock().await;
+                for membership in core.memberships.values() {
+                    self.read_meter(membership).await;
+                }
+                core.memberships.keys().cloned().collect()
+            };
+            self.settle_usage(&networks).await
+        };
+        if timeout(SETTLE, settling).await.unwrap_or(false) {
+            info!("the service has counted what was carried");
+        } else {
+            info!("what the service has not counted is left for the next start to report");
+        }
     }
 
     pub(super) fn save_usage(&self) {

@@ -58,7 +58,7 @@ fn the_bill_is_what_the_wires_carried_whoever_was_killed_meanwhile() {
         ensure!(number(&zones["spentNanoUsd"])? > 0, "two zones cost nothing: {zones}");
         ensure!(line("internet-egress").is_some(), "no public bytes: {classes}");
         ensure!(number(&classes["total"]["unpricedBytes"])? == 0, "{classes}");
-        Ok(())
+        is_counted_before_the_end(world, "aws-1", "gcp-1")
     });
 }
 
@@ -134,6 +134,21 @@ fn a_network_that_is_left_while_the_service_is_away_is_billed_when_it_is_back() 
             Ok(())
         })
     });
+}
+
+/// Stops the sender's agent after a transfer: it says before it ends whether the service has counted all, which on a busy machine it
+/// need not have, and then that is so.
+fn is_counted_before_the_end(world: &World, from: &str, to: &str) -> Result<()> {
+    transfer(world, from, to)?;
+    world.vm(from)?.stop_service(AGENT)?;
+    let log = world.vm(from)?.service_log(AGENT)?;
+    let is_counted = log.contains("the service has counted what was carried");
+    ensure!(is_counted || log.contains("left for the next start to report"), "it ended without a word of its bytes");
+    let report = world.admin().json(["cost", "report", "--by", "host"])?;
+    let (wire, billed) = (wire(world, from)?, billed(&report, from)?);
+    println!("{billed} bytes are billed of {wire} when {from} has ended");
+    ensure!(!is_counted || is_near(billed, wire), "{from} is billed {billed} bytes and has sent {wire}");
+    Ok(())
 }
 
 /// Kills the sender's agent while it sends; what had passed on its wire in the second before that.
