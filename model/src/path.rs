@@ -1,6 +1,7 @@
 //! The paths from one host to another: which endpoints are candidates, what each costs, how they rank, and why. Agents
 //! choose by it and *explain* tells by it, so what is told is what is done.
 
+mod ancestor;
 mod candidate;
 mod encryption;
 mod health;
@@ -13,6 +14,7 @@ mod reason;
 mod tests;
 mod vpc;
 
+pub use ancestor::ancestors_cost_rule;
 pub use candidate::{Candidate, HostView, Route, Unfit, candidates};
 pub use encryption::{Encryption, Transport};
 pub use health::{Health, Measurements, Reach};

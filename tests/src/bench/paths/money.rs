@@ -7,7 +7,7 @@
 use anyhow::{Context as _, Result};
 use cladnet_model::{
     CloudLocation, RuleType, Scope,
-    path::{Policy, rank},
+    path::{Policy, ancestors_cost_rule, rank},
     tariff::{AttoUsd, Book, GB, PoolUsage, cost},
 };
 
@@ -34,7 +34,7 @@ const RULES: [(&str, Rule); 6] = [
     ("latency_prioritized", Rule::Ours(RuleType::LatencyPrioritized)),
     ("balanced", Rule::Ours(RuleType::Balanced)),
     ("ancestor_basic", Rule::Ancestor(|_, _| Scope::Public)),
-    ("ancestor_cost_prioritized", Rule::Ancestor(ancestors_choice)),
+    ("ancestor_cost_prioritized", Rule::Ancestor(ancestors_cost_rule)),
 ];
 
 pub(super) fn measure(report: &mut Report) -> Result<()> {
@@ -85,17 +85,6 @@ fn ours(fleet: &Fleet, book: &Book, rule_type: RuleType, from: usize, to: usize)
     Ok(best.candidate.endpoint.scope)
 }
 
-/// What cb-network's `cost-prioritized` takes: private addresses inside one subnet of AWS and inside one zone of GCP, always of one
-/// VPC; prices are not asked for.
-fn ancestors_choice(source: &CloudLocation, destination: &CloudLocation) -> Scope {
-    let same = |field: &str| source.get(field).is_some() && source.get(field) == destination.get(field);
-    let nearby = match source.get("provider").map(|provider| provider.value.as_str()) {
-        Some("aws") => "subnet",
-        _ => "zone",
-    };
-    if same("vpc") && same(nearby) { Scope::Private } else { Scope::Public }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -110,7 +99,7 @@ mod tests {
             assert_eq!(ours.unpriced, theirs.unpriced, "{name}");
             assert!(ours.spent <= theirs.spent, "{name}: {:?} and {:?}", ours.spent.round(), theirs.spent.round());
         }
-        let ancestor = bill(Rule::Ancestor(ancestors_choice));
+        let ancestor = bill(Rule::Ancestor(ancestors_cost_rule));
         assert!(ours.spent < ancestor.spent, "two subnets of one zone cost the ancestor nothing");
     }
 }
