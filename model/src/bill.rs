@@ -5,6 +5,7 @@
 //! receiver's: no byte is billed twice. Tiers and free pools go by the month, in the order of days, over all networks.
 
 mod budget;
+mod matrix;
 mod reconcile;
 mod scenario;
 #[cfg(test)]
@@ -16,12 +17,13 @@ use jiff::civil::Date;
 use serde::{Deserialize, Serialize};
 
 pub use budget::{Budget, WARN_PERCENT, Warned};
+pub use matrix::{Flow, Matrix, Move, Moved};
 pub use reconcile::billed;
-pub use scenario::{Flow, Matrix, Move, Priced, priced};
+pub use scenario::{Priced, WhatIfRule, priced};
 
 use crate::{
     HostId, HostUsage, NetworkId, Place, Scope, UsageRow,
-    tariff::{self, AttoUsd, Book, Charge, Class, PoolUsage, Side},
+    tariff::{self, AttoUsd, Book, Charge, Class, End, PoolUsage, Side},
     word::words,
 };
 
@@ -144,7 +146,7 @@ pub fn bill<'a>(
         month.turn_to(usage.day);
         let is_billed = usage.day >= period.from && network.is_none_or(|network| *network == usage.network);
         for (leg, row) in usage.rows.iter().flat_map(|row| [(Leg::Out, row), (Leg::In, row)]) {
-            let (class, figures) = month.charge(book, usage.day, leg, row);
+            let (class, figures) = month.charge(book, usage, leg, row);
             if is_billed && figures != Figures::default() {
                 let key = key(by, usage, leg, row, class);
                 *bill.lines.entry(key).or_default() += figures;
@@ -213,11 +215,18 @@ impl Month {
         }
     }
 
-    fn charge(&mut self, book: &Book, day: Date, leg: Leg, row: &UsageRow) -> (Class, Figures) {
+    /// What the host pays on its side, its own surcharges included.
+    fn charge(&mut self, book: &Book, of: &HostUsage, leg: Leg, row: &UsageRow) -> (Class, Figures) {
         let (bytes, clear) = leg.bytes(row);
         let (from, to) = leg.way(row);
         let (from, to) = (from.location(), to.location());
-        let charge = |scope, usage: &mut PoolUsage| tariff::charge(book, &from, &to, scope, day, usage, bytes);
+        let (mut source, mut destination) = (End::from(&from), End::from(&to));
+        match leg {
+            Leg::Out => source.host = Some(&of.host),
+            Leg::In => destination.host = Some(&of.host),
+        }
+        let charge =
+            |scope, usage: &mut PoolUsage| tariff::charge(book, source, destination, scope, of.day, usage, bytes);
         let used = charge(row.scope, &mut self.used[leg as usize]);
         let public = charge(Scope::Public, &mut self.public[leg as usize]);
         let (spent, class) = of_side(&used, leg.side());

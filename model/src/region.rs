@@ -4,8 +4,6 @@ use std::{collections::BTreeMap, sync::LazyLock};
 
 use serde::Deserialize;
 
-use crate::CloudLocation;
-
 /// A region of a provider.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 pub struct Region {
@@ -32,14 +30,12 @@ pub fn region(provider: &str, region: &str) -> Option<&'static Region> {
     REGIONS.get(provider)?.get(region)
 }
 
-/// What is odd about where a host is said to be: a region that its provider is not known to have. Nothing, if no region of
-/// the provider is known.
-pub fn doubt(location: &CloudLocation) -> Option<String> {
-    let (provider, name) = (&location.provider.as_ref()?.value, &location.region.as_ref()?.value);
-    doubt_region(provider, name)
+/// Whether regions of a provider are known.
+pub fn knows_provider(provider: &str) -> bool {
+    REGIONS.contains_key(provider)
 }
 
-/// As [`doubt`].
+/// What is odd about a region: its provider is not known to have it. Nothing, if no region of the provider is known.
 pub fn doubt_region(provider: &str, name: &str) -> Option<String> {
     let known = REGIONS.get(provider)?;
     if known.contains_key(name) {

@@ -3,16 +3,21 @@
 
 use std::collections::BTreeMap;
 
-use jiff::civil::Date;
+use jiff::{ToSpan as _, civil::Date};
 use serde::{Deserialize, Serialize};
 
 use crate::{CloudLocation, HostId, Located, LocationSource, NetworkId, Scope};
 
-/// Days that usage is kept: this month and the one before, whatever their lengths.
-pub const KEPT_DAYS: i32 = 62;
+/// Days that usage is kept at least: this month and the one before, whatever their lengths.
+const KEPT_DAYS: i32 = 62;
 
-/// Rows of one record; what does not fit counts as exchanged with an unknown place. With hosts, networks and
-/// [`KEPT_DAYS`] this bounds what is kept.
+/// The oldest day that is kept. It is a month's first, because tiers and free pools go by what came before in the month.
+pub fn oldest_kept(today: Date) -> Date {
+    (today - KEPT_DAYS.days()).first_of_month()
+}
+
+/// Rows of one record; what does not fit counts as exchanged with an unknown place. With hosts, networks and the days
+/// that are kept this bounds what there is.
 pub const MAX_ROWS: usize = 256;
 
 /// Plain peers of one record; what more of them exchanged counts as that of [`OTHER_PLAIN_PEERS`].
@@ -195,6 +200,15 @@ mod tests {
 
     fn usage() -> HostUsage {
         HostUsage::new("prod".parse().unwrap(), "host-a".parse().unwrap(), Date::new(2026, 11, 20).unwrap())
+    }
+
+    #[test]
+    fn months_are_kept_whole_this_one_and_at_least_the_one_before() {
+        for today in Date::new(2027, 11, 1).unwrap().series(1.day()).take(500) {
+            let (oldest, before) = (oldest_kept(today), today.first_of_month().yesterday().unwrap());
+            assert_eq!(oldest, oldest.first_of_month());
+            assert!(oldest <= before.first_of_month() && today.since(oldest).unwrap().get_days() <= 92, "{today}");
+        }
     }
 
     #[test]

@@ -16,7 +16,7 @@ use std::{fmt::Display, str::FromStr};
 use cladnet_model::validate::check_text;
 use tonic::{Code, Status, metadata::MetadataValue};
 
-pub use admin::{PeerRecords, host, injected_location, network, peer, token};
+pub use admin::{PeerRecords, cleared_fields, host, injected_location, network, peer, token};
 pub use agent::{host_facts, membership_config, membership_status, public_key, remote_peer};
 pub use connectivity::{connectivity_run, connectivity_test};
 pub use deployment::{DeploymentRecords, deployment, deployment_draft, deployment_overview, host_key};

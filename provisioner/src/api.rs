@@ -187,7 +187,8 @@ impl ServiceAccess {
             vpc: value(&location.vpc),
             subnet: value(&location.subnet),
         };
-        let request = UpdateHostLocationRequest { host_id: host.to_string(), location: Some(location) };
+        let request =
+            UpdateHostLocationRequest { host_id: host.to_string(), location: Some(location), clear: Vec::new() };
         ask!(self, "take the location", HostServiceClient::update_host_location, request).map(drop)
     }
 

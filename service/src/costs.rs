@@ -6,10 +6,10 @@ use cladnet_model::{
     HostId, HostUsage, NetworkId,
     bill::{self, Bill, Budget, By, Period, Warned},
     tariff::{AttoUsd, Book},
-    usage::KEPT_DAYS,
+    usage::oldest_kept,
 };
-use cladnet_store::{Key, StoreError, Versioned, key};
-use jiff::{ToSpan as _, civil::Date};
+use cladnet_store::{Key, Listing, StoreError, Versioned, key};
+use jiff::civil::Date;
 use tokio::sync::MutexGuard;
 use tracing::warn;
 
@@ -22,6 +22,33 @@ const LOOK_EVERY: Duration = Duration::from_secs(600);
 pub(crate) struct Standing {
     pub(crate) budget: Budget,
     pub(crate) spent: AttoUsd,
+    /// Records of this month's usage that cannot be read.
+    pub(crate) unreadable: u32,
+}
+
+/// What hosts exchanged, as it is kept.
+#[derive(Debug, Default)]
+pub(crate) struct Usages {
+    pub(crate) hosts: Vec<HostUsage>,
+    /// Records that cannot be read: what they hold is missing. The log names them.
+    pub(crate) unreadable: u32,
+}
+
+impl Usages {
+    fn add(&mut self, day: Listing<HostUsage>) {
+        for record in &day.undecodable {
+            warn!(key = record.key, error = &record.error as &dyn std::error::Error, "usage cannot be read");
+            self.unreadable = self.unreadable.saturating_add(1);
+        }
+        self.hosts.extend(day.items.into_iter().flat_map(|item| item.value.of_each_host()));
+    }
+}
+
+/// A bill, the prices that it is made by, and how many records of usage are missing in it.
+pub(crate) struct Billed {
+    pub(crate) bill: Bill,
+    pub(crate) book: Arc<Book>,
+    pub(crate) unreadable: u32,
 }
 
 impl Service {
@@ -46,44 +73,34 @@ impl Service {
         if from > to {
             return Err(CallError::invalid("from", format_args!("is {from}, after {to}")));
         }
-        let oldest = today - KEPT_DAYS.days();
+        let oldest = oldest_kept(today);
         if from < oldest {
             return Err(CallError::invalid("from", format_args!("is {from}; usage is kept since {oldest}")));
         }
         Ok(Period { from, to })
     }
 
-    /// What hosts exchanged on these days, plain peers included. What cannot be read is missing in the bill, and said in the log. While the guard
-    /// is held nobody else reads any.
+    /// What hosts exchanged on these days, plain peers included. While the guard is held nobody else reads any.
     pub(crate) async fn usages(
         &self,
         days: impl Iterator<Item = Date>,
-    ) -> Result<(Vec<HostUsage>, MutexGuard<'_, ()>), CallError> {
+    ) -> Result<(Usages, MutexGuard<'_, ()>), CallError> {
         let alone = self.billing.lock().await;
-        let mut usages = Vec::new();
+        let mut usages = Usages::default();
         for day in days {
-            let listing = self.store.list(&key::usages(day)).await?;
-            for record in &listing.undecodable {
-                warn!(key = record.key, error = &record.error as &dyn std::error::Error, "usage cannot be read");
-            }
-            usages.extend(listing.items.into_iter().flat_map(|item| item.value.of_each_host()));
+            usages.add(self.store.list(&key::usages(day)).await?);
         }
         Ok((usages, alone))
     }
 
-    /// The bill of a period, and the version of the book that it is made by.
-    pub(crate) async fn bill(
-        &self,
-        period: Period,
-        network: Option<NetworkId>,
-        by: By,
-    ) -> Result<(Bill, Arc<Book>), CallError> {
+    /// The bill of a period.
+    pub(crate) async fn bill(&self, period: Period, network: Option<NetworkId>, by: By) -> Result<Billed, CallError> {
         let book = self.prices().await?;
-        let (usages, _alone) = self.usages(period.counted()).await?;
+        let (Usages { hosts, unreadable }, _alone) = self.usages(period.counted()).await?;
         let priced = book.clone();
-        let made = tokio::task::spawn_blocking(move || bill::bill(&priced, &usages, period, network.as_ref(), by));
+        let made = tokio::task::spawn_blocking(move || bill::bill(&priced, &hosts, period, network.as_ref(), by));
         let bill = made.await.map_err(|error| CallError::Internal(format!("the bill was not made: {error}")))?;
-        Ok((bill, book))
+        Ok(Billed { bill, book, unreadable })
     }
 
     /// Names of hosts that there are.
@@ -98,9 +115,12 @@ impl Service {
         if budgets.is_empty() {
             return Ok(Vec::new());
         }
-        let (bill, _) = self.bill(Period::month_to_date(self.today()), None, By::Network).await?;
-        let standing =
-            |record: Versioned<Budget>| Standing { spent: spent(&bill, &record.value), budget: record.value };
+        let Billed { bill, unreadable, .. } = self.bill(Period::month_to_date(self.today()), None, By::Network).await?;
+        let standing = |record: Versioned<Budget>| Standing {
+            spent: spent(&bill, &record.value),
+            budget: record.value,
+            unreadable,
+        };
         Ok(budgets.into_iter().map(standing).collect())
     }
 
@@ -119,8 +139,8 @@ impl Service {
         let note = Note { kind: "budget.set", network: budget.network.as_ref(), host: None, actor, message };
         let transaction = self.store.transaction().put(&budget_key(budget.network.as_ref()), &budget);
         self.note(transaction, note).commit().await?;
-        let (bill, _) = self.bill(Period::month_to_date(self.today()), None, By::Network).await?;
-        Ok(Standing { spent: spent(&bill, &budget), budget })
+        let Billed { bill, unreadable, .. } = self.bill(Period::month_to_date(self.today()), None, By::Network).await?;
+        Ok(Standing { spent: spent(&bill, &budget), budget, unreadable })
     }
 
     pub(crate) async fn remove_budget(&self, network: Option<&NetworkId>, actor: &str) -> Result<(), CallError> {
@@ -147,7 +167,7 @@ impl Service {
             return Ok(());
         }
         let today = self.today();
-        let (bill, _) = self.bill(Period::month_to_date(today), None, By::Network).await?;
+        let Billed { bill, .. } = self.bill(Period::month_to_date(today), None, By::Network).await?;
         for record in budgets {
             let spent = spent(&bill, &record.value);
             if let Some(due) = record.value.due(today, spent) {
@@ -207,8 +227,24 @@ pub(crate) async fn warn_for_ever(service: &Service) {
 mod tests {
     use cladnet_model::{Exchanged, Scope};
 
+    use cladnet_store::{DecodeError, Undecodable};
+
     use super::*;
     use crate::agents::testing::*;
+
+    #[tokio::test]
+    async fn usage_that_cannot_be_read_is_counted_and_hides_no_other() {
+        let house = House::with_network("n").await;
+        let day = house.replica().await.service.today();
+        let usage = HostUsage::new(network_id("n"), host_id("a"), day);
+        house.store.put(&key::usage(day, &usage.network, &usage.host), &usage).await.unwrap();
+        let mut listing = house.store.list(&key::usages(day)).await.unwrap();
+        let strange = key::usage(day, &usage.network, &host_id("b")).to_string();
+        listing.undecodable.push(Undecodable { key: strange, error: DecodeError::Newer { found: 9 } });
+        let mut usages = Usages::default();
+        usages.add(listing);
+        assert_eq!((usages.unreadable, usages.hosts), (1, vec![usage]));
+    }
 
     #[tokio::test]
     async fn every_mark_of_a_budget_is_warned_of_once_by_one_replica() {

@@ -87,25 +87,30 @@ impl Service {
         Ok(hosts.filter(|host| members.contains(&host.id)).map(|host| (host.id.clone(), host)).collect())
     }
 
-    /// Takes over what a provisioner knows of a host's cloud; what is absent stays as it was injected before.
+    /// Takes over what a provisioner knows of a host's cloud; what is absent stays as it was injected before, but for fields
+    /// that are to be cleared. Answers where the host is now, by all sources.
     pub(crate) async fn inject_location(
         &self,
         id: &HostId,
         location: &CloudLocation,
+        clear: &[&str],
         actor: &str,
-    ) -> Result<(), CallError> {
+    ) -> Result<CloudLocation, CallError> {
         for _ in 0..TRIES {
             let current = self.host(id).await?;
-            let injected = location.merged(&current.value.injected);
+            let mut injected = location.merged(&current.value.injected);
+            for field in clear {
+                injected.slot(field).into_iter().for_each(|slot| *slot = None);
+            }
             if injected == current.value.injected {
-                return Ok(());
+                return Ok(current.value.location());
             }
             let changed = Host { injected, ..current.value.clone() };
             let transaction = self.store.transaction().unchanged(&current.key, current.modified);
             let message = format!("cloud location of {} injected", changed.facts.name);
             let note = Note { kind: "host.located", network: None, host: Some(id), actor, message };
             match self.note(transaction.put(&current.key, &changed), note).commit().await {
-                Ok(_) => return Ok(()),
+                Ok(_) => return Ok(changed.location()),
                 Err(StoreError::Conflict { .. }) => {}
                 Err(error) => return Err(error.into()),
             }

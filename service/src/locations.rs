@@ -2,10 +2,10 @@
 
 use std::{collections::BTreeSet, net::IpAddr};
 
-use cladnet_model::{Host, HostId, region::doubt};
+use cladnet_model::{Host, HostId, tariff::Book};
 use cladnet_proto::{
     cladnet::v1::{HostLocationEntry, HostLocationResult},
-    convert::{FieldError, injected_location, required},
+    convert::{FieldError, cleared_fields, injected_location, required},
 };
 use cladnet_store::key;
 
@@ -27,9 +27,10 @@ impl Service {
         }
         // A host whose record cannot be read is nobody's match; the others are.
         let hosts: Vec<Host> = self.store.list(&key::hosts()).await?.items.into_iter().map(|host| host.value).collect();
+        let book = self.tariff_book().await?;
         let mut results = Vec::with_capacity(entries.len());
         for (index, entry) in entries.into_iter().enumerate() {
-            let result = self.inject_entry(&hosts, entry, actor).await;
+            let result = self.inject_entry(&hosts, &book, entry, actor).await;
             results.push(result.unwrap_or_else(|error| HostLocationResult {
                 error: within(error, index).to_string(),
                 ..HostLocationResult::default()
@@ -41,14 +42,18 @@ impl Service {
     async fn inject_entry(
         &self,
         hosts: &[Host],
+        book: &Book,
         entry: HostLocationEntry,
         actor: &str,
     ) -> Result<HostLocationResult, CallError> {
         let host = named(hosts, &entry)?;
         let location =
-            injected_location(entry.location.unwrap_or_default()).map_err(|error| error.within("location"))?;
-        self.inject_location(host, &location, actor).await?;
-        let warning = doubt(&location).unwrap_or_default();
+            injected_location(entry.location.clone().unwrap_or_default()).map_err(|error| error.within("location"))?;
+        let clear = cleared_fields(&entry.clear, &location)?;
+        let located = self.inject_location(host, &location, &clear, actor).await?;
+        let value = |field| located.get(field).map_or("", |located| located.value.as_str());
+        let doubt = (!value("provider").is_empty()).then(|| book.doubt(value("provider"), value("region"))).flatten();
+        let warning = doubt.unwrap_or_default();
         Ok(HostLocationResult { host_id: host.to_string(), error: String::new(), warning })
     }
 }
@@ -129,7 +134,7 @@ mod tests {
 
     fn entry(host_id: &str, instance_id: &str, address: &str) -> HostLocationEntry {
         let [host_id, instance_id, address] = [host_id, instance_id, address].map(str::to_owned);
-        HostLocationEntry { host_id, instance_id, address, location: None }
+        HostLocationEntry { host_id, instance_id, address, ..HostLocationEntry::default() }
     }
 
     #[test]

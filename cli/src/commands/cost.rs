@@ -121,7 +121,12 @@ async fn report(api: &Api, out: Output, args: ReportArgs) -> Result<(), Failure>
     let by = args.by.to_possible_value().expect("no dimension is hidden").get_name().to_owned();
     let ask = GetCostReportRequest { network_id: args.network, from: day(args.from), to: day(args.to), by };
     let report = api.costs().get_cost_report(request(ask)).await?.into_inner();
-    if args.csv { write_csv(&report) } else { out.show_text(&report, |report| text(out, report)) }
+    if args.csv {
+        missing(out, report.unreadable_records).iter().for_each(|warning| eprintln!("{warning}"));
+        write_csv(&report)
+    } else {
+        out.show_text(&report, |report| text(out, report))
+    }
 }
 
 fn day(day: Option<Date>) -> String {
@@ -160,11 +165,19 @@ fn text(out: Output, report: &CostReport) -> String {
         let spared = f64::from(u32::try_from(total.spared_cpu_ms).unwrap_or(u32::MAX)) / 1_000.0;
         parts.push(format!("{} in clear frames spared {spared:.1} s of processor time", bytes(total.clear_bytes)));
     }
+    parts.extend(missing(out, report.unreadable_records));
     parts.extend(report.budgets.iter().filter(|budget| budget.warning).map(|budget| {
         let (whose, percent) = (whose(budget), budget.spent_percent);
         format!("WARNING: {whose} has spent {percent} % of {} USD this month", usd(budget.monthly_nano_usd))
     }));
     parts.join("\n")
+}
+
+/// What is said of usage that is kept and cannot be read.
+fn missing(out: Output, records: u32) -> Option<String> {
+    let what = if records == 1 { "1 record of usage".to_owned() } else { format!("{records} records of usage") };
+    let text = format!("WARNING: {what} cannot be read, so their bytes are missing here; the service's log names them");
+    (records > 0).then(|| out.sentence(&text))
 }
 
 fn write_csv(report: &CostReport) -> Result<(), Failure> {
@@ -232,11 +245,11 @@ async fn budget(api: &Api, out: Output, command: BudgetCommand) -> Result<(), Fa
             let monthly_nano_usd = i64::try_from(monthly.0).unwrap_or(i64::MAX);
             let ask = SetBudgetRequest { network_id: network, monthly_nano_usd, warn_percent: warn_at };
             let set = api.costs().set_budget(request(ask)).await?.into_inner();
-            out.show(&set, |set| budgets(std::slice::from_ref(set)))
+            out.show_text(&set, |set| budgets(out, std::slice::from_ref(set)))
         }
         BudgetCommand::List => {
             let listed = api.costs().list_budgets(request(ListBudgetsRequest {})).await?.into_inner();
-            out.show(&listed, |listed| budgets(&listed.budgets))
+            out.show_text(&listed, |listed| budgets(out, &listed.budgets))
         }
         BudgetCommand::Remove { network } => {
             api.costs().remove_budget(request(RemoveBudgetRequest { network_id: network })).await?;
@@ -245,17 +258,19 @@ async fn budget(api: &Api, out: Output, command: BudgetCommand) -> Result<(), Fa
     }
 }
 
-fn budgets(budgets: &[Budget]) -> Table {
-    Table::of(["NETWORK", "USD A MONTH", "SPENT USD", "SPENT", "WARNS AT"], "no budgets", budgets, |budget| {
-        [
-            whose(budget),
-            usd(budget.monthly_nano_usd),
-            usd(budget.spent_nano_usd),
-            format!("{} %", budget.spent_percent),
-            format!("{} %", budget.warn_percent),
-        ]
-    })
-    .with_figures(1..5)
+fn budgets(out: Output, budgets: &[Budget]) -> String {
+    let table =
+        Table::of(["NETWORK", "USD A MONTH", "SPENT USD", "SPENT", "WARNS AT"], "no budgets", budgets, |budget| {
+            [
+                whose(budget),
+                usd(budget.monthly_nano_usd),
+                usd(budget.spent_nano_usd),
+                format!("{} %", budget.spent_percent),
+                format!("{} %", budget.warn_percent),
+            ]
+        });
+    let missing = missing(out, budgets.first().map_or(0, |budget| budget.unreadable_records));
+    std::iter::once(out.render(table.with_figures(1..5))).chain(missing).collect::<Vec<_>>().join("\n")
 }
 
 fn whose(budget: &Budget) -> String {
@@ -277,9 +292,17 @@ mod tests {
         let total = CostLine { key: String::new(), uncompared_bytes: 7, ..line.clone() };
         let report =
             CostReport { by: "network".into(), lines: vec![line], total: Some(total), ..CostReport::default() };
+        let report = CostReport { unreadable_records: 2, ..report };
         let text = text(Output::new(crate::output::Format::Table), &report);
         assert_eq!([usd(0), usd(155), usd(-155), usd(100_000)], ["0.0000", "<0.0001", ">-0.0001", "0.0001"]);
-        for part in ["NETWORK", "prod", "-0.0040", "total", "no price over public addresses: 7 B"] {
+        for part in [
+            "NETWORK",
+            "prod",
+            "-0.0040",
+            "total",
+            "no price over public addresses: 7 B",
+            "2 records of usage cannot be read",
+        ] {
             assert!(text.contains(part), "{part} in {text}");
         }
     }

@@ -44,6 +44,7 @@ pub(crate) enum HostCommand {
     /// Say where a machine is; what is not said stays as the machine found it
     ///
     ///   cladnet host locate vm-a --provider aws --region ap-northeast-2 --vpc vpc-0a1b
+    ///   cladnet host locate vm-a --clear vpc --clear subnet
     ///   cladnet host locate --file hosts.csv
     #[command(verbatim_doc_comment)]
     Locate(locate::LocateArgs),

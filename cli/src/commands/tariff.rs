@@ -9,7 +9,7 @@ use cladnet_model::tariff::{
 use cladnet_proto::cladnet::v1::{
     CheckTariffOverridesRequest, GetTariffImportsRequest, GetTariffOverridesRequest, ImportTariffRequest,
     ListTariffRulesRequest, ListTariffRulesResponse, QuoteTariffRequest, SetTariffOverridesRequest, TariffOverrides,
-    TariffPlace, TariffQuote, TariffQuotePart, TariffRate, TariffRule, TariffWarning,
+    TariffPlace, TariffQuote, TariffQuotePart, TariffRate, TariffRule, TariffSource, TariffWarning,
 };
 use clap::{Args, Subcommand, ValueEnum};
 use jiff::Timestamp;
@@ -242,14 +242,19 @@ fn quoted(out: Output, quote: &TariffQuote) -> String {
             listed(part),
             part.rule_id.clone(),
             part.confidence.clone(),
-            part.sources.first().map(|source| source.document.clone()).unwrap_or_default(),
+            part.sources.first().map(sourced).unwrap_or_default(),
         ]
     });
     lines.push(out.render(parts.ending_in_prose()));
     let unpriced = quote.parts.iter().filter(|part| !part.unpriced.is_empty());
     lines.extend(unpriced.map(|part| format!("{}: {}", part.side, part.unpriced)));
+    lines.extend(quote.warnings.iter().map(|warning| out.sentence(&format!("warning: {warning}"))));
     lines.push(format!("book {} of {}", quote.book_version, quote.book_compiled_on));
     lines.join("\n")
+}
+
+fn sourced(source: &TariffSource) -> String {
+    if source.date.is_empty() { source.document.clone() } else { format!("{} ({})", source.document, source.date) }
 }
 
 fn usd(nano: u64) -> String {

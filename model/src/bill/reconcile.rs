@@ -37,8 +37,8 @@ const AWS_REGIONS: &[(&str, &str)] = &[
     ("af-south-1", "AFS1"),
 ];
 
-/// What the hosts of a provider exchanged, by usage type and day; an empty type for what is not billed, or in a region whose
-/// usage types are not known.
+/// What the hosts of a provider exchanged, by usage type and day; an empty type for what is not billed. Where the bill's name of
+/// a region is not known, the region's own name stands for it.
 pub fn billed<'a>(
     book: &Book,
     provider: &str,
@@ -69,25 +69,24 @@ pub fn billed<'a>(
 }
 
 fn aws(class: Class, side: Side, own: &Place, peer: &Place) -> Option<String> {
-    let code = |place: &Place| {
-        let region = place.region.as_deref()?;
-        AWS_REGIONS.iter().find(|(known, _)| *known == region).map(|(_, code)| *code)
-    };
+    fn code(place: &Place) -> &str {
+        let region = place.region.as_deref().unwrap_or("?");
+        AWS_REGIONS.iter().find(|(known, _)| *known == region).map_or(region, |(_, code)| *code)
+    }
+    let long = |place| Some(code(place)).filter(|code| !code.is_empty()).unwrap_or("USE1");
     let direction = match side {
         Side::Sender => "Out",
         Side::Receiver => "In",
     };
-    let ours = code(own)?;
+    let ours = code(own);
     let prefix = if ours.is_empty() { String::new() } else { format!("{ours}-") };
     match class {
         Class::SameZonePublic | Class::CrossZonePrivate | Class::CrossZonePublic | Class::PeeredCrossZone => {
             Some(format!("{prefix}DataTransfer-Regional-Bytes"))
         }
-        Class::CrossRegionPrivate | Class::CrossRegionPublic => {
-            let theirs = Some(code(peer)?).filter(|code| !code.is_empty()).unwrap_or("USE1");
-            let ours = if ours.is_empty() { "USE1" } else { ours };
-            Some(format!("{ours}-{theirs}-AWS-{direction}-Bytes"))
-        }
+        // Peered VPCs of two regions: <https://docs.aws.amazon.com/cur/latest/userguide/cur-data-transfers-charges.html>
+        Class::CrossRegionPrivate => Some(format!("{}-AWS-{direction}-Bytes", long(own))),
+        Class::CrossRegionPublic => Some(format!("{}-{}-AWS-{direction}-Bytes", long(own), long(peer))),
         Class::InternetEgress | Class::InternetIngress => Some(format!("{prefix}DataTransfer-{direction}-Bytes")),
         Class::SameZonePrivate | Class::PeeredSameZone | Class::Interconnect | Class::Surcharge => None,
     }
@@ -130,6 +129,10 @@ mod tests {
         assert_eq!(of(seoul, seoul, Scope::Private), [(String::new(), 12)]);
         let tokyo = of(seoul, "aws/ap-northeast-1/apne1-az1", Scope::Public);
         assert_eq!(tokyo, [("APN2-APN1-AWS-In-Bytes".into(), 7), ("APN2-APN1-AWS-Out-Bytes".into(), 5)]);
+        let peered = of("aws/us-east-1/use1-az1/vpc-2", "aws/ap-northeast-1/apne1-az1/vpc-3", Scope::Private);
+        assert_eq!(peered, [("USE1-AWS-In-Bytes".into(), 7), ("USE1-AWS-Out-Bytes".into(), 5)]);
+        let new = of("aws/xx-new-1", "gcp/us-central1", Scope::Public);
+        assert_eq!(new, [("xx-new-1-DataTransfer-In-Bytes".into(), 7), ("xx-new-1-DataTransfer-Out-Bytes".into(), 5)]);
         let out = of("aws/us-east-1/use1-az1", "gcp/us-central1", Scope::Public);
         assert_eq!(out, [("DataTransfer-In-Bytes".into(), 7), ("DataTransfer-Out-Bytes".into(), 5)]);
         let azure = of("azure/koreacentral/1/vnet-1", "azure/koreacentral/1/vnet-2", Scope::Private);

@@ -1,7 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::{Exchanged, RuleType, tariff::NanoUsd};
+use crate::{Exchanged, tariff::NanoUsd};
 
 const GB: u64 = 1_000_000_000;
 /// What AWS counts in.
@@ -32,6 +32,11 @@ fn pair(from: &str, to: &str, scope: Scope, bytes: u64) -> Vec<HostUsage> {
         usage("prod", "host-a", day(2), from, to, scope, (bytes, 0)),
         usage("prod", "host-b", day(2), to, from, scope, (0, bytes)),
     ]
+}
+
+/// A host elsewhere.
+fn host(id: &str, to: &str) -> Move {
+    Move::Host(id.parse().unwrap(), place(to))
 }
 
 fn of(usages: &[HostUsage], by: By) -> Bill {
@@ -101,6 +106,29 @@ fn bytes_without_a_price_stand_apart() {
 }
 
 #[test]
+fn surcharges_of_a_host_and_of_its_vpc_are_billed_to_the_side_that_bears_them() {
+    let text = "
+        [[surcharges]]
+        name = 'NAT gateway'
+        on = { host = 'host-a' }
+        scopes = ['public']
+        sends = 0.05
+        [[surcharges]]
+        name = 'transit gateway'
+        on = { vpc = 'aws/us-east-1/vpc-2' }
+        receives = 0.02
+    ";
+    let book = Book::effective(None, Some(&tariff::Document::parse(text).unwrap().0));
+    let (one, other) = ("aws/us-east-1/use1-az1/vpc-1", "aws/us-east-1/use1-az1/vpc-2");
+    let spent = |scope| {
+        let bill = bill(&book, &pair(one, other, scope, 100 * GB), period(), None, By::Host);
+        ["host-a", "host-b"].map(|host| bill.lines.get(host).map_or_else(String::new, |line| usd(line.spent)))
+    };
+    assert_eq!(spent(Scope::Private), ["0", "2"]);
+    assert_eq!(spent(Scope::Public), ["5.931322575", "2.931322575"], "0.01 per GiB each, and what stands before it");
+}
+
+#[test]
 fn a_zone_that_is_not_known_is_billed_as_another_and_marked() {
     let total = of(&pair("aws/us-east-1/use1-az1/vpc-1", "aws/us-east-1", Scope::Public, GB), By::Class);
     assert_eq!(total.lines["cross-zone-public"].estimated, 2 * GB);
@@ -119,11 +147,13 @@ fn a_matrix_costs_what_the_bill_says_and_less_or_more_under_other_rules() {
     let (one, other) = ("azure/koreacentral/koreacentral-az1/vnet-1", "azure/koreacentral/koreacentral-az1/vnet-2");
     let here = "aws/us-east-1/use1-az1/vpc-1";
     let usages = [pair(one, other, Scope::Private, 100 * GB), pair(here, here, Scope::Private, 100 * GIB)].concat();
-    let matrix = Matrix::of(&usages, &[]);
+    let matrix = Matrix::of(&usages);
     let cost = |rule| usd(priced(&Book::shipped(), &matrix, rule, day(1)).spent);
     assert_eq!(cost(None), "2");
-    assert_eq!(cost(Some(RuleType::Basic)), "2", "all public: AWS takes for it, Azure does not");
-    assert_eq!(cost(Some(RuleType::CostPrioritized)), "0");
+    assert_eq!(cost(Some(WhatIfRule::Basic)), "2", "all public: AWS takes for it, Azure does not");
+    assert_eq!(cost(Some(WhatIfRule::CostPrioritized)), "0");
+    assert_eq!(cost(Some(WhatIfRule::LatencyPrioritized)), "0", "of two equal round trips the cheaper path is taken");
+    assert_eq!(cost(Some(WhatIfRule::CbNetwork)), "0");
 }
 
 #[test]
@@ -133,32 +163,79 @@ fn a_moved_host_takes_its_traffic_along_both_ways() {
         usage("prod", "host-a", day(2), seoul, seoul, Scope::Private, (100 * GIB, 50 * GIB)),
         usage("prod", "host-b", day(2), seoul, seoul, Scope::Private, (50 * GIB, 100 * GIB)),
     ];
-    let moved = Matrix::of(&usages, &[Move::Host("host-b".parse().unwrap(), place(tokyo))]);
-    let priced = priced(&Book::shipped(), &moved, None, day(1));
-    assert_eq!(usd(priced.spent), "12.5", "100 GB at 0.08 and 50 GB at 0.09");
-    let all = Matrix::of(&usages, &[Move::Region(place("aws/ap-northeast-2"), place("aws/us-east-1"))]);
-    assert_eq!(usd(super::priced(&Book::shipped(), &all, None, day(1)).spent), "0");
+    let cost = |moves: &[Move]| {
+        let moved = Matrix::of(&usages).moved(&usages, moves);
+        assert_eq!((moved.idle.len(), moved.unsure), (0, 0));
+        usd(priced(&Book::shipped(), &moved.matrix, None, day(1)).spent)
+    };
+    let (one, other) = (host("host-a", seoul), host("host-b", tokyo));
+    assert_eq!(cost(std::slice::from_ref(&other)), "12.5", "100 GB at 0.08 and 50 GB at 0.09");
+    assert_eq!(cost(&[Move::Region(place("aws/ap-northeast-2"), place("aws/us-east-1"))]), "0");
+    assert_eq!(cost(&[one, other]), "12.5", "where it stood before");
+    assert_eq!(
+        cost(&[host("host-a", tokyo), host("host-b", tokyo)]),
+        "0",
+        "what they say to each other moves with both"
+    );
+}
+
+#[test]
+fn two_moved_hosts_keep_their_traffic_with_each_other_and_with_the_rest() {
+    let (seoul, virginia, tokyo) =
+        ("aws/ap-northeast-2/a/vpc-1", "aws/us-east-1/a/vpc-2", "aws/ap-northeast-1/a/vpc-3");
+    // a and b talk to each other alone; another pair does between the same places.
+    let alone = pair(seoul, virginia, Scope::Public, 100 * GIB);
+    let moves = [host("host-a", tokyo), host("host-b", tokyo)];
+    let bytes = |usages: &[HostUsage]| {
+        let moved = Matrix::of(usages).moved(usages, &moves);
+        let of = |from: &str, to: &str| {
+            let flows = moved.matrix.flows().filter(|(flow, _)| (&flow.from, &flow.to) == (&place(from), &place(to)));
+            flows.map(|(_, bytes)| bytes / GIB).sum::<u64>()
+        };
+        ([of(tokyo, tokyo), of(tokyo, virginia), of(seoul, tokyo), of(seoul, virginia)], moved.unsure / GIB)
+    };
+    assert_eq!(bytes(&alone), ([100, 0, 0, 0], 0));
+    let others = [
+        usage("prod", "host-c", day(2), seoul, virginia, Scope::Public, (300 * GIB, 0)),
+        usage("prod", "host-d", day(2), virginia, seoul, Scope::Public, (0, 300 * GIB)),
+    ];
+    let all = [alone, others.into()].concat();
+    assert_eq!(bytes(&all), ([25, 75, 75, 225], 100), "by pair it is not known, so it is spread evenly");
+}
+
+#[test]
+fn regions_change_places_and_a_move_of_nothing_is_told() {
+    let (seoul, tokyo) = ("aws/ap-northeast-2", "aws/ap-northeast-1");
+    let usages = pair(seoul, tokyo, Scope::Public, 100 * GIB);
+    let region = |from: &str, to: &str| Move::Region(place(from), place(to));
+    let there_and_back =
+        [region(seoul, tokyo), region(tokyo, seoul), region("gcp/us-east4", seoul), host("host-x", seoul)];
+    let moved = Matrix::of(&usages).moved(&usages, &there_and_back);
+    let flows: Vec<_> = moved.matrix.flows().map(|(flow, _)| (flow.from.to_string(), flow.to.to_string())).collect();
+    assert_eq!(flows, [(tokyo.to_owned(), seoul.to_owned())]);
+    assert_eq!(moved.idle.into_iter().collect::<Vec<_>>(), [2, 3]);
 }
 
 #[test]
 fn what_does_not_move_keeps_its_way() {
     let (here, there) = ("azure/eastus/eastus-az1/vnet-1", "azure/westeurope/westeurope-az1/vnet-2");
     let usages = pair(here, there, Scope::Private, 100 * GB);
-    let peered = priced(&Book::shipped(), &Matrix::of(&usages, &[]), None, day(1));
+    let peered = priced(&Book::shipped(), &Matrix::of(&usages), None, day(1));
     assert_eq!(usd(peered.spent), "7", "global peering");
     let elsewhere = [Move::Region(place("aws/us-east-1"), place("gcp/us-east4"))];
-    assert_eq!(priced(&Book::shipped(), &Matrix::of(&usages, &elsewhere), None, day(1)), peered);
+    let after =
+        |moves: &[Move]| priced(&Book::shipped(), &Matrix::of(&usages).moved(&usages, moves).matrix, None, day(1));
+    assert_eq!(after(&elsewhere), peered);
     let moved = [Move::Region(place("azure/eastus"), place("azure/westus2"))];
-    let public = priced(&Book::shipped(), &Matrix::of(&usages, &moved), None, day(1));
-    assert_eq!(usd(public.spent), "5", "from a new place no peering is known");
+    assert_eq!(usd(after(&moved).spent), "5", "from a new place no peering is known");
 }
 
 #[test]
 fn places_are_written_as_they_are_read_and_wrong_ones_are_refused() {
-    for text in ["aws/us-east-1", "aws/us-east-1/use1-az1", "gcp/asia-northeast3/a/default"] {
+    for text in ["aws/us-east-1", "aws/us-east-1/use1-az1", "gcp/asia-northeast3/a/projects/p/global/networks/n"] {
         assert_eq!(place(text).to_string(), text);
     }
-    for text in ["", "aws", "aws/", "/us-east-1", "a/b/c/d/e"] {
+    for text in ["", "aws", "aws/", "/us-east-1", "a/b//d"] {
         assert!(text.parse::<Place>().is_err(), "{text}");
     }
     assert_eq!(Place::default().to_string(), "?");
@@ -215,10 +292,12 @@ proptest! {
     }
 
     #[test]
-    fn moving_a_host_loses_no_byte(usages in proptest::collection::vec(any_usage(), 0..20)) {
+    fn moving_hosts_and_regions_loses_no_byte(usages in proptest::collection::vec(any_usage(), 0..20)) {
         let bytes = |matrix: &Matrix| matrix.flows().map(|(_, bytes)| bytes).sum::<u64>();
-        let moved = Matrix::of(&usages, &[Move::Host("a".parse().unwrap(), place("gcp/europe-west1"))]);
-        prop_assert_eq!(bytes(&moved), bytes(&Matrix::of(&usages, &[])));
+        let matrix = Matrix::of(&usages);
+        let moves = [host("a", "gcp/europe-west1"), host("b", "nhn/kr1"), Move::Region(place("nhn/kr1"), place("azure/eastus"))];
+        prop_assert_eq!(bytes(&matrix.moved(&usages, &moves).matrix), bytes(&matrix));
+        prop_assert_eq!(matrix.moved(&usages, &[]).matrix, matrix);
     }
 }
 

@@ -14,7 +14,11 @@ use super::document::{
     Confidence, Document, ExchangeRate, Interconnect, Pool, Provider, RuleEntry, Source, Surcharge, USD,
 };
 use super::{Class, Figure, Place, Unit};
-use crate::{validate::InvalidInput, word::words};
+use crate::{
+    region::{doubt_region, knows_provider},
+    validate::InvalidInput,
+    word::words,
+};
 
 /// Whose figure it is. Ordered: an operator's goes before an imported one, which goes before a shipped one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -70,6 +74,14 @@ pub(super) struct Tariff {
     pub(super) groups: BTreeMap<String, Vec<Place>>,
     /// Each with the unit that its document counts in.
     pub(super) pools: Vec<(Unit, Pool)>,
+}
+
+impl Tariff {
+    fn names_exactly(&self, region: &str) -> bool {
+        let rules = self.rules.values().flatten().flat_map(|filed| [&filed.entry.from, &filed.entry.to]);
+        let mut places = rules.chain(self.groups.values()).flatten();
+        places.any(|place| matches!(place, Place::Region(named) if named == region))
+    }
 }
 
 /// The prices in force. Made once and shared; nothing in it changes.
@@ -155,6 +167,17 @@ impl Book {
     /// The providers that it has anything to say of.
     pub fn providers(&self) -> impl Iterator<Item = &str> {
         self.tariffs.keys().map(String::as_str)
+    }
+
+    /// What is odd about a place: a provider of which neither prices nor regions are known, or a region that its provider is
+    /// not known to have and that no price names. An empty region is none.
+    pub fn doubt(&self, provider: &str, region: &str) -> Option<String> {
+        let tariff = self.tariffs.get(provider);
+        if tariff.is_none() && !knows_provider(provider) {
+            return Some(format!("{provider:?} is no provider that is known"));
+        }
+        let is_priced = tariff.is_some_and(|tariff| tariff.names_exactly(region));
+        if region.is_empty() || is_priced { None } else { doubt_region(provider, region) }
     }
 
     /// The rules of a provider with what they state, by class, in the order in which they are written.

@@ -207,7 +207,29 @@ fn the_shipped_book_is_whole() {
         }
     }
     assert!(used.into_iter().eq(document.sources.keys()), "every source is used");
-    assert!(document.sources.values().all(|source| !source.document.is_empty()));
+    assert!(document.sources.values().all(|source| !source.document.is_empty() && source.date.is_some()));
+}
+
+#[test]
+fn a_place_is_doubted_unless_prices_or_the_catalogue_of_regions_name_it() {
+    let own = "[providers.own-rack]\nrules = [{ class = 'internet-egress', from = ['cellar'], sender = 0 }]\n";
+    let book = operator(own);
+    for (provider, region) in
+        [("aws", "us-east-1"), ("aws", ""), ("nhn", "KR1"), ("own-rack", "cellar"), ("own-rack", "attic")]
+    {
+        assert_eq!(book.doubt(provider, region), None, "{provider}/{region}");
+    }
+    let (document, _) = Document::parse(include_str!("../../data/tariffs.toml")).unwrap();
+    for (name, provider) in &document.providers {
+        let places =
+            provider.rules.iter().flat_map(|rule| [&rule.from, &rule.to]).chain(provider.groups.values()).flatten();
+        for place in places {
+            let Place::Region(region) = place else { continue };
+            assert_eq!(book.doubt(name, region), None, "{name} has prices of {region}");
+        }
+    }
+    assert!(book.doubt("aws", "us-eest-1").is_some_and(|doubt| doubt.contains("no region of aws")));
+    assert!(book.doubt("amazon", "us-east-1").is_some_and(|doubt| doubt.contains("no provider")));
 }
 
 #[test]

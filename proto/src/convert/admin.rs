@@ -6,7 +6,7 @@ use cladnet_model::{
 };
 use jiff::Timestamp;
 
-pub use super::location::injected_location;
+pub use super::location::{cleared_fields, injected_location};
 use super::{path::milliseconds, time::timestamp};
 use crate::cladnet::v1;
 

@@ -65,6 +65,20 @@ pub fn injected_location(wire: InjectedLocation) -> Result<CloudLocation, FieldE
     Ok(location)
 }
 
+/// Names of fields that an API caller takes back; one that is said at the same time is refused.
+pub fn cleared_fields(names: &[String], injected: &CloudLocation) -> Result<Vec<&'static str>, FieldError> {
+    let known = injected_fields(&InjectedLocation::default()).map(|(name, _)| name);
+    let clear = |(number, name): (usize, &String)| {
+        let refused = |problem: String| FieldError::new(format!("clear[{number}]"), problem);
+        match known.iter().find(|known| *known == name) {
+            None => Err(refused(format!("is {name:?}; use one of {}", known.join(", ")))),
+            Some(known) if injected.get(known).is_some() => Err(refused(format!("is {known}, which is said as well"))),
+            Some(known) => Ok(*known),
+        }
+    };
+    names.iter().enumerate().map(clear).collect()
+}
+
 /// The same by name, as it was sent.
 pub(super) fn injected_fields(wire: &InjectedLocation) -> [(&'static str, &str); 6] {
     let InjectedLocation { provider, account, region, zone, vpc, subnet } = wire;

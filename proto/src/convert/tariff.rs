@@ -90,6 +90,7 @@ pub fn tariff_quote(quote: &Quote, book: &Book) -> v1::TariffQuote {
         assumed: quote.assumed.iter().map(ToString::to_string).collect(),
         book_version: book.version().to_owned(),
         book_compiled_on: day(book.compiled()),
+        warnings: Vec::new(),
     }
 }
 

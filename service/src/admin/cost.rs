@@ -1,10 +1,10 @@
 //! The bill, as `cladnet.v1` shows it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use cladnet_model::{
-    HostId, Place, RuleType, Scope,
-    bill::{Budget as Record, By, Figures, Flow, Matrix, Move, Period, billed, priced},
+    HostId, Place, Scope,
+    bill::{Budget as Record, By, Figures, Flow, Matrix, Move, Moved, Period, WhatIfRule, billed, priced},
     tariff::Book,
 };
 use cladnet_proto::{
@@ -19,7 +19,11 @@ use jiff::{ToSpan as _, civil::Date};
 use tonic::{Request, Response, Status, async_trait};
 
 use super::{Admin, optional_network};
-use crate::{auth::Caller, costs::Standing, error::CallError};
+use crate::{
+    auth::Caller,
+    costs::{Billed, Standing, Usages},
+    error::CallError,
+};
 
 /// What savings are compared with.
 const BASELINE: &str = "every pair over public IPv4 addresses";
@@ -27,6 +31,9 @@ const BASELINE: &str = "every pair over public IPv4 addresses";
 const LAST_DAYS: i32 = 29;
 /// Flows of a matrix that is given.
 const MAX_FLOWS: usize = 10_000;
+const MAX_MOVES: usize = 100;
+/// Warnings of one answer: more of a kind tell nobody more.
+const MAX_WARNINGS: usize = 20;
 const PROVIDERS: [&str; 2] = ["aws", "azure"];
 
 #[async_trait]
@@ -39,7 +46,7 @@ impl CostService for Admin {
         }
         let by: By = optional("by", &request.by)?.unwrap_or_default();
         let period = self.0.period(optional("from", &request.from)?, optional("to", &request.to)?)?;
-        let (bill, book) = self.0.bill(period, network.clone(), by).await?;
+        let Billed { bill, book, unreadable } = self.0.bill(period, network.clone(), by).await?;
         let names = if by == By::Host { self.0.host_names().await? } else { BTreeMap::new() };
         let name = |key: &str| key.parse::<HostId>().ok().and_then(|host| names.get(&host).cloned());
         let lines = bill.lines.iter().map(|(key, figures)| line(key, name(key).unwrap_or_default(), figures));
@@ -54,21 +61,27 @@ impl CostService for Admin {
             baseline: BASELINE.to_owned(),
             tariff_book: book.version().to_owned(),
             budgets: budgets.iter().filter(concerned).map(budget).collect(),
+            unreadable_records: unreadable,
         }))
     }
 
     async fn what_if_cost(&self, request: Request<WhatIfCostRequest>) -> Result<Response<WhatIfCostResponse>, Status> {
         let request = request.into_inner();
         let (book, today) = (self.0.prices().await?, self.0.today());
-        let rules = rule_types(&request.rule_types)?;
+        let rules = rules(&request.rule_types)?;
         let moves = self.moves(&request.moves, request.matrix.is_empty()).await?;
-        let (before, after) = self.traffic(&request, &moves).await?;
-        let scenarios = tokio::task::spawn_blocking({
-            let book = book.clone();
-            move || scenarios(&book, &before, (!moves.is_empty()).then_some(&after), &rules, today)
+        let Traffic { before, after, unreadable } = self.traffic(&request, &moves).await?;
+        let mut warnings = doubts(&book, &request);
+        warnings.extend(after.idle.iter().filter_map(|number| request.moves.get(*number)).map(unused));
+        let assumed: BTreeSet<&str> = rules.iter().filter_map(|rule| rule.assumed()).collect();
+        let assumed = assumed.into_iter().map(str::to_owned).chain((after.unsure > 0).then(|| unsure(after.unsure)));
+        let (assumed, tariff_book) = (assumed.collect(), book.version().to_owned());
+        let scenarios = tokio::task::spawn_blocking(move || {
+            scenarios(&book, &before, (!moves.is_empty()).then_some(&after.matrix), &rules, today)
         });
         let scenarios = scenarios.await.map_err(|error| Status::internal(error.to_string()))?;
-        Ok(Response::new(WhatIfCostResponse { scenarios, tariff_book: book.version().to_owned() }))
+        let unreadable_records = unreadable;
+        Ok(Response::new(WhatIfCostResponse { scenarios, tariff_book, warnings, assumed, unreadable_records }))
     }
 
     async fn list_billed_usage(
@@ -82,9 +95,9 @@ impl CostService for Admin {
         }
         let period: Period = self.0.period(optional("from", &from)?, optional("to", &to)?)?;
         let days = period.counted().filter(|day| *day >= period.from);
-        let (usages, _alone) = self.0.usages(days).await?;
+        let (Usages { hosts, unreadable }, _alone) = self.0.usages(days).await?;
         let book = self.0.prices().await?;
-        let usages = billed(&book, &provider, &usages).into_iter().map(|((usage_type, day), bytes)| BilledUsage {
+        let usages = billed(&book, &provider, &hosts).into_iter().map(|((usage_type, day), bytes)| BilledUsage {
             usage_type,
             day: day.to_string(),
             bytes,
@@ -93,6 +106,7 @@ impl CostService for Admin {
             usages: usages.collect(),
             from: period.from.to_string(),
             to: period.to.to_string(),
+            unreadable_records: unreadable,
         }))
     }
 
@@ -117,21 +131,30 @@ impl CostService for Admin {
     }
 }
 
+/// Traffic as it went, and with the moves.
+struct Traffic {
+    before: Matrix,
+    after: Moved,
+    /// Records of it that cannot be read.
+    unreadable: u32,
+}
+
 impl Admin {
-    /// The traffic as it went, and with the moves.
-    async fn traffic(&self, request: &WhatIfCostRequest, moves: &[Move]) -> Result<(Matrix, Matrix), CallError> {
+    async fn traffic(&self, request: &WhatIfCostRequest, moves: &[Move]) -> Result<Traffic, CallError> {
         if !request.matrix.is_empty() {
-            let given = matrix(&request.matrix)?;
-            return Ok((given.clone(), given.moved(moves)));
+            let before = matrix(&request.matrix)?;
+            return Ok(Traffic { after: before.moved(&[], moves), before, unreadable: 0 });
         }
         let network = optional_network(&request.network_id)?;
         if let Some(network) = &network {
             self.0.network(network).await?;
         }
         let today = self.0.today();
-        let (mut usages, _alone) = self.0.usages((0..=LAST_DAYS).map(|past| today - past.days())).await?;
-        usages.retain(|usage| network.as_ref().is_none_or(|network| usage.network == *network));
-        Ok((Matrix::of(&usages, &[]), Matrix::of(&usages, moves)))
+        let days = (0..=LAST_DAYS).map(|past| today - past.days());
+        let (Usages { mut hosts, unreadable }, _alone) = self.0.usages(days).await?;
+        hosts.retain(|usage| network.as_ref().is_none_or(|network| usage.network == *network));
+        let before = Matrix::of(&hosts);
+        Ok(Traffic { after: before.moved(&hosts, moves), before, unreadable })
     }
 
     /// A host by id or name, or else a region. The flows of a matrix that is given belong to no host.
@@ -139,13 +162,24 @@ impl Admin {
         if moves.is_empty() {
             return Ok(Vec::new());
         }
+        if moves.len() > MAX_MOVES {
+            let reason = format!("has {} moves; use at most {MAX_MOVES}", moves.len());
+            return Err(CallError::invalid("moves", reason));
+        }
         let names = self.0.host_names().await?;
-        let mut checked = Vec::new();
+        let mut checked: Vec<Move> = Vec::new();
         for (number, TrafficMove { what, to }) in moves.iter().enumerate() {
             let to: Place = required(&format!("moves[{number}].to"), to)?;
             let field = format!("moves[{number}].what");
             if what.contains('/') {
-                checked.push(Move::Region(required(&field, what)?, to));
+                let from: Place = required(&field, what)?;
+                if from.zone.is_some() || to.zone.is_some() {
+                    return Err(CallError::invalid(
+                        field,
+                        "is a region, which moves as a whole, so name no zone; or name a host",
+                    ));
+                }
+                checked.push(Move::Region(from, to));
                 continue;
             }
             let is_meant = |(id, name): &(&HostId, &String)| id.as_str() == what || name.as_str() == what;
@@ -164,7 +198,19 @@ impl Admin {
                 _ => return Err(CallError::invalid(field, format_args!("is {what:?}, and there is no such host"))),
             }
         }
-        Ok(checked)
+        let is_same = |one: &Move, other: &Move| match (one, other) {
+            (Move::Host(one, _), Move::Host(other, _)) => one == other,
+            (Move::Region(one, _), Move::Region(other, _)) => {
+                (&one.provider, &one.region) == (&other.provider, &other.region)
+            }
+            _ => false,
+        };
+        let again =
+            (0..checked.len()).find(|last| checked[..*last].iter().any(|other| is_same(other, &checked[*last])));
+        match again {
+            Some(number) => Err(CallError::invalid(format!("moves[{number}].what"), "moves twice; say where to once")),
+            None => Ok(checked),
+        }
     }
 }
 
@@ -185,7 +231,7 @@ fn line(key: &str, name: String, figures: &Figures) -> CostLine {
 }
 
 fn budget(standing: &Standing) -> Budget {
-    let Standing { budget, spent } = standing;
+    let Standing { budget, spent, unreadable } = standing;
     let percent = budget.percent(*spent);
     Budget {
         network_id: budget.network.as_ref().map(ToString::to_string).unwrap_or_default(),
@@ -194,11 +240,44 @@ fn budget(standing: &Standing) -> Budget {
         spent_nano_usd: spent.round().0,
         spent_percent: percent,
         warning: percent >= budget.warn_percent,
+        unreadable_records: *unreadable,
     }
 }
 
-fn rule_types(texts: &[String]) -> Result<Vec<RuleType>, CallError> {
-    let all = RuleType::WORDS.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>();
+/// Places that nobody knows, each told once.
+fn doubts(book: &Book, request: &WhatIfCostRequest) -> Vec<String> {
+    let flows = request.matrix.iter().enumerate().flat_map(|(number, flow)| {
+        [("source", &flow.source), ("destination", &flow.destination)]
+            .map(|(name, text)| (format!("matrix[{number}].{name}"), text))
+    });
+    let moves = request.moves.iter().enumerate().flat_map(|(number, TrafficMove { what, to })| {
+        let region = what.contains('/').then_some(("what", what));
+        let named = region.into_iter().chain([("to", to)]);
+        named.map(move |(name, text)| (format!("moves[{number}].{name}"), text))
+    });
+    let mut told = BTreeSet::new();
+    let doubt = |(field, text): (String, &String)| {
+        let Place { provider, region, .. } = text.parse::<Place>().ok()?;
+        let doubt = book.doubt(&provider.unwrap_or_default(), &region.unwrap_or_default())?;
+        told.insert(doubt.clone()).then(|| format!("{field}: {doubt}"))
+    };
+    flows.chain(moves).filter_map(doubt).take(MAX_WARNINGS).collect()
+}
+
+fn unused(TrafficMove { what, .. }: &TrafficMove) -> String {
+    format!("{what:?} moves, and this traffic has nothing of it")
+}
+
+fn unsure(bytes: u64) -> String {
+    let megabytes = bytes.div_ceil(1_000_000);
+    format!(
+        "moves: bytes are kept by place, not by pair of hosts; of {megabytes} MB it is not known how many went between hosts that move, \
+         and they are taken to be spread evenly"
+    )
+}
+
+fn rules(texts: &[String]) -> Result<Vec<WhatIfRule>, CallError> {
+    let all = WhatIfRule::WORDS.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>();
     let texts = if texts.is_empty() { &all } else { texts };
     let read = |(number, text): (usize, &String)| required(&format!("rule_types[{number}]"), text);
     Ok(texts.iter().enumerate().map(read).collect::<Result<_, _>>()?)
@@ -221,7 +300,13 @@ fn matrix(flows: &[TrafficFlow]) -> Result<Matrix, CallError> {
     Ok(matrix)
 }
 
-fn scenarios(book: &Book, before: &Matrix, after: Option<&Matrix>, rules: &[RuleType], at: Date) -> Vec<CostScenario> {
+fn scenarios(
+    book: &Book,
+    before: &Matrix,
+    after: Option<&Matrix>,
+    rules: &[WhatIfRule],
+    at: Date,
+) -> Vec<CostScenario> {
     let scenario = |name: String, matrix: &Matrix, rule| {
         let priced = priced(book, matrix, rule, at);
         CostScenario {

@@ -5,7 +5,7 @@ use cladnet_proto::{
         BatchUpdateHostLocationsRequest, BatchUpdateHostLocationsResponse, GetHostRequest, Host, ListHostsRequest,
         ListHostsResponse, RemoveHostRequest, UpdateHostLocationRequest, host_service_server::HostService,
     },
-    convert::{injected_location, required},
+    convert::{cleared_fields, injected_location, required},
 };
 use tonic::{Request, Response, Status, async_trait};
 
@@ -36,10 +36,11 @@ impl HostService for Admin {
         request: Request<UpdateHostLocationRequest>,
     ) -> Result<Response<Host>, Status> {
         let caller = Caller::of(&request)?;
-        let UpdateHostLocationRequest { host_id, location } = request.into_inner();
+        let UpdateHostLocationRequest { host_id, location, clear } = request.into_inner();
         let id = required("host_id", &host_id)?;
         let location = injected_location(location.unwrap_or_default()).map_err(|error| error.within("location"))?;
-        self.0.inject_location(&id, &location, caller.key.as_str()).await?;
+        let clear = cleared_fields(&clear, &location)?;
+        self.0.inject_location(&id, &location, &clear, caller.key.as_str()).await?;
         Ok(Response::new(self.0.host_row(&id).await?.wire()))
     }
 

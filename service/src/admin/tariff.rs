@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, net::IpAddr};
 use cladnet_model::{
     CloudLocation, HostId, Scope,
     location::injected,
-    tariff::{Class, End, Origin, PoolUsage, TariffRecord, cost},
+    tariff::{Book, Class, End, Origin, PoolUsage, TariffRecord, cost},
 };
 use cladnet_proto::{
     cladnet::v1::{
@@ -65,7 +65,9 @@ impl TariffService for Admin {
         let date: Date = optional("date", &date)?.unwrap_or_else(|| self.0.today());
         let book = self.0.tariff_book().await?;
         let quote = cost(&book, from.end(), to.end(), scope, date, &PoolUsage::FirstPaid);
-        Ok(Response::new(convert::tariff_quote(&quote, &book)))
+        let doubt = |(field, place): (&str, &Place)| Some(format!("{field}: {}", place.doubt(&book)?));
+        let warnings = [("from", &from), ("to", &to)].into_iter().filter_map(doubt).collect();
+        Ok(Response::new(TariffQuote { warnings, ..convert::tariff_quote(&quote, &book) }))
     }
 
     async fn get_tariff_overrides(
@@ -104,7 +106,7 @@ impl TariffService for Admin {
     async fn import_tariff(&self, request: Request<ImportTariffRequest>) -> Result<Response<TariffOverrides>, Status> {
         let caller = Caller::of(&request)?;
         let ImportTariffRequest { provider, document } = request.into_inner();
-        let known: BTreeSet<String> = cladnet_model::tariff::Book::shipped().providers().map(str::to_owned).collect();
+        let known: BTreeSet<String> = Book::shipped().providers().map(str::to_owned).collect();
         if !known.contains(&provider) {
             let known = known.into_iter().collect::<Vec<_>>().join(", ");
             return Err(CallError::invalid("provider", format!("is {provider:?}; use one of {known}")).into());
@@ -150,6 +152,12 @@ impl Place {
         }
         let host = optional(&format!("{field}.host_id"), &host_id)?;
         Ok(Self { location, host, address: optional(&format!("{field}.address"), &address)? })
+    }
+
+    /// What is odd of its names.
+    fn doubt(&self, book: &Book) -> Option<String> {
+        let value = |field| self.location.get(field).map_or("", |located| located.value.as_str());
+        if value("provider").is_empty() { None } else { book.doubt(value("provider"), value("region")) }
     }
 
     fn end(&self) -> End<'_> {

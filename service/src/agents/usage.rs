@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use cladnet_model::{Exchanged, HostId, HostUsage, NetworkId, Place, Scope, UsageCursor, usage::KEPT_DAYS};
+use cladnet_model::{Exchanged, HostId, HostUsage, NetworkId, Place, Scope, UsageCursor, usage::oldest_kept};
 use cladnet_proto::{
     cladnet::v1::{Usage, UsageReport},
     convert::{self, FieldError},
@@ -37,8 +37,8 @@ const AHEAD: i32 = 1;
 
 /// Mean time between two looks for days that are over.
 const TRIM_EVERY: Duration = Duration::from_secs(3_600);
-/// Days before those that are kept which may have something left.
-const TRIMMED_DAYS: i32 = 30;
+/// Days before those that are kept which may have something left: a month at its end, and what no replica ran for.
+const TRIMMED_DAYS: i32 = 62;
 /// Deletions in one transaction.
 const BATCH: usize = 100;
 
@@ -162,7 +162,7 @@ impl Shared {
         counted: Counted,
     ) -> Result<Transaction, StoreError> {
         let today = day(self.parts.clock.now());
-        if counted.day < today - KEPT_DAYS.days() || counted.day > today + AHEAD.days() {
+        if counted.day < oldest_kept(today) || counted.day > today + AHEAD.days() {
             warn!(%host, day = %counted.day, %today, "usage of a day that is not kept; it is missing in the bill");
             return Ok(transaction);
         }
@@ -229,8 +229,9 @@ pub(crate) async fn trim_for_ever(store: &Store, clock: &Clock) {
 }
 
 async fn trim(store: &Store, today: Date) -> Result<(), StoreError> {
+    let oldest = oldest_kept(today);
     for past in 1..=TRIMMED_DAYS {
-        let usages = store.list(&key::usages(today - (KEPT_DAYS + past).days())).await?.items;
+        let usages = store.list(&key::usages(oldest - past.days())).await?.items;
         for batch in usages.chunks(BATCH) {
             let deletions = batch.iter().fold(store.transaction(), |transaction, usage| transaction.delete(&usage.key));
             deletions.commit().await?;

@@ -155,7 +155,7 @@ impl CloudAdaptiveNetworkService for Cbnet {
             subnet: details.subnet_id,
         });
         let location = location.map_err(|error| error.within("cloud_information"))?;
-        self.0.inject_location(&host, &location, caller.key.as_str()).await?;
+        self.0.inject_location(&host, &location, &[], caller.key.as_str()).await?;
         Ok(Response::new(self.shown(&network, &host).await?))
     }
 

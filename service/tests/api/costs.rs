@@ -66,6 +66,7 @@ async fn what_makes_no_sense_is_refused_by_field() {
         (json!({"matrix": [flow("aws/a"), flow("aws")]}), "matrix[1].source"),
         (json!({"moves": [{"what": "vm-9", "to": "gcp/b"}]}), "moves[0].what"),
         (json!({"moves": [{"what": host, "to": "gcp"}]}), "moves[0].to"),
+        (json!({"moves": [{"what": "aws/us-east-1/use1-az1", "to": "gcp/b"}]}), "moves[0].what"),
         (json!({"matrix": [flow("aws/a")], "moves": [{"what": host, "to": "gcp/b"}]}), "moves[0].what"),
     ] {
         let refused = harness.post("/api/v1/costs/what-if", body).await;
@@ -81,6 +82,41 @@ async fn what_if_prices_the_same_traffic_otherwise() {
     let answer = harness.post("/api/v1/costs/what-if", json!({"moves": moves, "ruleTypes": ["basic"]})).await.body;
     let cost = |number: usize| answer["scenarios"][number]["costNanoUsd"].clone();
     assert_eq!([cost(0), cost(1), cost(2)], ["2000000000", "8000000000", "8000000000"], "{answer}");
+    assert_eq!([&answer["warnings"], &answer["assumed"]], [&json!([]), &json!([])], "{answer}");
+}
+
+#[tokio::test]
+async fn what_if_warns_of_odd_places_and_says_what_it_assumes() {
+    let (harness, _) = house().await;
+    let ask = json!({
+        "moves": [{"what": "gcp/us-east4", "to": "aws/us-eest-1"}],
+        "ruleTypes": ["cb-network", "cost-prioritized", "balanced", "latency-prioritized"],
+    });
+    let answer = harness.post("/api/v1/costs/what-if", ask).await.body;
+    let texts =
+        |field: &str| answer[field].as_array().expect("a list").iter().map(ToString::to_string).collect::<Vec<_>>();
+    let (warnings, assumed) = (texts("warnings"), texts("assumed"));
+    assert!(
+        warnings.len() == 2 && warnings[0].contains("moves[0].to") && warnings[0].contains("us-eest-1"),
+        "{answer}"
+    );
+    assert!(warnings[1].contains("gcp/us-east4") && warnings[1].contains("nothing of it"), "{answer}");
+    assert!(assumed.len() == 2 && assumed[0].contains("one subnet") && assumed[1].contains("round trips"), "{answer}");
+    assert_eq!(answer["scenarios"][2]["name"], "cb-network", "{answer}");
+
+    let matrix = json!([{"source": "amazon/us-east-1", "destination": "aws/us-east-1", "bytes": "5"}]);
+    let answer = harness.post("/api/v1/costs/what-if", json!({"matrix": matrix})).await.body;
+    assert!(
+        answer["warnings"][0].as_str().is_some_and(|told| told.contains("matrix[0].source: \"amazon\"")),
+        "{answer}"
+    );
+    let twice =
+        json!([{"what": "aws/us-east-1", "to": "gcp/us-east4"}, {"what": "AWS/us-east-1", "to": "aws/us-east-2"}]);
+    let refused = harness.post("/api/v1/costs/what-if", json!({"moves": twice})).await;
+    assert!(
+        refused.status == StatusCode::UNPROCESSABLE_ENTITY && refused.body["field"] == "moves[1].what",
+        "{refused:?}"
+    );
 }
 
 #[tokio::test]

@@ -359,6 +359,8 @@ async fn many_hosts_are_located_at_once_each_with_its_own_result() {
         at(aws.clone(), json!({"instanceId": "i-none"})),
         at(json!({"zone": "use1-az1"}), json!({"address": "203.0.113.7"})),
         at(aws, json!({})),
+        json!({"hostId": one.to_string(), "clear": ["region"]}),
+        json!({"hostId": one.to_string(), "clear": ["moon"]}),
     ]});
     let answer = harness.post("/api/v1/host-locations", entries).await;
     assert_eq!(answer.status, StatusCode::OK, "{answer:?}");
@@ -369,10 +371,13 @@ async fn many_hosts_are_located_at_once_each_with_its_own_result() {
     assert!(result(1, "error").starts_with("entries[1].instance_id: fits no host"), "{answer:?}");
     assert_eq!([result(2, "hostId"), result(2, "error")], [one.to_string(), String::new()]);
     assert!(result(3, "error").starts_with("entries[3].host_id: is empty"), "{answer:?}");
+    assert_eq!(result(4, "error"), "");
+    assert!(result(5, "error").starts_with("entries[5].clear[0]: is \"moon\""), "{answer:?}");
     let host = harness.get(&format!("/api/v1/hosts/{one}")).await.body;
     for (field, value) in [("provider", "aws"), ("vpc", "vpc-1"), ("zone", "use1-az1")] {
         assert_eq!(host["location"][field], json!({"value": value, "source": "injected"}), "{host}");
     }
+    assert_eq!(host["location"]["region"]["value"].as_str().unwrap_or_default(), "", "taken back: {host}");
     let reader = harness.key("viewer").await;
     let refused = harness.rest_as(Some(&reader), Method::POST, "/api/v1/host-locations", Some(json!({}))).await;
     assert_eq!(refused.status, StatusCode::FORBIDDEN, "{refused:?}");
@@ -388,6 +393,16 @@ async fn a_host_is_shown_located_and_removed_with_all_its_memberships() {
     assert_eq!(located.body["location"]["provider"], json!({"value": "aws", "source": "injected"}), "{located:?}");
     let located = harness.rest(Method::PUT, &format!("{path}/location"), Some(json!({"zone": "az1"}))).await;
     assert_eq!(located.body["location"]["region"]["value"], "ap-northeast-2", "what is empty stays");
+    let vpc = json!({"vpc": "vpc-1"});
+    for (field, problem) in [("rack", "clear[0]"), ("vpc", "said as well")] {
+        let refused = harness.rest(Method::PUT, &format!("{path}/location?clear={field}"), Some(vpc.clone())).await;
+        assert_eq!(refused.status, StatusCode::UNPROCESSABLE_ENTITY, "{refused:?}");
+        assert!(refused.body.to_string().contains(problem), "{refused:?}");
+    }
+    let taken_back = format!("{path}/location?clear=region&clear=zone");
+    let located = harness.rest(Method::PUT, &taken_back, Some(vpc)).await;
+    let value = |field: &str| located.body["location"][field]["value"].as_str().unwrap_or_default().to_owned();
+    assert_eq!(["provider", "region", "zone", "vpc"].map(value), ["aws", "", "", "vpc-1"], "{located:?}");
     assert_eq!(located.body["networkIds"], json!(["prod"]));
     assert_eq!(harness.get("/api/v1/hosts").await.body["hosts"], json!([located.body]));
 

@@ -46,6 +46,16 @@ async fn a_quote_tells_its_parts_with_their_sources() {
 }
 
 #[tokio::test]
+async fn a_quote_of_a_place_that_nobody_knows_says_so() {
+    let harness = Harness::start().await;
+    let ask = json!({"from": {"provider": "aws", "region": "us-eest-1"}, "to": {"provider": "amazon"}});
+    let quote = harness.post("/api/v1/tariffs/quote", ask).await.body;
+    let told: Vec<_> = quote["warnings"].as_array().expect("a list").iter().filter_map(Value::as_str).collect();
+    assert!(told.len() == 2 && told[0].starts_with("from: \"us-eest-1\" is no region of aws"), "{told:?}");
+    assert_eq!(told[1], "to: \"amazon\" is no provider that is known");
+}
+
+#[tokio::test]
 async fn overrides_are_set_kept_apart_by_version_and_taken_back() {
     let harness = Harness::start().await;
     let shipped = price(&harness).await;

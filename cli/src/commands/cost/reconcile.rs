@@ -14,6 +14,7 @@ use csv::StringRecord;
 use flate2::bufread::MultiGzDecoder;
 use jiff::civil::Date;
 
+use super::missing;
 use crate::{
     api::{Api, request},
     failure::Failure,
@@ -23,16 +24,16 @@ use crate::{
 #[derive(Debug, Args)]
 #[group(id = "bill", required = true, multiple = false, args = ["aws_cur", "azure_export"])]
 pub(crate) struct ReconcileArgs {
-    /// A Cost and Usage Report of AWS, CSV, also as gzip.
-    #[arg(long, value_name = "FILE")]
-    aws_cur: Option<PathBuf>,
-    /// Usage details that Azure exported, CSV, also as gzip.
-    #[arg(long, value_name = "FILE")]
-    azure_export: Option<PathBuf>,
-    /// First day, UTC; that of the file.
+    /// A Cost and Usage Report of AWS, CSV, also as gzip; each file of one that has several.
+    #[arg(long, value_name = "FILE", num_args = 1..)]
+    aws_cur: Vec<PathBuf>,
+    /// Usage details that Azure exported, CSV, also as gzip; each file, as for AWS.
+    #[arg(long, value_name = "FILE", num_args = 1..)]
+    azure_export: Vec<PathBuf>,
+    /// First day, UTC; that of the files.
     #[arg(long, value_name = "DAY")]
     from: Option<Date>,
-    /// Last day, UTC; that of the file.
+    /// Last day, UTC; that of the files.
     #[arg(long, value_name = "DAY")]
     to: Option<Date>,
 }
@@ -48,6 +49,8 @@ struct Form {
     kind: &'static str,
     unit: Unit,
     is_transfer: fn(&str) -> bool,
+    /// The usage type under which ours counts what the bill has under several.
+    ours: fn(&str) -> String,
 }
 
 /// Columns as files of either kind name them, without marks: `lineItem/UsageType` and `line_item_usage_type` are one.
@@ -60,7 +63,14 @@ const AWS: Form = Form {
     kind: "lineitemlineitemtype",
     unit: Unit::GiB,
     is_transfer: |name| {
-        name.contains("DataTransfer") || name.ends_with("-AWS-Out-Bytes") || name.ends_with("-AWS-In-Bytes")
+        let ends = ["-AWS-Out-Bytes", "-AWS-In-Bytes", "VpcPeering-Out-Bytes", "VpcPeering-In-Bytes"];
+        name.contains("DataTransfer") || ends.iter().any(|end| name.ends_with(end))
+    },
+    ours: |name| {
+        const INSIDE_A_REGION: [&str; 4] =
+            ["DataTransfer-xAZ-Out-Bytes", "DataTransfer-xAZ-In-Bytes", "VpcPeering-Out-Bytes", "VpcPeering-In-Bytes"];
+        let region = INSIDE_A_REGION.iter().find_map(|end| name.strip_suffix(end));
+        region.map_or_else(|| name.to_owned(), |region| format!("{region}DataTransfer-Regional-Bytes"))
     },
 };
 
@@ -73,6 +83,7 @@ const AZURE: Form = Form {
     kind: "chargetype",
     unit: Unit::GB,
     is_transfer: |name| name.contains("Data Transfer") || name.contains("Egress") || name.contains("Ingress"),
+    ours: str::to_owned,
 };
 
 /// What both providers call traffic that was used.
@@ -82,15 +93,10 @@ const USAGE: &str = "Usage";
 type Usage = BTreeMap<(String, Date), u64>;
 
 pub(super) async fn run(api: &Api, out: Output, args: ReconcileArgs) -> Result<(), Failure> {
-    let (form, file) = match (&args.aws_cur, &args.azure_export) {
-        (Some(file), _) => (AWS, file),
-        (None, Some(file)) => (AZURE, file),
-        (None, None) => return Err(Failure::usage("name a bill: --aws-cur FILE or --azure-export FILE")),
-    };
-    let mut billed =
-        read(&form, file).map_err(|error| Failure::usage(format!("{} {}: {error}", form.flag, file.display())))?;
+    let (form, files) = if args.aws_cur.is_empty() { (AZURE, &args.azure_export) } else { (AWS, &args.aws_cur) };
+    let mut billed = read_all(&form, files)?;
     let days: BTreeSet<Date> = billed.keys().map(|(_, day)| *day).collect();
-    let nothing = || Failure::usage(format!("{} {}: it bills no data transfer", form.flag, file.display()));
+    let nothing = || Failure::usage(format!("{}: nothing there bills data transfer", form.flag));
     let from = args.from.or(days.first().copied()).ok_or_else(nothing)?;
     let to = args.to.or(days.last().copied()).ok_or_else(nothing)?;
     billed.retain(|(_, day), _| (from..=to).contains(day));
@@ -98,9 +104,27 @@ pub(super) async fn run(api: &Api, out: Output, args: ReconcileArgs) -> Result<(
     let answer = api.costs().list_billed_usage(request(ask)).await?.into_inner();
     let ours = answer.usages.into_iter().map(|usage| (usage.usage_type, usage.bytes));
     let theirs = billed.into_iter().map(|((usage_type, _), bytes)| (usage_type, bytes));
-    let usages = compare(ours, theirs);
-    let reconciliation = CostReconciliation { from: from.to_string(), to: to.to_string(), usages };
+    let usages = compare(form.ours, ours, theirs);
+    let unreadable_records = answer.unreadable_records;
+    let reconciliation = CostReconciliation { from: from.to_string(), to: to.to_string(), usages, unreadable_records };
     out.show_text(&reconciliation, |reconciliation| text(out, reconciliation))
+}
+
+/// The files of one bill together.
+fn read_all(form: &Form, files: &[PathBuf]) -> Result<Usage, Failure> {
+    let mut all = Usage::new();
+    for (number, file) in files.iter().enumerate() {
+        let wrong = |problem: String| Failure::usage(format!("{} {}: {problem}", form.flag, file.display()));
+        if files[..number].contains(file) {
+            return Err(wrong("it is named twice, and would count twice".to_owned()));
+        }
+        for (key, bytes) in read(form, file).map_err(wrong)? {
+            let counted = all.entry(key).or_default();
+            *counted =
+                u64::checked_add(*counted, bytes).ok_or_else(|| wrong("the amounts are too large".to_owned()))?;
+        }
+    }
+    Ok(all)
 }
 
 fn read(form: &Form, file: &Path) -> Result<Usage, String> {
@@ -171,19 +195,26 @@ fn in_bytes(text: &str, unit: Unit) -> Option<u64> {
 }
 
 fn compare(
+    name_of_ours: fn(&str) -> String,
     ours: impl Iterator<Item = (String, u64)>,
     billed: impl Iterator<Item = (String, u64)>,
 ) -> Vec<ReconciledUsage> {
     let mut both: BTreeMap<String, (Option<u64>, Option<u64>)> = BTreeMap::new();
+    let mut others: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
     for (name, bytes) in ours {
         let counted = both.entry(name).or_default().0.get_or_insert(0);
         *counted = counted.saturating_add(bytes);
     }
-    for (name, bytes) in billed {
-        let counted = both.entry(name).or_default().1.get_or_insert(0);
+    for (billed_as, bytes) in billed {
+        let name = name_of_ours(&billed_as);
+        let counted = both.entry(name.clone()).or_default().1.get_or_insert(0);
         *counted = counted.saturating_add(bytes);
+        if billed_as != name {
+            others.entry(name).or_default().insert(billed_as);
+        }
     }
     let line = |(usage_type, (ours, billed)): (String, (Option<u64>, Option<u64>))| ReconciledUsage {
+        billed_as: others.remove(&usage_type).unwrap_or_default().into_iter().collect(),
         usage_type,
         our_bytes: ours.unwrap_or(0),
         billed_bytes: billed.unwrap_or(0),
@@ -211,7 +242,14 @@ fn text(out: Output, reconciliation: &CostReconciliation) -> String {
         ]
     })
     .with_figures(1..4);
-    format!("{}\n{} to {}", out.render(table), reconciliation.from, reconciliation.to)
+    let mut lines = vec![out.render(table), format!("{} to {}", reconciliation.from, reconciliation.to)];
+    lines.extend(
+        reconciliation.usages.iter().filter(|usage| !usage.billed_as.is_empty()).map(|usage| {
+            out.sentence(&format!("{} is billed as {} too", usage.usage_type, usage.billed_as.join(", ")))
+        }),
+    );
+    lines.extend(missing(out, reconciliation.unreadable_records));
+    lines.join("\n")
 }
 
 #[cfg(test)]
@@ -295,8 +333,42 @@ identity/LineItemId,lineItem/UsageStartDate,lineItem/UsageType,lineItem/UsageAmo
     fn what_only_one_side_has_is_listed() {
         let ours = [("a".to_owned(), 5), ("b".to_owned(), 7), ("a".to_owned(), 5)];
         let billed = [("a".to_owned(), 8), ("c".to_owned(), 1)];
-        let lines = compare(ours.into_iter(), billed.into_iter());
+        let lines = compare(str::to_owned, ours.into_iter(), billed.into_iter());
         let told: Vec<_> = lines.iter().map(|line| (line.found.as_str(), line.difference_bytes)).collect();
         assert_eq!(told, [("both", -2), ("only-ours", -7), ("only-billed", 1)]);
+    }
+
+    #[test]
+    fn what_bills_call_traffic_inside_a_region_is_one_line() {
+        let regional = "APN2-DataTransfer-Regional-Bytes";
+        let others = ["APN2-DataTransfer-xAZ-In-Bytes", "APN2-VpcPeering-Out-Bytes"];
+        let line = |(number, name): (usize, &str)| format!("{number},2026-11-02T00:00:00Z,{name},0.5\n");
+        let bill = CUR.lines().next().unwrap().to_owned() + "\n";
+        let bill = bill + &[regional, others[0], others[1]].into_iter().enumerate().map(line).collect::<String>();
+        let billed = parse(&AWS, bill.as_bytes()).unwrap().into_iter().map(|((name, _), bytes)| (name, bytes));
+        let lines = compare(AWS.ours, [(regional.to_owned(), 3 << 29)].into_iter(), billed);
+        let [only] = lines.as_slice() else { panic!("{lines:?}") };
+        assert_eq!((only.usage_type.as_str(), only.difference_bytes, only.found.as_str()), (regional, 0, "both"));
+        assert_eq!(only.billed_as, others);
+        assert_eq!((AWS.ours)("VpcPeering-In-Bytes"), "DataTransfer-Regional-Bytes", "us-east-1 has no prefix");
+        assert!((AWS.is_transfer)("VpcPeering-In-Bytes"));
+    }
+
+    #[test]
+    fn several_files_are_one_bill_and_none_counts_twice() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = |name: &str, text: &str| {
+            let path = directory.path().join(name);
+            std::fs::write(&path, text).unwrap();
+            path
+        };
+        let (one, other) = (file("1.csv", CUR), file("2.csv", CUR));
+        let once = parse(&AWS, CUR.as_bytes()).unwrap();
+        let both = read_all(&AWS, &[one.clone(), other]).unwrap();
+        assert!(both.iter().all(|(key, bytes)| *bytes == 2 * once[key]) && both.len() == once.len());
+        let refused = read_all(&AWS, &[one.clone(), one.clone()]).unwrap_err().to_string();
+        assert!(refused.contains("1.csv") && refused.contains("twice"), "{refused}");
+        let refused = read_all(&AWS, &[one, file("3.csv", "a,b\n1,2\n")]).unwrap_err().to_string();
+        assert!(refused.contains("3.csv"), "{refused}");
     }
 }

@@ -6,7 +6,7 @@ use cladnet_proto::cladnet::v1::{TrafficFlow, TrafficMove, WhatIfCostRequest};
 use clap::Args;
 use serde::Deserialize;
 
-use super::{some, usd};
+use super::{missing, some, usd};
 use crate::{
     api::{Api, request},
     failure::Failure,
@@ -18,7 +18,7 @@ pub(crate) struct WhatIfArgs {
     /// The traffic of this network only.
     #[arg(long, value_name = "NETWORK", default_value = "", hide_default_value = true, conflicts_with = "matrix")]
     network: String,
-    /// Price it under this rule type; several times, or all of them.
+    /// Price it under this rule type, or under cb-network, that project's cost rule; several times, or all of them.
     #[arg(long = "rule-type", value_name = "RULE")]
     rule_types: Vec<String>,
     /// A host or a region that stands elsewhere: db-1=gcp/asia-northeast3, aws/us-east-1=aws/eu-west-1.
@@ -74,11 +74,12 @@ pub(super) async fn run(api: &Api, out: Output, args: WhatIfArgs) -> Result<(), 
                 ]
             },
         );
-        format!(
-            "{}\n{what}, as one month by tariff book {}{under}",
-            out.render(table.with_figures(1..5)),
-            one_line(&answer.tariff_book)
-        )
+        let mut lines = vec![out.render(table.with_figures(1..5))];
+        lines.push(format!("{what}, as one month by tariff book {}{under}", one_line(&answer.tariff_book)));
+        lines.extend(answer.assumed.iter().map(|assumed| out.sentence(&format!("assumed of {assumed}"))));
+        lines.extend(answer.warnings.iter().map(|warning| out.sentence(&format!("warning: {warning}"))));
+        lines.extend(missing(out, answer.unreadable_records));
+        lines.join("\n")
     })
 }
 

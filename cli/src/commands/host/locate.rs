@@ -2,10 +2,9 @@
 
 use std::path::PathBuf;
 
-use cladnet_model::region::doubt_region;
 use cladnet_proto::cladnet::v1::{
     BatchUpdateHostLocationsRequest, BatchUpdateHostLocationsResponse, Host, HostLocationEntry, HostLocationResult,
-    InjectedLocation, UpdateHostLocationRequest,
+    InjectedLocation, LocationField, QuoteTariffRequest, TariffPlace, UpdateHostLocationRequest,
 };
 use clap::Args;
 use serde::Deserialize;
@@ -25,7 +24,8 @@ pub(crate) struct LocateArgs {
     /// Id or name of the host.
     #[arg(required_unless_present = "file", conflicts_with = "file")]
     host: Option<String>,
-    /// Many hosts: CSV with host, instance or address, and with provider, account, region, zone, vpc, subnet as far as known.
+    /// Many hosts: CSV with host, instance or address, and with provider, account, region, zone, vpc, subnet as far as known;
+    /// in the column clear stand names of fields to take back, with spaces between.
     #[arg(long, value_name = "FILE", conflicts_with = "location")]
     file: Option<PathBuf>,
     #[command(flatten)]
@@ -53,6 +53,9 @@ struct LocationArgs {
     /// Id of the subnet.
     #[arg(long, default_value = "", hide_default_value = true)]
     subnet: String,
+    /// Take back what was said of this field: region, zone, …; what the machine found counts again.
+    #[arg(long, value_name = "FIELD")]
+    clear: Vec<String>,
 }
 
 /// A line of the file.
@@ -70,6 +73,7 @@ struct Line {
     zone: String,
     vpc: String,
     subnet: String,
+    clear: String,
 }
 
 pub(super) async fn run(api: &Api, out: Output, args: LocateArgs) -> Result<(), Failure> {
@@ -80,23 +84,31 @@ pub(super) async fn run(api: &Api, out: Output, args: LocateArgs) -> Result<(), 
 }
 
 async fn one(api: &Api, out: Output, host: &str, args: LocationArgs) -> Result<(), Failure> {
-    let LocationArgs { provider, account, region, zone, vpc, subnet } = args;
+    let LocationArgs { provider, account, region, zone, vpc, subnet, clear } = args;
     let location = InjectedLocation { provider, account, region, zone, vpc, subnet };
-    if location == InjectedLocation::default() {
-        return Err(Failure::usage("nothing to say; name --provider, --account, --region, --zone, --vpc or --subnet"));
+    if location == InjectedLocation::default() && clear.is_empty() {
+        let nothing =
+            "nothing to say; name --provider, --account, --region, --zone, --vpc or --subnet, or --clear a field";
+        return Err(Failure::usage(nothing));
     }
     let host_id = lookup::host_id(api, host).await?;
-    let ask = UpdateHostLocationRequest { host_id, location: Some(location) };
+    let ask = UpdateHostLocationRequest { host_id, location: Some(location), clear };
     let located = api.hosts().update_host_location(request(ask)).await?.into_inner();
-    if let Some(doubt) = doubt(&located) {
+    if let Some(doubt) = doubt(api, &located).await? {
         eprintln!("warning: {doubt}");
     }
     out.show(&located, sheet)
 }
 
-fn doubt(host: &Host) -> Option<String> {
-    let location = host.location.as_ref()?;
-    doubt_region(&location.provider.as_ref()?.value, &location.region.as_ref()?.value)
+/// What is odd about where a host is now, as the service says of any place.
+async fn doubt(api: &Api, host: &Host) -> Result<Option<String>, Failure> {
+    let Some(location) = &host.location else { return Ok(None) };
+    let value = |field: &Option<LocationField>| field.as_ref().map(|field| field.value.clone()).unwrap_or_default();
+    let here =
+        TariffPlace { provider: value(&location.provider), region: value(&location.region), ..TariffPlace::default() };
+    let ask = QuoteTariffRequest { from: Some(here.clone()), to: Some(here), ..QuoteTariffRequest::default() };
+    let quote = api.tariffs().quote_tariff(request(ask)).await?.into_inner();
+    Ok(quote.warnings.first().map(|warning| warning.trim_start_matches("from: ").to_owned()))
 }
 
 async fn many(api: &Api, out: Output, file: &PathBuf) -> Result<(), Failure> {
@@ -137,7 +149,7 @@ fn read(text: &[u8]) -> Result<Vec<(u64, Line)>, String> {
         if names != 1 {
             return Err(format!("line {number}: name one of host, instance, address"));
         }
-        let said = [&line.provider, &line.account, &line.region, &line.zone, &line.vpc, &line.subnet];
+        let said = [&line.provider, &line.account, &line.region, &line.zone, &line.vpc, &line.subnet, &line.clear];
         if said.into_iter().all(String::is_empty) {
             return Err(format!("line {number}: it says nothing of where the host is"));
         }
@@ -147,11 +159,12 @@ fn read(text: &[u8]) -> Result<Vec<(u64, Line)>, String> {
 }
 
 fn entry(line: Line, hosts: &[Host]) -> Result<HostLocationEntry, String> {
-    let Line { host, instance, address, provider, account, region, zone, vpc, subnet } = line;
+    let Line { host, instance, address, provider, account, region, zone, vpc, subnet, clear } = line;
     let host_id =
         if host.is_empty() { host } else { lookup::host_among(hosts, &host).map_err(|error| error.to_string())? };
     let location = InjectedLocation { provider, account, region, zone, vpc, subnet };
-    Ok(HostLocationEntry { host_id, instance_id: instance, address, location: Some(location) })
+    let clear = clear.split_whitespace().map(str::to_owned).collect();
+    Ok(HostLocationEntry { host_id, instance_id: instance, address, location: Some(location), clear })
 }
 
 fn table(numbers: &[u64], results: &[HostLocationResult]) -> Table {
@@ -187,6 +200,13 @@ mod tests {
     }
 
     #[test]
+    fn fields_are_taken_back_by_name() {
+        let lines = read(b"host,provider,clear\nhost-a,,region zone\n").unwrap();
+        let (_, line) = lines.into_iter().next().unwrap();
+        assert_eq!(entry(line, &[host("host-a", "vm-a")]).unwrap().clear, ["region", "zone"]);
+    }
+
+    #[test]
     fn a_file_that_is_wrong_is_refused_with_its_line() {
         for (text, complaint) in [
             ("host,provider\nvm-a,aws\n,aws\n", "line 3: name one of host, instance, address"),
@@ -202,22 +222,5 @@ mod tests {
         let (_, line) = read(b"host,provider\nvm-a,aws\n").unwrap().remove(0);
         let refused = entry(line, &[host("host-a", "vm-a"), host("host-b", "vm-a")]).unwrap_err();
         assert!(refused.contains("host-a") && refused.contains("host-b"), "{refused}");
-    }
-
-    #[test]
-    fn a_region_that_its_provider_does_not_have_is_doubted() {
-        let field = |value: &str| {
-            Some(cladnet_proto::cladnet::v1::LocationField { value: value.to_owned(), ..Default::default() })
-        };
-        let at = |region: &str| {
-            let location = cladnet_proto::cladnet::v1::CloudLocation {
-                provider: field("aws"),
-                region: field(region),
-                ..Default::default()
-            };
-            doubt(&Host { location: Some(location), ..host("host-a", "vm-a") })
-        };
-        assert_eq!(at("us-east-1"), None);
-        assert!(at("us-eest-1").is_some_and(|doubt| doubt.contains("us-eest-1")));
     }
 }
