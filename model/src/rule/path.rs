@@ -33,7 +33,7 @@ pub fn overrides(rules: &RuleSet, from: &Party<'_>, to: &Party<'_>) -> PathOverr
     for (rule, path) in rules.path_rules().filter(|(_, path)| applies(path, from, to)) {
         result.take(rule, path);
     }
-    let mut back = rules.path_rules().filter(|(_, path)| applies(path, to, from));
+    let mut back = rules.path_rules().filter(|(_, path)| path.encryption.is_some() && applies(path, to, from));
     let back = back.find_map(|(rule, path)| stated(rule, path.encryption.as_ref()));
     let is_always = |stated: &Stated<EncryptionPolicy>| stated.value == EncryptionPolicy::Always;
     let (there, back) = (result.encryption.take(), back);
