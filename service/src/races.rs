@@ -8,10 +8,12 @@ use std::{
 };
 
 use cladnet_model::{
-    Allocation, CloudLocation, DesiredState, Hold, Host, HostFacts, HostId, Membership, Network, NetworkDraft,
-    NetworkId, NetworkUpdate, Peer, PublicKey, PublicKeyOwner, deployment::PinnedHostKey,
+    Allocation, CloudLocation, DesiredState, Hold, Host, HostFacts, HostId, Labels, Membership, Network, NetworkDraft,
+    NetworkId, NetworkUpdate, Peer, PublicKey, PublicKeyOwner,
+    deployment::PinnedHostKey,
+    rule::{NetworkRules, RulesDraft},
 };
-use cladnet_store::{EmbeddedOptions, Key, Revision, Store, StoreError, Transaction, key};
+use cladnet_store::{EmbeddedOptions, Key, Revision, Store, StoreError, Transaction, Versioned, key};
 use jiff::Timestamp;
 use tempfile::TempDir;
 
@@ -20,8 +22,9 @@ use crate::{
     control::{Outcome, PeerOutcome},
     error::CallError,
     networks::Deletion,
-    peers::{PeerRow, PeerUpdate},
+    peers::{LabelUpdate, PeerRow, PeerUpdate},
     plain::PlainPeer,
+    rules::{Effect, RulesChange},
 };
 
 const SPACE: &str = "10.0.0.0/24";
@@ -144,6 +147,25 @@ impl House {
         self.service.update_peer(&self.network, &host(number), &update, "test").await
     }
 
+    /// Gives both members addresses, and the network a test.
+    async fn test_rules(&self, test: &str) {
+        for number in 1..=2 {
+            self.giving(number, address(number)).await.commit().await.expect("is free");
+        }
+        let draft = RulesDraft { tests: vec![test.to_owned()], ..RulesDraft::default() };
+        let change = RulesChange::Replace(draft);
+        self.service.change_rules(&self.network, &change, None, Effect::InForce, "test").await.expect("holds");
+    }
+
+    async fn rules(&self) -> Versioned<NetworkRules> {
+        self.service.store.get(&key::rules(&self.network)).await.expect("reads").expect("is there")
+    }
+
+    async fn label(&self, number: u8, value: &str) -> Result<Membership, CallError> {
+        let update = PeerUpdate { labels: Some(LabelUpdate::Replace(role(value))), ..PeerUpdate::default() };
+        self.service.update_peer(&self.network, &host(number), &update, "test").await
+    }
+
     async fn shrink(&self) -> Result<(), CallError> {
         let update = NetworkUpdate { address_space: Some("10.0.0.0/25"), ..NetworkUpdate::default() };
         self.service.update_network(&self.network, &update, None, "test").await.map(drop)
@@ -157,6 +179,10 @@ async fn create(service: &Service, id: &str, space: &str) -> Result<Network, Cal
 
 fn host(number: u8) -> HostId {
     format!("host-{number}").parse().expect("an id")
+}
+
+fn role(value: &str) -> Labels {
+    [("role".to_owned(), value.to_owned())].into()
 }
 
 fn address(last: u8) -> Ipv4Addr {
@@ -349,4 +375,27 @@ async fn whoever_forgets_a_host_key_late_leaves_the_one_that_was_pinned_since() 
     let refused = house.service.forget_host_key("192.0.2.10:22", "test").await;
     assert!(matches!(refused, Err(CallError::NotFound(_))), "{refused:?}");
     assert!(house.is_there(&record).await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_two_labels_that_break_a_test_together_the_second_is_refused() {
+    let house = House::new().await;
+    house.test_rules("expect: role=web may not reach role=db:22").await;
+    let rules = house.rules().await;
+    let other = key::membership(&house.network, &host(2));
+    let labelled = Membership { labels: role("db"), ..house.membership(2, None) };
+    // As another replica writes it.
+    house.meanwhile(house.service.store.transaction().put(&other, &labelled).put(&rules.key, &rules.value));
+    refused(house.label(1, "web").await, "labels", "breaks a test of the rules");
+    house.label(1, "cache").await.expect("no test is about it");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rules_that_were_checked_before_labels_changed_are_not_written() {
+    let house = House::new().await;
+    house.test_rules("expect: role=web may not reach role=db:22").await;
+    let checked = house.rules().await;
+    house.label(1, "web").await.expect("nobody is a database");
+    let change = house.service.store.transaction().unchanged(&checked.key, checked.modified);
+    change.put(&checked.key, &checked.value).commit().await.expect_err("is to be checked again");
 }

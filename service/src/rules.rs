@@ -159,8 +159,8 @@ impl Service {
         Ok(Answer { action: decision.action, rule: decision.rule, reason })
     }
 
-    /// Refuses labels of a peer by which a test in the rules fails that holds now; the transaction fails if the rules change
-    /// meanwhile.
+    /// Refuses labels of a peer by which a test in the rules fails that holds now. It rewrites the rules' record: of two
+    /// changes at one moment, of labels or of rules, the second is looked at again.
     pub(crate) async fn check_labels(
         &self,
         transaction: Transaction,
@@ -184,7 +184,7 @@ impl Service {
                 return Err(CallError::Invalid(faults));
             }
         }
-        Ok(transaction.unchanged(&key, stored.modified))
+        Ok(transaction.unchanged(&key, stored.modified).put(&key, &stored.value))
     }
 
     /// The rules in force.

@@ -151,6 +151,18 @@ fn a_name_that_another_peer_takes_on_is_told() {
 }
 
 #[test]
+fn a_test_that_a_newcomer_breaks_is_told() {
+    let rules = rules(serde_json::json!({"rules": [
+        {"id": "far", "kind": "access", "action": "deny", "from": "zone=far"},
+    ], "tests": ["expect: role=web may reach role=db:80"]}));
+    let newcomer = member(9, "web-9", &[("role", "web"), ("zone", "far")]);
+    let told = |members: &[Member]| warnings(&rules, members).iter().map(Warning::to_string).collect::<Vec<_>>();
+    let failing = "test expect: role=web may reach role=db:80 fails: web-9 may not reach db-1, by rule far";
+    assert_eq!(told(&[shop(), vec![newcomer]].concat()), [failing]);
+    assert!(!told(&shop()).iter().any(|told| told.contains("fails")));
+}
+
+#[test]
 fn a_subnet_has_one_peer_and_adjacent_ones_are_joined() {
     let rules = rules(serde_json::json!({"rules": [
         {"id": "a", "kind": "advertise", "prefix": "192.168.0.0/24", "via": "role=gateway"},

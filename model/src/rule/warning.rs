@@ -4,7 +4,7 @@ use std::fmt;
 
 use ipnet::IpNet;
 
-use super::{Member, Rule, RuleKind, RuleSet, Side};
+use super::{Broken, Member, Rule, RuleKind, RuleSet, Side, check_expectations};
 use crate::RuleId;
 
 /// What a person should look at; its text is a sentence.
@@ -29,6 +29,9 @@ pub enum Warning {
     Owned { rule: RuleId, prefix: IpNet, host: String, route: IpNet, others: usize },
     #[error("test {test:?} proves nothing now: nobody is {nobody}")]
     Untested { test: String, nobody: String },
+    /// It held when the rules were made: a host that joins is not kept out for it.
+    #[error("test {0}")]
+    Failing(Broken),
 }
 
 /// How many do the same.
@@ -58,6 +61,7 @@ pub fn warnings(rules: &RuleSet, members: &[Member]) -> Vec<Warning> {
         .iter()
         .filter_map(|test| Some(Warning::Untested { nobody: test.nobody(members)?, test: test.to_string() }));
     warnings.extend(untested);
+    warnings.extend(check_expectations(rules, members).into_iter().map(Warning::Failing));
     warnings
 }
 
