@@ -38,6 +38,18 @@ impl World {
         eventually("the agent's daemon", MESH, || Ok(vm.run(["cladnet-agent", "status"])?)).map(drop)
     }
 
+    /// Waits until the agent of a VM has a stream to the service, and the service takes it for online.
+    pub fn wait_online(&self, network: &str, vm: &str) -> Result<()> {
+        eventually("the agent to be online", MESH, || {
+            let service = &self.agent(vm, ["status"])?["service"];
+            ensure!(service["state"] == "connected", "{vm} says {service}");
+            let peers = self.admin().json(["peer", "list", network])?;
+            let peer = peers["peers"].as_array().into_iter().flatten().find(|peer| peer["hostName"] == vm);
+            ensure!(peer.is_some_and(|peer| peer["online"] == true), "the service says {peers}");
+            Ok(())
+        })
+    }
+
     /// A fresh one-time token of a network.
     pub fn token(&self, network: &str) -> Result<String> {
         let answer = self.admin().json(["token", "create", network])?;

@@ -157,11 +157,12 @@ fn a_neighbours_forged_frames_are_refused() {
         ];
         for (reason, source, datagram) in forgeries {
             let before = discarded(world, "aws-2", reason)?;
-            forge(&neighbour, source, target, datagram)?;
             eventually(&format!("a forged frame to be counted as {reason}"), SOON, || {
+                // Without traffic the endpoint would not be proved for long, and the frame refused for that.
+                world.ping("aws-1", world.address("prod", "aws-2")?)?;
+                forge(&neighbour, source, target, datagram)?;
                 ensure!(discarded(world, "aws-2", reason)? > before, "it is not");
-                // Without traffic the endpoint would not be proved for long.
-                world.ping("aws-1", world.address("prod", "aws-2")?).map(drop)
+                Ok(())
             })?;
         }
         Ok(())
@@ -195,6 +196,8 @@ fn wait_for(world: &World, clear: bool) -> Result<()> {
 
 /// Holds if what the pair says from now on cannot be read.
 fn none_in_clear(world: &World) -> Result<()> {
+    // What was sent before has arrived when this is answered.
+    world.ping("aws-1", world.address("prod", "aws-2")?)?;
     let mut tap = Tap::open(&world.vm("aws-2")?)?;
     say(world, "aws-1", world.address("prod", "aws-2")?)?;
     let heard = tap.datagrams()?.concat();

@@ -108,6 +108,7 @@ fn a_peer_that_is_taken_down_is_silent_until_it_is_taken_up() {
         world.join_all(&["aws-1", "gcp-1"], "prod")?;
         world.wait_mesh("prod", &["aws-1", "gcp-1"])?;
         let address = world.address("prod", "gcp-1")?;
+        world.wait_online("prod", "gcp-1")?;
 
         let down = world.admin().json(["peer", "down", "prod", "gcp-1"])?;
         ensure!(down["results"][0]["outcome"] == "acknowledged", "{down}");
@@ -115,6 +116,7 @@ fn a_peer_that_is_taken_down_is_silent_until_it_is_taken_up() {
 
         // Down outlives the agent.
         world.vm("gcp-1")?.kill_service("cladnet-agent", 9)?;
+        world.wait_online("prod", "gcp-1")?;
         world.never_reaches("aws-1", address)?;
 
         let up = world.admin().json(["peer", "up", "prod", "gcp-1"])?;

@@ -70,7 +70,8 @@ fn a_rule_steers_the_pairs_that_it_means_and_costs_no_connection() {
         for from in ["aws-1", "aws-3"] {
             sends(world, from, "aws-2", "private")?;
         }
-        goes_on()
+        goes_on()?;
+        world.explain_agrees("prod")
     });
 }
 
@@ -94,13 +95,15 @@ fn a_rule_that_forbids_the_internet_leaves_its_pair_without_a_path_and_says_so()
             ensure!(reason.contains(&wanted), "the agent says {reason:?}");
         }
         world.never_reaches("aws-1", world.address("prod", "gcp-1")?)?;
+        world.explain_agrees("prod")?;
         // The pairs beside it.
         world.ping("aws-2", world.address("prod", "gcp-1")?)?;
         world.ping("aws-1", world.address("prod", "aws-2")?)?;
 
         label(world, "gcp-1", "near")?;
         world.ping_soon("aws-1", world.address("prod", "gcp-1")?)?;
-        sends(world, "aws-1", "gcp-1", "public")
+        sends(world, "aws-1", "gcp-1", "public")?;
+        world.explain_agrees("prod")
     });
 }
 
@@ -112,8 +115,7 @@ fn a_rule_decides_whether_one_pair_talks_in_clear() {
         apply(world, "rules: [{ id: open, kind: path, from: role=web, to: role=db, encryption: public }]")?;
         travels(world, "aws-2", true)?;
         travels(world, "aws-3", false)?;
-        let sentence = explain(world, "aws-1", "aws-2")?["encryption"].clone();
-        ensure!(sentence == "clear: both hosts stand in one VPC, and rule open's policy is public", "{sentence}");
+        explained(world, "aws-2", "clear: both hosts stand in one VPC, and rule open's policy is public")?;
 
         // Of the rules of both directions, `always` goes before.
         let document = "rules:
@@ -122,12 +124,12 @@ fn a_rule_decides_whether_one_pair_talks_in_clear() {
 ";
         apply(world, document)?;
         travels(world, "aws-2", false)?;
-        let sentence = explain(world, "aws-1", "aws-2")?["encryption"].clone();
-        ensure!(sentence == "encrypted: rule vault's policy is always", "{sentence}");
+        explained(world, "aws-2", "encrypted: rule vault's policy is always")?;
 
         world.admin().run(["network", "update", "prod", "--encryption", "public"])?;
         travels(world, "aws-3", true)?;
-        travels(world, "aws-2", false)
+        travels(world, "aws-2", false)?;
+        world.explain_agrees("prod")
     });
 }
 
@@ -170,6 +172,18 @@ fn travels(world: &World, other: &str, in_clear: bool) -> Result<()> {
             let told = transport(world, from, peer)?;
             ensure!((told == "clear") == in_clear, "{from} says {told} of {peer}");
         }
+        Ok(())
+    })
+}
+
+/// Waits until *explain* says this of the encryption between `aws-1` and another VM, which talk: a pair that does not is not
+/// told as clear for long.
+fn explained(world: &World, other: &str, wanted: &str) -> Result<()> {
+    let to = world.address("prod", other)?;
+    eventually(&format!("explain to say {wanted:?}"), SOON, || {
+        world.ping("aws-1", to)?;
+        let sentence = &explain(world, "aws-1", other)?["encryption"];
+        ensure!(sentence == wanted, "it says {sentence}");
         Ok(())
     })
 }

@@ -38,7 +38,7 @@ fn a_blocked_private_path_is_left_under_traffic_and_taken_back_after_repair() {
         let silence = longest_silence(world, "one")?;
         println!("longest silence over a blocked path: {silence:.3} s");
         ensure!(silence <= MOST_SILENCE, "{silence} s without an answer");
-        Ok(())
+        world.explain_agrees("prod")
     });
 }
 
@@ -66,7 +66,7 @@ fn a_lossy_path_is_no_reason_to_flap_whichever_way_it_loses() {
             let after = [path_changes(world, "one")?, path_changes(world, "two")?];
             ensure!(before == after, "{percent} % lost at {vms:?}: paths changed from {before:?} to {after:?} times");
         }
-        Ok(())
+        world.explain_agrees("prod")
     });
 }
 
@@ -89,7 +89,7 @@ fn traffic_is_back_soon_after_a_public_address_changed() {
         let silence = longest_silence(world, "aws-1")?;
         println!("longest silence over changes of address: {silence:.3} s");
         ensure!(silence <= MOST_SILENCE_AFTER_MOVE, "{silence} s without an answer");
-        Ok(())
+        world.explain_agrees("prod")
     });
 }
 
@@ -106,7 +106,7 @@ fn a_resumed_vm_is_reached_at_its_new_address() {
         let took = world.first_reply("aws-1", overlay, SOON)?;
         println!("reached {took:?} after it was resumed");
         ensure!(took <= Duration::from_secs_f64(MOST_SILENCE_AFTER_MOVE), "{took:?} after it was resumed");
-        Ok(())
+        world.explain_agrees("prod")
     });
 }
 

@@ -89,11 +89,13 @@ fn a_pair_without_a_path_that_is_allowed_has_none_and_says_why() {
             let summary = explained["summary"].as_str().unwrap_or_default();
             ensure!(summary.contains("no path") && summary.contains("forbidden"), "it says {summary:?}");
         }
+        world.explain_agrees("prod")?;
 
         // What is allowed again is used again.
         world.admin().run(["network", "update", "prod", "--forbid", "none"])?;
         world.ping_soon("aws-1", addresses["abroad"])?;
-        world.sends_by("prod", "aws-1", "abroad", "public")
+        world.sends_by("prod", "aws-1", "abroad", "public")?;
+        world.explain_agrees("prod")
     });
 }
 
@@ -108,11 +110,14 @@ fn paid(world: &World, [one, other]: [&str; 2], scope: &str, there: u64, back: u
 
 fn priced(world: &World, [one, other]: [&str; 2], there: u64, back: u64) -> Result<()> {
     for (from, to, price, return_price) in [(one, other, there, back), (other, one, back, there)] {
-        let explained = explain(world, from, to)?;
-        let best = &explained["candidates"][0];
-        let told = [listed(&best["price"]), listed(&best["returnPrice"])];
-        let wanted = [Some(price), Some(return_price)];
-        ensure!(told == wanted, "{from} to {to} costs {told:?} there and back, not {wanted:?}");
+        eventually(&format!("the price from {from} to {to}"), SOON, || {
+            let explained = explain(world, from, to)?;
+            let best = &explained["candidates"][0];
+            let told = [listed(&best["price"]), listed(&best["returnPrice"])];
+            let wanted = [Some(price), Some(return_price)];
+            ensure!(told == wanted, "{told:?} there and back, not {wanted:?}");
+            Ok(())
+        })?;
     }
     Ok(())
 }

@@ -70,7 +70,7 @@ fn peers_meet_over_ipv6_where_there_is_no_ipv4() {
         world.wait_mesh("prod", &["six-1", "six-2"])?;
         let outside = path(world, "six-1", "six-2")?;
         ensure!(outside.0 == "public-v6", "{outside:?}");
-        Ok(())
+        world.explain_agrees("prod")
     });
 }
 
@@ -98,7 +98,8 @@ fn traffic_follows_a_public_address_that_changes() {
             let hosts = world.admin().run(["host", "list", "--output", "json"])?;
             ensure!(hosts.contains(&moved.to_string()), "{hosts}");
             Ok(())
-        })
+        })?;
+        world.explain_agrees("prod")
     });
 }
 

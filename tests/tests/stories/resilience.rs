@@ -72,6 +72,7 @@ fn two_replicas_serve_agents_of_one_network_and_each_may_die() {
             world.join_at(vm, "prod", replica)?;
         }
         world.wait_mesh("prod", &["aws-1", "gcp-1"])?;
+        ["aws-1", "gcp-1"].iter().try_for_each(|vm| world.wait_online("prod", vm))?;
 
         // The admin talks to the replica that does not hold gcp-1's stream.
         let down = world.admin_at(0).json(["peer", "down", "prod", "gcp-1"])?;

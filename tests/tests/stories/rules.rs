@@ -56,9 +56,7 @@ fn a_receiver_enforces_rules_that_a_sender_does_not_know() {
         world.admin().run(["peer", "update", "prod", "aws-1", "--label", "role=db"])?;
         apply(world, RULES)?;
         eventually("the rules to be in force", SOON, || refuses(world, "gcp-1", db, OTHER))?;
-        let before = refused(world)?;
         refuses(world, "gcp-1", db, SHOP)?;
-        ensure!(refused(world)? > before, "the receiver has refused nothing, so nothing was sent");
         asks(world, "gcp-1", "aws-1:5432", "denied")?;
 
         // A label lets the peer in, and cuts it off again.
@@ -99,9 +97,7 @@ fn a_hostile_sender_reaches_nothing_but_its_receivers_own_address() {
         }
         connect(world, "gcp-1", overlay, SHOP)?;
         for address in [HIDDEN, BEYOND] {
-            let before = refused(world)?;
             refuses(world, "gcp-1", address.parse()?, SHOP)?;
-            ensure!(refused(world)? > before, "nothing for {address} was refused");
         }
         let forwarded = db.run(["nft", "list", "table", "ip", "watch"])?;
         ensure!(forwarded.contains("packets 0 "), "{forwarded}");
@@ -269,9 +265,11 @@ fn connect_within(world: &World, from: &str, to: Ipv4Addr, port: u16, patience: 
         .with_context(|| format!("{from} does not reach {to}:{port}"))
 }
 
-/// Holds if a connection does not come about.
+/// Holds if a connection does not come about, and `aws-1` has refused something meanwhile: a busy machine may be late.
 fn refuses(world: &World, from: &str, to: Ipv4Addr, port: u16) -> Result<()> {
+    let before = refused(world)?;
     ensure!(connect_within(world, from, to, port, MOMENT).is_err(), "{from} reaches {to}:{port}");
+    ensure!(refused(world)? > before, "nothing from {from} to {to}:{port} was refused");
     Ok(())
 }
 

@@ -68,7 +68,9 @@ fn every_fault_has_its_word_and_once_repaired_the_next_run_finishes() {
 
         let id = world.begin_deployment(&file.write(&key)?, "prod", &["--accept-new-host-keys"])?;
         eventually("the upload to begin", SOON, || {
-            ensure!(world.deployment_state(&id, "lost")? == "uploading", "it has not");
+            let state = world.deployment_state(&id, "lost")?;
+            // A quick machine may be past it already; a line that dies then is lost as well.
+            ensure!(["uploading", "installing", "joining"].contains(&state.as_str()), "it is {state}");
             Ok(())
         })?;
         world.vm("lost")?.set_tcp_fault(22, Some(TcpFault::BlackHole))?;
