@@ -9,12 +9,12 @@ use std::time::{Duration, Instant};
 
 /// What every IPv4 host takes (RFC 791 §3.2), without headers around a packet: taken on trust, as there is nothing below.
 pub(super) const FLOOR: u16 = 576 - 60;
-/// Links that are met: IPv6's least, a tunnel over Ethernet, GCP; and with jumbo frames Azure, AWS between VPCs, GCP,
-/// Ethernet, AWS. Ethernet's own 1500 is what the default is made for. 2000 tells whether it is worth while to search for any
-/// size between.
-const LINKS: [u16; 9] = [1280, 1400, 1460, LEAST_JUMBO, 3900, 8500, 8896, 9000, 9001];
-/// Below this a link carries no jumbo frames: the default is nearly as good.
-const LEAST_JUMBO: u16 = 2000;
+/// Links that are met: IPv6's least, a tunnel over Ethernet, GCP; a network that leaves room for a tunnel's headers; and
+/// with jumbo frames Azure, AWS between VPCs, GCP, Ethernet, AWS. Ethernet's own 1500 is what the default is made for.
+/// [`LEAST_LONG`] tells whether it is worth while to search for any size between.
+const LINKS: [u16; 10] = [1280, 1400, 1460, LEAST_LONG, 1600, 3900, 8500, 8896, 9000, 9001];
+/// A link that carries less is Ethernet's own, of which some take a tag or two more: the default is nearly as good.
+const LEAST_LONG: u16 = 1520;
 /// What is left for a packet, of the narrowest of [`LINKS`], by whatever protocol it travels.
 const SAFE: u16 = 1200;
 
@@ -262,13 +262,13 @@ impl Search {
         if let Some(size) = [self.in_force, self.default].into_iter().find(|size| unknown.contains(size)) {
             return Some(size);
         }
-        let has_jumbo = self.carried > self.default;
+        let carries_more = self.carried > self.default;
         let top = top(&self.usual, self.default);
-        if !has_jumbo && unknown.contains(&top) {
+        if !carries_more && unknown.contains(&top) {
             return Some(top);
         }
-        let least_jumbo = LEAST_JUMBO - (LINKS[0] - self.usual[0]);
-        let is_of_use = |size: &u16| unknown.contains(size) && (*size < self.default || *size >= least_jumbo);
+        let least_long = LEAST_LONG - (LINKS[0] - self.usual[0]);
+        let is_of_use = |size: &u16| unknown.contains(size) && (*size < self.default || *size >= least_long);
         let usual: Vec<u16> = self.usual.into_iter().filter(is_of_use).collect();
         if !usual.is_empty() {
             return Some(usual[usual.len() / 2]);
