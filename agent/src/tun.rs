@@ -24,7 +24,7 @@ use steering::Steering;
 /// so a flood harms one flow in this many. More would make it fewer, for a descriptor each; a host in sixteen networks
 /// stays below the usual 1024. Each holds `txqueuelen` packets, of which the kernel's 500 are 2 ms at 3 Gbit/s, as a
 /// thread may have to wait for a core: 0.7 MB, or 32 MB where a flood is of super-packets.
-const QUEUES: usize = 16;
+pub const QUEUES: usize = 16;
 
 /// Why a TUN device cannot be had, and what to do about it.
 #[derive(Debug, thiserror::Error)]
@@ -128,6 +128,13 @@ fn write(queue: &OwnedFd, skipped: usize, packet: &mut SuperPacket<'_>) -> io::R
         _ => IoSlice::new(payloads.next().unwrap_or_default()),
     });
     Ok(writev(queue, &slices[..count]).map(drop)?)
+}
+
+/// The queue by which a device that is new would take a packet: for the fuzzer.
+#[doc(hidden)]
+pub fn queue_of(packet: &[u8]) -> usize {
+    let now = Instant::now();
+    Steering::new(now, QUEUES).queue(now, packet)
 }
 
 /// Whether the device behind a descriptor was deleted.

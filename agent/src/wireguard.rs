@@ -25,6 +25,12 @@ pub use background::Background;
 use interface::Interface;
 use socket::{ControlSocket, SocketError};
 
+/// Whether a request on the control socket can be read: for the fuzzer.
+#[doc(hidden)]
+pub fn is_request(text: &str) -> bool {
+    uapi::parse(text).is_ok()
+}
+
 /// Under this name the binary is one that `wg-quick` can be pointed at.
 pub const PROGRAM: &str = "cladnet-wireguard";
 

@@ -6,7 +6,14 @@ mod tunnel;
 
 use std::net::{Ipv4Addr, SocketAddr};
 
-use cladnet_model::{ApiKeyText, JoinToken, PublicKey, deployment::Fingerprint};
+use cladnet_model::{
+    ApiKeyText, JoinToken, PublicKey, SessionId, SessionSecret,
+    advise::parse_avoid,
+    deployment::{Fingerprint, HostKeyPin, parse_place},
+    rule::{Expectation, PortRange, Selector, Side},
+    space,
+    tariff::{Document, Place, Price, Site},
+};
 use cladnet_pki::channel::ServiceUrl;
 
 /// A target's name and what it does with bytes.
@@ -16,6 +23,10 @@ pub const TARGETS: &[Target] = &[
     ("datagrams", tunnel::datagrams),
     ("inner-packets", tunnel::inner_packets),
     ("super-packets", tunnel::super_packets),
+    ("probes", tunnel::probes),
+    ("frames", tunnel::frames),
+    ("steering", steering),
+    ("control", control),
     ("stun", stun),
     ("texts", texts),
 ];
@@ -37,10 +48,26 @@ fn stun(bytes: &[u8]) {
     let _ = cladnet_stun::parse_response(bytes);
 }
 
-/// Texts that people paste: each that is taken is written again as it was read.
+/// A packet that a peer sent, on its way to a queue of the interface: there is one for whatever it is.
+fn steering(bytes: &[u8]) {
+    assert!(cladnet_agent::tun::queue_of(bytes) < cladnet_agent::tun::QUEUES);
+}
+
+/// What is written to the control socket of a plain interface.
+fn control(bytes: &[u8]) {
+    if let Ok(request) = str::from_utf8(bytes) {
+        let _ = cladnet_agent::wireguard::is_request(request);
+    }
+}
+
+/// Texts that people paste, or send: some that are taken are written again as they were read.
 fn texts(bytes: &[u8]) {
     let Ok(text) = str::from_utf8(bytes) else { return };
     let _ = (text.parse::<JoinToken>(), text.parse::<ApiKeyText>(), text.parse::<ServiceUrl>());
+    let _ = (text.parse::<SessionId>(), text.parse::<SessionSecret>(), text.parse::<HostKeyPin>());
+    let _ = (text.parse::<Selector>(), text.parse::<Side>(), text.parse::<PortRange>(), text.parse::<Expectation>());
+    let _ = (text.parse::<Site>(), text.parse::<Place>(), text.parse::<Price>(), Document::parse(text));
+    let _ = (space::parse(text), parse_avoid(text), parse_place(text));
     if let Ok(key) = text.parse::<PublicKey>() {
         assert_eq!(key.to_string().parse(), Ok(key));
     }

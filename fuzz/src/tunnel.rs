@@ -1,6 +1,6 @@
 //! Targets of the data plane: datagrams of anybody, inner packets of a peer, super-packets of the kernel.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant, SystemTime};
 
 use cladnet_tunnel::offload::{Mergeable, Segments, SuperPacket, VirtioNetHeader};
@@ -21,6 +21,12 @@ impl Number {
 
     fn overlay(self) -> [u8; 4] {
         [10, 9, 0, self.0]
+    }
+
+    fn overlay_v6(self) -> [u8; 16] {
+        let mut address = [0xfd; 16];
+        address[15] = self.0;
+        address
     }
 }
 
@@ -86,7 +92,7 @@ impl Host {
         let peer = PeerConfig {
             public_key: peer,
             preshared_key: None,
-            allowed_ips: vec![SocketAddr::from(([a, b, c, d], 0)).ip().into()],
+            allowed_ips: vec![SocketAddr::from(([a, b, c, d], 0)).ip().into(), IpAddr::from(at.overlay_v6()).into()],
             endpoint: Some(at.endpoint()),
             persistent_keepalive: None,
             roaming: Roaming::ByPackets,
@@ -139,6 +145,7 @@ pub(crate) fn inner_packets(bytes: &[u8]) {
     let (mut buffer, mut sealed) = (vec![0; BUFFER_SIZE], Output::default());
     for packet in &sent {
         let _ = pair.near.tunnel.seal(pair.near.now, pair.near.interface, packet, &mut buffer, &mut sealed);
+        refuse(&pair.near, &[&packet[..], &[0; 1500]].concat());
     }
     let mut arrived = Vec::new();
     for datagram in &mut sealed.datagrams {
@@ -155,6 +162,17 @@ pub(crate) fn inner_packets(bytes: &[u8]) {
     merge(&arrived);
 }
 
+/// Sends a packet that is too long for its path: who sent it is told, if anybody.
+fn refuse(near: &Host, packet: &[u8]) {
+    let (mut buffer, mut output) = (vec![0; BUFFER_SIZE], Output::default());
+    let _ = near.tunnel.seal(near.now, near.interface, packet, &mut buffer, &mut output);
+    for answer in output.packets {
+        let [source, destination] = if packet[0] >> 4 == 4 { [12..16, 16..20] } else { [8..24, 24..40] };
+        assert_eq!(answer[0] >> 4, packet[0] >> 4, "it is of the same family");
+        assert_eq!((&answer[source.clone()], &answer[destination.clone()]), (&packet[destination], &packet[source]));
+    }
+}
+
 /// As cut from `bytes`, with the addresses that let them pass.
 fn packets(bytes: &[u8]) -> Vec<Vec<u8>> {
     let (mut rest, mut packets) = (bytes, Vec::new());
@@ -164,6 +182,10 @@ fn packets(bytes: &[u8]) -> Vec<Vec<u8>> {
         if packet.len() >= 20 && packet[0] >> 4 == 4 {
             packet[12..16].copy_from_slice(&NEAR.overlay());
             packet[16..20].copy_from_slice(&FAR.overlay());
+        }
+        if packet.len() >= 40 && packet[0] >> 4 == 6 {
+            packet[8..24].copy_from_slice(&NEAR.overlay_v6());
+            packet[24..40].copy_from_slice(&FAR.overlay_v6());
         }
         packets.push(packet);
         rest = next;
@@ -182,6 +204,18 @@ fn merge(packets: &[Vec<u8>]) {
         let len = headers.len() + payloads.map(<[u8]>::len).sum::<usize>();
         assert!(len <= VirtioNetHeader::LEN + packets.iter().map(Vec::len).sum::<usize>());
         rest = &others[joined..];
+    }
+}
+
+/// What a probe holds when it is opened: written as it was read, it is read the same.
+pub(crate) fn probes(bytes: &[u8]) {
+    assert!(cladnet_tunnel::fuzzing::probe_is_read_as_written(bytes));
+}
+
+/// A clear frame with the right token.
+pub(crate) fn frames(bytes: &[u8]) {
+    if let Some(packet) = cladnet_tunnel::fuzzing::frame(bytes) {
+        assert!(packet.len() < bytes.len());
     }
 }
 

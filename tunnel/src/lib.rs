@@ -12,6 +12,8 @@ mod datapath;
 mod discard;
 mod engine;
 mod filter;
+#[doc(hidden)]
+pub mod fuzzing;
 mod host;
 mod index;
 mod interface;

@@ -24,8 +24,8 @@ pub use wire::Urgency;
 
 use endpoint::{Asked, Endpoint};
 pub(crate) use keys::PairKeys;
-use wire::{Body, Challenge};
-pub(crate) use wire::{MESSAGE_TYPE, MIN_LEN, Tag, Terms};
+use wire::Challenge;
+pub(crate) use wire::{Body, MESSAGE_TYPE, MIN_LEN, Tag, Terms};
 
 /// Endpoints of one peer that are remembered; as many as a host may tell of itself.
 const MAX_ENDPOINTS: usize = 16;

@@ -13,7 +13,7 @@ const ARROWS: &[(&str, &[&str], &str)] = &[
         "the command line composes the servers and speaks the API; the data plane is the agent's",
     ),
     ("controller", &["model", "store"], "the controller reads and writes the store; it has no listener and no wire"),
-    ("fuzz", &["model", "pki", "stun", "tunnel"], "what is fuzzed is what reads bytes from outside"),
+    ("fuzz", &["agent", "model", "pki", "stun", "tunnel"], "what is fuzzed is what reads bytes from outside"),
     ("model", &[], "the domain is pure"),
     ("pki", &["model"], "certificates name hosts by their ids; plumbing knows no other room"),
     ("proto", &["model"], "the wire converts to and from the domain and does nothing else"),

@@ -27,7 +27,7 @@ pub(super) fn write(datagram: &mut [u8], receiver: u32, counter: u64, token: &To
 }
 
 /// The counter and the padded packet of a frame that bears this token.
-pub(super) fn read<'a>(datagram: &'a [u8], token: &Token) -> Result<(u64, &'a [u8]), Discard> {
+pub(crate) fn read<'a>(datagram: &'a [u8], token: &Token) -> Result<(u64, &'a [u8]), Discard> {
     let (head, rest) = datagram.split_at_checked(HEADER_LEN).ok_or(Discard::Malformed)?;
     let (packet, borne) = rest.split_last_chunk::<TOKEN_LEN>().ok_or(Discard::Malformed)?;
     // As numbers, so that no byte tells by the time it takes whether it is right.

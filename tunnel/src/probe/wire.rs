@@ -33,11 +33,11 @@ const REPLY: u8 = 2;
 /// Names a pair and a direction to the two that share its key.
 pub(crate) type Tag = [u8; TAG_LEN];
 /// Random; who repeats it has read it.
-pub(super) type Challenge = [u8; 16];
+pub(crate) type Challenge = [u8; 16];
 
 /// What a probe says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Body {
+pub(crate) enum Body {
     Request {
         /// Rises with every request of the sender to this peer, also over restarts.
         counter: u64,
@@ -137,7 +137,13 @@ impl Body {
         }
     }
 
-    fn read(plain: &[u8]) -> Option<Self> {
+    pub(crate) fn to_bytes(self) -> [u8; BODY_LEN] {
+        let mut plain = [0; BODY_LEN];
+        self.write(&mut plain);
+        plain
+    }
+
+    pub(crate) fn read(plain: &[u8]) -> Option<Self> {
         let challenge = *plain.get(8..)?.first_chunk()?;
         let accepts = Duration::from_millis(u16::from_le_bytes(*plain.get(2..)?.first_chunk()?).into());
         match *plain.first()? {
