@@ -69,12 +69,14 @@ const MANY_SESSIONS: Scenario = Scenario::Memory { peers: MANY_PEERS };
 pub(super) fn measure(effort: Effort, peers: Option<&[Contender]>) -> Result<Report> {
     let mut report = Report::new("data-plane");
     let lab = Lab::new()?;
-    let mut raised = Vec::new();
+    let (mut raised, mut missing) = (Vec::new(), BTreeMap::new());
     for contender in wanted(peers) {
         match contender.program().and_then(|_| lab.raise(contender)) {
             Ok(ends) => raised.push(ends),
             Err(reason) => {
-                report.miss(format!("tunnel of {}", contender.name()), "", Better::Higher, format!("{reason:#}"))
+                let reason = format!("{reason:#}");
+                report.miss(format!("tunnel of {}", contender.name()), "", Better::Higher, &reason);
+                missing.insert(contender, reason);
             }
         }
     }
@@ -83,8 +85,14 @@ pub(super) fn measure(effort: Effort, peers: Option<&[Contender]>) -> Result<Rep
         lab.be(step.link)?;
         for _ in 0..step.rounds {
             for ends in &raised {
-                let played = noise.measured(|| play(&lab, ends, &step))?;
-                samples.take(step.link, step.scenario, ends.contender, played);
+                match noise.measured(|| play(&lab, ends, &step)) {
+                    Ok(played) => samples.take(step.link, step.scenario, ends.contender, played),
+                    // The others are measured all the same.
+                    Err(reason) => {
+                        let name = format!("{} {} {}", step.link.name(), step.scenario, ends.contender.name());
+                        report.miss(name, "", Better::Higher, format!("{reason:#}"));
+                    }
+                }
             }
         }
     }
@@ -95,7 +103,7 @@ pub(super) fn measure(effort: Effort, peers: Option<&[Contender]>) -> Result<Rep
         memory(&lab, ends, &mut report, remember);
     }
     samples.tell(&mut report);
-    judge(&samples, &mut report);
+    judge(&samples, &missing, &mut report);
     report.add("runs that began on a busy machine", noise.busy_starts as f64, "", Better::Lower, Some(0.0));
     report.add("runs repeated because CPU time was stolen", noise.repeated as f64, "", Better::Lower, None);
     report.add("largest share of CPU time stolen in a run", noise.worst_steal, "", Better::Lower, None);
@@ -116,20 +124,24 @@ fn plan(effort: Effort) -> Vec<Step> {
     let ping = |loaded| Scenario::Ping { loaded };
     match effort {
         Effort::Quick => vec![step(Link::Veth, ONE_STREAM, 1, 3), step(Link::Wire, ONE_STREAM, 1, 3)],
-        Effort::Normal => vec![
-            step(Link::Veth, ONE_STREAM, 5, 3),
-            step(Link::Veth, tcp(1, true), 1, 2),
-            step(Link::Veth, tcp(4, false), 1, 2),
-            step(Link::Veth, tcp(4, true), 1, 2),
-            step(Link::Veth, SMALL_PACKETS, 1, 1),
-            step(Link::Veth, udp(512), 1, 1),
-            step(Link::Veth, udp(1372), 1, 1),
-            step(Link::Veth, ping(false), 1, 0),
-            step(Link::Veth, PING_UNDER_LOAD, 3, 0),
-            step(Link::Wire, ONE_STREAM, 3, 3),
-            step(Link::Wire, tcp(4, false), 1, 2),
-            step(Link::Wire, udp(1372), 1, 1),
-        ],
+        // Everything once, and what is judged more often.
+        Effort::Normal => Link::ALL
+            .into_iter()
+            .flat_map(|link| {
+                let (often, sometimes) = if link == Link::Veth { (5, 3) } else { (3, 1) };
+                [
+                    step(link, ONE_STREAM, often, 3),
+                    step(link, tcp(1, true), 1, 2),
+                    step(link, tcp(4, false), 1, 2),
+                    step(link, tcp(4, true), 1, 2),
+                    step(link, SMALL_PACKETS, sometimes, 1),
+                    step(link, udp(512), 1, 1),
+                    step(link, udp(1372), 1, 1),
+                    step(link, ping(false), 1, 0),
+                    step(link, PING_UNDER_LOAD, sometimes, 0),
+                ]
+            })
+            .collect(),
         Effort::Long => Link::ALL
             .into_iter()
             .flat_map(|link| {
@@ -222,14 +234,19 @@ impl Samples {
     }
 }
 
-/// What must be reached, as far as it was measured.
-fn judge(samples: &Samples, report: &mut Report) {
+/// What must be reached, as far as it was measured; `missing` says why somebody was not.
+fn judge(samples: &Samples, missing: &BTreeMap<Contender, String>, report: &mut Report) {
     let of = |link, scenario, metric, contender| samples.median(link, scenario, metric, contender);
     let ours = |link, scenario, metric| of(link, scenario, metric, Contender::Cladnet);
-    let mut ratio = |name: String, ours: Option<f64>, theirs: Option<f64>, better, target| match (ours, theirs) {
-        (Some(ours), Some(theirs)) => report.add(name, ours / theirs, "×", better, Some(target)),
-        _ => report.miss(name, "×", better, "one of the two was not measured"),
+    let reason_of = |peer: Option<Contender>| {
+        let reason = peer.and_then(|peer| missing.get(&peer));
+        reason.map_or("not measured in this run", String::as_str)
     };
+    let mut ratio =
+        |name: String, ours: Option<f64>, (peer, theirs): (_, Option<f64>), better, target| match (ours, theirs) {
+            (Some(ours), Some(theirs)) => report.add(name, ours / theirs, "×", better, Some(target)),
+            _ => report.miss(name, "×", better, reason_of(peer)),
+        };
     for (peer, target) in [
         (Contender::Boringtun, 8.0),
         (Contender::Gotatun, 5.0),
@@ -238,20 +255,27 @@ fn judge(samples: &Samples, report: &mut Report) {
     ] {
         let name = format!("one TCP stream through {}'s", peer.name());
         let rate = |contender| of(Link::Veth, ONE_STREAM, Metric::Rate, contender);
-        ratio(name, rate(Contender::Cladnet), rate(peer), Better::Higher, target);
+        ratio(name, rate(Contender::Cladnet), (Some(peer), rate(peer)), Better::Higher, target);
     }
     let others = || Contender::value_variants().iter().copied().filter(|contender| contender.is_of_others());
     let rates = others().filter_map(|peer| of(Link::Wire, ONE_STREAM, Metric::Rate, peer));
     let best = rates.max_by(f64::total_cmp);
     let rate = ours(Link::Wire, ONE_STREAM, Metric::Rate);
-    ratio("one TCP stream on the wire through the best other's".into(), rate, best, Better::Higher, 1.0);
+    ratio("one TCP stream on the wire through the best other's".into(), rate, (None, best), Better::Higher, 1.0);
     let packets = |contender| of(Link::Veth, SMALL_PACKETS, Metric::PacketRate, contender);
     let name = "UDP packets of 64 bytes through boringtun's";
-    ratio(name.into(), packets(Contender::Cladnet), packets(Contender::Boringtun), Better::Higher, 1.5);
+    let theirs = (Some(Contender::Boringtun), packets(Contender::Boringtun));
+    ratio(name.into(), packets(Contender::Cladnet), theirs, Better::Higher, 1.5);
     let latencies = others().filter_map(|peer| of(Link::Veth, PING_UNDER_LOAD, Metric::NearlyAllRoundTrips, peer));
     let best = latencies.min_by(f64::total_cmp);
     let latency = ours(Link::Veth, PING_UNDER_LOAD, Metric::NearlyAllRoundTrips);
-    ratio("99th percentile of ping under load through the best other's".into(), latency, best, Better::Lower, 1.0);
+    ratio(
+        "99th percentile of ping under load through the best other's".into(),
+        latency,
+        (None, best),
+        Better::Lower,
+        1.0,
+    );
 
     let cpu = |metric| ours(Link::Veth, ONE_STREAM, metric);
     if let (Some(sender), Some(receiver)) = (cpu(Metric::SenderCpu), cpu(Metric::ReceiverCpu)) {

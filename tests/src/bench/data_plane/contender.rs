@@ -14,6 +14,8 @@ const PEERS_DIRECTORY: &str = "CLADNET_BENCH_PEERS";
 pub(crate) enum Contender {
     /// This product, with a packet filter of a hundred rules and probes
     Cladnet,
+    /// The same without packet filter and probes: what these cost
+    Unfiltered,
     /// The same without segmentation offloads
     NoOffload,
     /// The same in clear frames, as in a VPC that both ends trust
@@ -46,6 +48,7 @@ impl Contender {
     pub(super) fn name(self) -> &'static str {
         match self {
             Self::Cladnet => "cladnet",
+            Self::Unfiltered => "unfiltered",
             Self::NoOffload => "no-offload",
             Self::Clear => "clear",
             Self::Null => "null",
@@ -60,14 +63,14 @@ impl Contender {
     /// Whether it is somebody else's work.
     pub(super) fn is_of_others(self) -> bool {
         match self {
-            Self::Cladnet | Self::NoOffload | Self::Clear | Self::Null => false,
+            Self::Cladnet | Self::Unfiltered | Self::NoOffload | Self::Clear | Self::Null => false,
             Self::Boringtun | Self::Gotatun | Self::WireguardGo | Self::TailscaleWireguardGo | Self::Nebula => true,
         }
     }
 
     pub(super) fn kind(self) -> Kind {
         match self {
-            Self::Cladnet | Self::Clear | Self::Null => Kind::Static(&[]),
+            Self::Cladnet | Self::Unfiltered | Self::Clear | Self::Null => Kind::Static(&[]),
             Self::NoOffload => Kind::Static(&["--no-offload"]),
             Self::Boringtun | Self::Gotatun | Self::WireguardGo | Self::TailscaleWireguardGo => Kind::Userspace,
             Self::Nebula => Kind::Nebula,
@@ -86,7 +89,7 @@ impl Contender {
     /// Where its program is, or why there is none.
     pub(super) fn program(self) -> Result<PathBuf> {
         match self {
-            Self::Cladnet | Self::NoOffload | Self::Clear => binary("cladnet-agent"),
+            Self::Cladnet | Self::Unfiltered | Self::NoOffload | Self::Clear => binary("cladnet-agent"),
             Self::Null => built("cladnet-agent-null"),
             Self::Boringtun => built("boringtun-cli"),
             Self::Gotatun => built("gotatun-cli"),

@@ -273,14 +273,17 @@ impl Lab {
             Contender::Clear => format!("trusted_endpoints = ['{endpoint}']\n"),
             _ => String::new(),
         };
+        let (probes, access) = match contender {
+            Contender::Unfiltered => (false, String::new()),
+            _ => (true, access()),
+        };
         let text = format!(
             "interface = 'cbnet{}'\nprivate_key_file = '{name}.key'\naddress = '{}/24'\nlisten_port = {port}\nmtu = {MTU}\n\
-             [[peers]]\npublic_key = '{}'\nallowed_ips = ['{}/32']\nendpoint = '{endpoint}'\nprobes = true\n{trust}{}",
+             [[peers]]\npublic_key = '{}'\nallowed_ips = ['{}/32']\nendpoint = '{endpoint}'\nprobes = {probes}\n{trust}{access}",
             contender.number(),
             overlay(contender, side),
             peer.public,
             overlay(contender, side.other()),
-            access(),
         );
         let file = self.write(&format!("{name}.toml"), &text)?;
         self.start(side, &contender.program()?, &[flags, &["static", &file]].concat())
