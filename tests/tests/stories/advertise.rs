@@ -23,6 +23,8 @@ const SOON: Duration = Duration::from_secs(30);
 /// The subnet of `aws-1`, where `aws-3` has no agent.
 const SUBNET: &str = "10.0.1.0/24";
 const PORT: u16 = 5432;
+/// What is left of the tunnel's MTU without headers of IPv4 and TCP.
+const LONGEST_SEGMENT: u32 = 1380;
 const CONFIGURATION: &str = "/etc/cladnet-agent/config.toml";
 
 #[test]
@@ -127,8 +129,11 @@ fn a_flow_into_a_subnet_outlives_the_gateways_agent() {
         let listener = listen(world, "aws-3", PORT)?;
         advertise(world, "vpc", SUBNET)?;
         reaches(world, bare)?;
+        count_answers(world)?;
         let mut asks = connect(world, "gcp-1", bare, PORT)?;
         let (mut served, from) = eventually("the connection", SOON, || Ok(listener.accept()?))?;
+        ensure!(answers(world, "heard")? > 0, "no answer came through the tunnel");
+        ensure!(answers(world, "longer")? == 0, "the subnet's end knows nothing of the tunnel's MTU");
         ensure!(from.ip() == gateway, "the subnet sees {from}");
         carries(&mut asks, &mut served, SOON)?;
 
@@ -199,6 +204,24 @@ fn advertise_as(world: &World, id: &str, prefix: &str, [name, value]: [&str; 2])
     let via = "cladnet/name=aws-1";
     let rule = ["rule", "add", "prod", "advertise", "--id", id, "--prefix", prefix, "--via", via, name, value];
     world.admin().run(rule).map(drop)
+}
+
+/// Counts on `gcp-1` how many ends behind the tunnel answer its calls, and how many want segments that are too long for it.
+fn count_answers(world: &World) -> Result<()> {
+    let answer = "add rule ip answers in iifname cbnet0 tcp flags & (syn | ack) == (syn | ack)";
+    let table = format!(
+        "add table ip answers; add counter ip answers heard; add counter ip answers longer;
+         add chain ip answers in {{ type filter hook input priority 0; }};
+         {answer} counter name heard; {answer} tcp option maxseg size > {LONGEST_SEGMENT} counter name longer"
+    );
+    world.vm("gcp-1")?.run(["nft", &table])?;
+    Ok(())
+}
+
+fn answers(world: &World, counter: &str) -> Result<u64> {
+    let text = world.vm("gcp-1")?.run(["nft", "list", "counter", "ip", "answers", counter])?;
+    let mut words = text.split_ascii_whitespace().skip_while(|word| *word != "packets");
+    Ok(words.nth(1).with_context(|| format!("no count in {text}"))?.parse()?)
 }
 
 fn reaches(world: &World, bare: Ipv4Addr) -> Result<()> {
