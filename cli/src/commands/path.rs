@@ -142,7 +142,7 @@ fn explanation(out: Output, explained: &ExplainPathResponse, names: &Names) -> S
     });
     let parts: Vec<_> = explained.candidates.iter().flat_map(parts).collect();
     let head = ["ENDPOINT", "WAY", "PAID BY", "CLASS", "USD/GB", "CONFIDENCE", "TARIFF RULE"];
-    let parts = Table::of(head, "no prices", &parts, Clone::clone).ending_in_prose();
+    let parts = Table::of(head, "no prices", &parts, Clone::clone).ending_in_prose().sparing(&["CONFIDENCE", "CLASS"]);
     let basic = match &explained.basic {
         Some(basic) => format!(
             "rule type basic would use {} ({}): {} USD/GB there, {} back",

@@ -172,6 +172,7 @@ async fn list(api: &Api, out: Output, args: ListArgs) -> Result<(), Failure> {
                 rule.confidence.clone(),
             ]
         })
+        .sparing(&["VALID", "CONFIDENCE", "PER"])
     })
 }
 
@@ -245,7 +246,7 @@ fn quoted(out: Output, quote: &TariffQuote) -> String {
             part.sources.first().map(sourced).unwrap_or_default(),
         ]
     });
-    lines.push(out.render(parts.ending_in_prose()));
+    lines.push(out.render(parts.ending_in_prose().sparing(&["LISTED", "RULE"])));
     let unpriced = quote.parts.iter().filter(|part| !part.unpriced.is_empty());
     lines.extend(unpriced.map(|part| format!("{}: {}", part.side, part.unpriced)));
     lines.extend(quote.warnings.iter().map(|warning| out.sentence(&format!("warning: {warning}"))));

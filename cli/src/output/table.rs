@@ -89,21 +89,36 @@ impl Table {
         if self.rows.is_empty() && !self.empty.is_empty() {
             return self.empty.to_owned();
         }
-        let fits = |text: &str| screen.width.is_none_or(|most| wide(text) <= usize::from(most));
-        let text = self.text(screen);
-        if fits(&text) {
-            return text;
+        if self.fits(screen) {
+            return self.text(screen);
         }
         let plain = Screen { ruled: false, ..screen };
-        let mut text = self.text(plain);
         for column in self.spare {
-            if fits(&text) {
+            if self.fits(plain) {
                 break;
             }
             self.leave_out(column);
-            text = self.text(plain);
         }
-        text
+        // Where prose has no room it runs on, as long as it is: letters below each other are nothing to read.
+        self.ends_in_prose &= self.fits(plain);
+        self.text(plain)
+    }
+
+    /// Whether a row fits into a line, with some words of prose where there is any.
+    fn fits(&self, screen: Screen) -> bool {
+        const WORDS: usize = 16;
+        let Some(most) = screen.width.map(usize::from) else { return true };
+        if !self.ends_in_prose {
+            return wide(&self.text(screen)) <= most;
+        }
+        let columns = self.head.len().max(self.rows.iter().map(Vec::len).max().unwrap_or(0));
+        let rows = || std::iter::once(&self.head).chain(&self.rows);
+        let widest = |column: usize| rows().filter_map(|row| row.get(column)).map(|cell| wide(cell)).max().unwrap_or(0);
+        // Two spaces between columns; with lines one on either side, and the line.
+        let between = if screen.ruled { 3 } else { 2 };
+        let others: usize = (0..columns.saturating_sub(1)).map(|column| widest(column) + between).sum();
+        let lines = if screen.ruled { 4 } else { 0 };
+        others + widest(columns.saturating_sub(1)).min(WORDS) + lines <= most
     }
 
     fn leave_out(&mut self, column: &str) {
@@ -240,9 +255,32 @@ mod tests {
         let table = || Table::of(["ID", "NAME"], "", &["a-rather-long-id"], |id| [(*id).to_owned(), "x".to_owned()]);
         assert!(table().render(on(30)).starts_with('┌'));
         assert_eq!(table().render(on(24)), "ID                NAME\na-rather-long-id  x");
-        let text = Table::sheet([("why", "one two three four five six".to_owned())]).render(on(24));
-        assert!(text.lines().all(|line| line.chars().count() <= 24), "{text}");
+        let sheet = |width| Table::sheet([("why", "one two three four five six".to_owned())]).render(on(width));
+        assert_eq!(sheet(24), "why  one two three\n     four five six");
+        let text = sheet(30);
+        assert!(text.starts_with('┌') && text.lines().all(|line| line.chars().count() <= 30), "{text}");
         assert!(text.lines().count() > 3 && text.contains("three"), "{text}");
+    }
+
+    #[test]
+    fn prose_is_never_squeezed_into_single_letters() {
+        let table = |on: u16| {
+            let table = Table::of(["CLASS", "RULE", "SOURCE"], "", &["internet-egress"], |class| {
+                [
+                    (*class).to_owned(),
+                    "shipped/aws/internet-egress/14".to_owned(),
+                    "what a page says of it, in words".to_owned(),
+                ]
+            });
+            table.ending_in_prose().sparing(&["RULE"]).render(Screen { ruled: true, width: Some(on) })
+        };
+        assert!(table(100).starts_with('┌') && table(100).contains("RULE"));
+        for (width, has_rule, lines) in [(68, true, 3), (60, false, 2)] {
+            let text = table(width);
+            assert!(text.lines().all(|line| line.chars().count() <= width.into()), "{text}");
+            assert!(text.contains("RULE") == has_rule && text.lines().count() == lines, "{text}");
+        }
+        assert_eq!(table(30).lines().count(), 2, "too narrow for anything: {}", table(30));
     }
 
     #[test]
