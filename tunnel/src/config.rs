@@ -15,7 +15,8 @@ pub struct InterfaceConfig {
     /// The network's address space, if it has one. No peer is reached at an address inside: the tunnel would travel
     /// through itself.
     pub network: Option<IpNet>,
-    /// The longest inner packet; padding stops there.
+    /// The longest inner packet of a network; padding stops there. Without a network the link's MTU is what others make
+    /// it, and whatever the kernel lets through is sent.
     pub mtu: u16,
     pub peers: Vec<PeerConfig>,
 }

@@ -79,6 +79,14 @@ impl Interface {
         Self { subnets: subnets.into(), ..self.clone() }
     }
 
+    /// The longest packet that goes to a peer whole.
+    pub(crate) fn longest_to(&self, peer: &Peer) -> u16 {
+        // Who set the MTU of a link of its own is not us: the kernel has let the packet through, so it fits, also before
+        // we hear that the link takes more now.
+        let of_link = if self.network.is_some() { self.mtu } else { u16::MAX };
+        peer.mtu.found().unwrap_or(of_link)
+    }
+
     /// Whether packets to `address` go to this peer.
     pub(crate) fn leads_to(&self, address: IpAddr, peer: &Arc<Peer>) -> bool {
         self.allowed_ips.lookup(address).is_some_and(|owner| Arc::ptr_eq(owner, peer))

@@ -129,7 +129,7 @@ impl Snapshot {
             let mut noted = Memo::default();
             train.packets().for_each(|packet| filter.note_sent(now, packet, peer.number, &mut noted));
         }
-        Ok((peer, peer.mtu.found().unwrap_or(interface.mtu)))
+        Ok((peer, interface.longest_to(peer)))
     }
 
     /// Seals a train for a peer and sends it, or what must come before.

@@ -100,6 +100,16 @@ fn a_plain_peer_is_not_asked() {
     assert_eq!((a.stats_of(&b).mtu, a.tunnel.discards().of(Discard::TooLong)), (1420, 0));
 }
 
+#[test]
+fn without_a_network_the_kernel_alone_says_what_is_too_long() {
+    let (a, b) = friends();
+    let long = whole(1, 2, 8000);
+    assert_eq!(a.seal(&long), Err(Discard::TooLong));
+    a.tunnel.update_interface(a.now, a.interface, None, 1420, &[b.as_peer()]).unwrap();
+    let sent = a.seal(&long).unwrap();
+    assert!(carry(&a, &b, sent) == [(2, long)]);
+}
+
 /// A link that takes datagrams of this length whole, and no longer ones.
 struct NarrowLink(usize, Output);
 
