@@ -32,6 +32,9 @@ pub struct Options {
     /// Of data-plane: beside whom; all by default
     #[arg(long, value_enum, value_delimiter = ',', value_name = "NAMES")]
     peers: Option<Vec<Contender>>,
+    /// Of data-plane: what is measured, by the names that results bear, as tcp-1, udp-64, ping-loaded; all by default
+    #[arg(long, value_delimiter = ',', value_name = "NAMES")]
+    scenarios: Option<Vec<String>>,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -71,7 +74,7 @@ pub fn run(options: &Options) -> Result<()> {
         Name::Footprint => footprint::measure(effort)?,
         Name::Web => web::measure(effort)?,
         Name::Paths => paths::measure(effort)?,
-        Name::DataPlane => data_plane::measure(effort, options.peers.as_deref())?,
+        Name::DataPlane => data_plane::measure(effort, options.peers.as_deref(), options.scenarios.as_deref())?,
     };
     report.print();
     if let Some(file) = &options.json {

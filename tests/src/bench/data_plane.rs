@@ -8,9 +8,12 @@ mod statistics;
 mod swarm;
 mod traffic;
 
-use std::{collections::BTreeMap, fmt};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+};
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use clap::ValueEnum as _;
 
 pub(crate) use contender::Contender;
@@ -66,7 +69,17 @@ const SMALL_PACKETS: Scenario = Scenario::Udp { payload: 64 };
 const PING_UNDER_LOAD: Scenario = Scenario::Ping { loaded: true };
 const MANY_SESSIONS: Scenario = Scenario::Memory { peers: MANY_PEERS };
 
-pub(super) fn measure(effort: Effort, peers: Option<&[Contender]>) -> Result<Report> {
+pub(super) fn measure(effort: Effort, peers: Option<&[Contender]>, scenarios: Option<&[String]>) -> Result<Report> {
+    let memories = [Scenario::Memory { peers: 1 }, MANY_SESSIONS];
+    let known: Vec<_> =
+        plan(effort).iter().map(|step| step.scenario).chain(memories).map(|it| it.to_string()).collect();
+    if let Some(unknown) = scenarios.into_iter().flatten().find(|name| !known.contains(name)) {
+        bail!(
+            "no scenario is called {unknown:?}; there are {}",
+            BTreeSet::from_iter(known).into_iter().collect::<Vec<_>>().join(", ")
+        );
+    }
+    let is_wanted = |scenario: Scenario| scenarios.is_none_or(|names| names.contains(&scenario.to_string()));
     let mut report = Report::new("data-plane");
     let lab = Lab::new()?;
     let (mut raised, mut missing) = (Vec::new(), BTreeMap::new());
@@ -81,7 +94,7 @@ pub(super) fn measure(effort: Effort, peers: Option<&[Contender]>) -> Result<Rep
         }
     }
     let (mut samples, mut noise) = (Samples::default(), Noise::default());
-    for step in plan(effort) {
+    for step in plan(effort).into_iter().filter(|step| is_wanted(step.scenario)) {
         lab.be(step.link)?;
         for _ in 0..step.rounds {
             for ends in &raised {
@@ -96,7 +109,7 @@ pub(super) fn measure(effort: Effort, peers: Option<&[Contender]>) -> Result<Rep
             }
         }
     }
-    for ends in &raised {
+    for ends in raised.iter().filter(|_| memories.into_iter().any(is_wanted)) {
         let remember = |scenario, megabytes| {
             samples.take(Link::Veth, scenario, ends.contender, vec![(Metric::Memory, megabytes)]);
         };

@@ -66,9 +66,9 @@ pub(super) fn udp_rate(lab: &Lab, ends: &Raised, payload: usize, seconds: u32) -
     while rate <= LAST_RATE && bad.is_infinite() {
         match udp(lab, ends, payload, rate, seconds)? {
             // The sender itself does not reach what was asked of it.
-            Paced { sent, lost } if lost <= TOLERABLE_LOSS && sent < 0.9 * rate => return Ok(sent),
-            Paced { sent, lost } if lost <= TOLERABLE_LOSS => (good, rate) = (sent, rate * 2.0),
-            Paced { .. } => bad = rate,
+            Some(sent) if sent < 0.9 * rate => return Ok(sent),
+            Some(sent) => (good, rate) = (sent, rate * 2.0),
+            None => bad = rate,
         }
     }
     if bad.is_infinite() {
@@ -77,11 +77,28 @@ pub(super) fn udp_rate(lab: &Lab, ends: &Raised, payload: usize, seconds: u32) -
     for _ in 0..BISECTIONS {
         let middle = f64::midpoint(good, bad);
         match udp(lab, ends, payload, middle, seconds)? {
-            Paced { sent, lost } if lost <= TOLERABLE_LOSS => good = sent,
-            Paced { .. } => bad = middle,
+            Some(sent) => good = sent,
+            None => bad = middle,
         }
     }
     Ok(good)
+}
+
+/// What is sent of a rate if next to nothing of it is lost, in two of three trials: a core that is away for two
+/// milliseconds fails one, whoever's tunnel it is.
+fn udp(lab: &Lab, ends: &Raised, payload: usize, rate: f64, seconds: u32) -> Result<Option<f64>> {
+    let (mut passed, mut failed) = (None, 0);
+    while failed < 2 {
+        let Paced { sent, lost } = udp_once(lab, ends, payload, rate, seconds)?;
+        if lost > TOLERABLE_LOSS {
+            failed += 1;
+        } else if let Some(other) = passed {
+            return Ok(Some(f64::midpoint(sent, other)));
+        } else {
+            passed = Some(sent);
+        }
+    }
+    Ok(None)
 }
 
 struct Paced {
@@ -91,7 +108,7 @@ struct Paced {
     lost: f64,
 }
 
-fn udp(lab: &Lab, ends: &Raised, payload: usize, packets_per_second: f64, seconds: u32) -> Result<Paced> {
+fn udp_once(lab: &Lab, ends: &Raised, payload: usize, packets_per_second: f64, seconds: u32) -> Result<Paced> {
     let bits = format!("{:.0}", packets_per_second * payload as f64 * 8.0);
     let (len, time) = (payload.to_string(), seconds.to_string());
     let report = iperf(lab, ends, &["-u", "-b", &bits, "-l", &len, "-t", &time])?;
