@@ -25,6 +25,7 @@ use crate::udp::{self, UdpError, UdpSocket};
 
 mod keeper;
 mod mtu;
+mod pace;
 mod plain;
 mod probe;
 mod prober;

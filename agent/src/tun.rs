@@ -83,8 +83,8 @@ impl Tun {
     }
 
     /// For waiting until there is a packet to receive in one of these queues, or the device is gone.
-    pub(crate) fn readiness(&self, queues: &[usize]) -> Readiness<'_> {
-        Readiness::of(queues.iter().map(|queue| self.queues[*queue].as_fd()))
+    pub(crate) fn readiness(&self, queues: &[usize]) -> io::Result<Readiness> {
+        Ok(Readiness::of(queues.iter().map(|queue| self.queues[*queue].as_fd()))?)
     }
 
     /// A packet that the kernel routes into the interface, by this queue, or `WouldBlock`.

@@ -37,6 +37,11 @@ const RECEIVE_BUFFER: usize = 2_000_000;
 /// What the first socket has instead, as what waits there is short and takes long: 10,000 handshakes, about a second's. So
 /// none of a thousand peers' is lost that greet a host at once.
 const GREETINGS_BUFFER: usize = 4_000_000;
+/// How many long messages one turn takes: to open two full trains takes 0.1 ms, for which what may overtake waits. So many
+/// handshakes, too, which take as long each.
+const LONG_MESSAGES: usize = 2;
+/// What counts as long, in bytes; of shorter ones a turn takes [`BATCH`].
+const LONG_MESSAGE: usize = 16_000;
 /// Holds what waits for the network interface: 1 ms at 10 Gbit/s. More would only make packets wait longer there, behind
 /// those of others; while it is full, packets wait in the queues of the TUN, which are fair.
 const SEND_BUFFER: usize = 1_250_000;
@@ -70,10 +75,9 @@ pub struct UdpSocket {
 
 /// A thread's wait for datagrams in its share of the queues.
 #[derive(Debug)]
-pub(crate) struct Waiting<'a> {
-    socket: &'a UdpSocket,
-    queues: &'a [usize],
-    readiness: Readiness<'a>,
+pub(crate) struct Waiting {
+    queues: Vec<usize>,
+    readiness: Readiness,
 }
 
 /// Where a thread receives datagrams; nothing is allocated after it was made.
@@ -82,6 +86,12 @@ pub(crate) struct Inbox {
     bytes: Vec<u8>,
     received: [Received; BATCH],
     count: usize,
+    /// Of every queue, whether its last turn left some, or may have.
+    is_crowded: [bool; lanes::SOCKETS],
+    /// That of the last turn's.
+    has_more: bool,
+    /// How many the next turn of each queue takes.
+    limits: [usize; lanes::SOCKETS],
     /// When they were taken, by the clock that the kernel stamps them by.
     taken_at: SystemTime,
 }
@@ -128,6 +138,11 @@ impl UdpSocket {
     /// How many receive queues the port has.
     pub(crate) fn queue_count(&self) -> usize {
         self.sockets.len()
+    }
+
+    /// Queues of equal number are one thread's.
+    pub(crate) fn group(queue: usize) -> usize {
+        lanes::group(queue)
     }
 
     pub fn offloads(&self) -> UdpOffloads {
@@ -199,20 +214,29 @@ impl UdpSocket {
         self.send_each(iter::once(Train { to, bytes: datagrams, segment }), &mut refused);
     }
 
-    /// For a thread that has this share of the queues; no other has any of them.
-    pub(crate) fn waiting<'a>(&'a self, queues: &'a [usize]) -> Waiting<'a> {
-        let sockets = queues.iter().map(|queue| self.sockets[*queue].as_fd());
-        let waker = queues.first().map(|first| self.wakers[*first].as_fd());
-        Waiting { socket: self, queues, readiness: Readiness::of(sockets.chain(waker)) }
+    /// For a thread that has this share of the queues, which are some; no other has any of them.
+    pub(crate) fn waiting(&self, queues: Vec<usize>) -> io::Result<Waiting> {
+        let readiness = self.readiness(&queues)?;
+        Ok(Waiting { queues, readiness })
     }
 
-    /// Takes datagrams from a queue, none if none are there.
+    /// Of these queues in order, and then of what wakes their thread.
+    fn readiness(&self, queues: &[usize]) -> nix::Result<Readiness> {
+        let sockets = queues.iter().map(|queue| self.sockets[*queue].as_fd());
+        Readiness::of(sockets.chain([self.wakers[queues[0]].as_fd()]))
+    }
+
+    /// Takes the datagrams of one turn from a queue, none if none are there.
     pub(crate) fn receive(&self, queue: usize, inbox: &mut Inbox) -> io::Result<()> {
         inbox.count = 0;
-        match messages::receive(&self.sockets[queue], &mut inbox.bytes, &mut inbox.received) {
+        let limit = inbox.limits[queue];
+        match messages::receive(&self.sockets[queue], &mut inbox.bytes, &mut inbox.received[..limit]) {
             Ok(count) => {
                 inbox.count = count;
+                inbox.has_more = count == limit;
+                inbox.is_crowded[queue] = count == limit;
                 inbox.taken_at = SystemTime::now();
+                inbox.foresee(queue);
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
             Err(error) => return Err(error),
@@ -272,31 +296,58 @@ impl UdpSocket {
     }
 }
 
-impl Waiting<'_> {
-    /// The queues that hold datagrams, in order; none if it was woken.
-    pub(crate) fn wait(&mut self) -> io::Result<impl Iterator<Item = usize>> {
-        let Self { socket, queues, readiness } = self;
-        let ready = readiness.wait()?;
-        Ok(ready.filter_map(|position| {
-            let queue = queues.get(position);
-            if queue.is_none() {
-                // Fails if it was read already.
-                let _ = socket.wakers[queues[0]].read();
-            }
-            queue.copied()
-        }))
+impl Waiting {
+    /// The queues whose turn it is of those that hold datagrams, which are taken into `inbox`; none if it was woken.
+    pub(crate) fn wait<'s>(
+        &'s mut self,
+        socket: &UdpSocket,
+        inbox: &Inbox,
+    ) -> io::Result<impl Iterator<Item = usize> + use<'s>> {
+        let Self { queues, readiness } = self;
+        readiness.wait()?;
+        let waker = queues.len();
+        if readiness.ready().any(|position| position == waker) {
+            // There may be other sockets behind the descriptors, and the kernel waits for sockets. Should it fail, the waker
+            // is not read, so the next wait ends at once and tries again.
+            *readiness = socket.readiness(queues)?;
+            // Fails if it was read already.
+            let _ = socket.wakers[queues[0]].read();
+        }
+        // A queue that a flood fills has no turn before others.
+        let is_heavy = |position: usize| {
+            queues.get(position).is_some_and(|queue| lanes::is_heavy(*queue) || inbox.is_crowded[*queue])
+        };
+        Ok(readiness.turns(&is_heavy).filter_map(|position| queues.get(position).copied()))
     }
 }
 
 impl Inbox {
     pub(crate) fn new() -> Self {
         let (bytes, received) = (vec![0; BATCH * MESSAGE_LEN], [Received::default(); BATCH]);
-        Self { bytes, received, count: 0, taken_at: SystemTime::UNIX_EPOCH }
+        let mut limits = [BATCH; lanes::SOCKETS];
+        limits[0] = LONG_MESSAGES;
+        Self {
+            bytes,
+            received,
+            count: 0,
+            is_crowded: [false; lanes::SOCKETS],
+            has_more: false,
+            limits,
+            taken_at: SystemTime::UNIX_EPOCH,
+        }
+    }
+
+    /// The next turn of a queue is to be no longer than others: its messages will be as those that it held now.
+    fn foresee(&mut self, queue: usize) {
+        let bytes: usize = self.received[..self.count].iter().map(|message| message.len).sum();
+        if queue > 0 {
+            self.limits[queue] = if bytes > self.count * LONG_MESSAGE { LONG_MESSAGES } else { BATCH };
+        }
     }
 
     /// What the last [`UdpSocket::receive`] took, in order.
     pub(crate) fn arrivals(&mut self) -> impl Iterator<Item = Arrival<'_>> {
-        let (taken_at, has_more) = (self.taken_at, self.count == BATCH);
+        let (taken_at, has_more) = (self.taken_at, self.has_more);
         let received = self.received[..self.count].iter().zip(self.bytes.chunks_exact_mut(MESSAGE_LEN)).enumerate();
         received.filter_map(move |(index, (message, bytes))| {
             let segment_size = message.segment.unwrap_or(message.len).max(1);

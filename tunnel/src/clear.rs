@@ -16,6 +16,7 @@ use arc_swap::ArcSwapOption;
 use crate::datapath::Window;
 use crate::discard::Discard;
 use crate::engine::{Opened, Run};
+use crate::index::Receiver;
 use crate::probe::Terms;
 use crate::train::Train;
 
@@ -142,8 +143,9 @@ impl Clear {
             return false;
         }
         let first = self.counter.fetch_add(train.len() as u64, Ordering::Relaxed);
+        let receiver = train.addressed_to(Receiver::Number(outgoing.receiver));
         for (counter, datagram) in (first..).zip(train.datagrams_mut()) {
-            frame::write(datagram, outgoing.receiver, counter, &outgoing.token);
+            frame::write(datagram, receiver, counter, &outgoing.token);
         }
         true
     }

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use crate::discard::Discard;
 use crate::engine::Opened;
-use crate::index::SessionIndex;
+use crate::index::{Receiver, SessionIndex};
 use crate::message::{self, DATA_HEADER, DATA_OVERHEAD};
 use crate::train::Train;
 
@@ -105,8 +105,9 @@ impl Keypair {
     /// Seals every packet of `train` where it lies.
     pub(crate) fn seal_train(&self, train: &mut Train<'_>) -> Result<(), Discard> {
         let first = self.reserve(train.len() as u64)?;
+        let receiver = train.addressed_to(Receiver::Index(self.remote_index));
         for (counter, datagram) in (first..).zip(train.datagrams_mut()) {
-            message::write_data_header(datagram, self.remote_index, counter);
+            message::write_data_header(datagram, receiver, counter);
             self.send.seal(counter, &mut datagram[DATA_HEADER..]);
         }
         Ok(())

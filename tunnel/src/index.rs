@@ -10,15 +10,53 @@ use crate::clear::frame;
 
 /// How many lanes there are: the data of a peer is always in one, and peers are spread over them evenly.
 pub const LANES: usize = 8;
+/// How many queues data waits in: each lane has a second one, for what may overtake.
+pub const QUEUES: usize = 2 * LANES;
 /// A lane as bits of a peer's number, and of an index eight bits further up: there it is with either engine.
 const LANE_BITS: u32 = LANES as u32 - 1;
+/// Beside these: the sender lets the message overtake. It is never part of a number or an index, only of what is addressed
+/// to one.
+const OVERTAKES: u32 = LANES as u32;
 
-/// The lane of a data message or a clear frame; none of a message of another kind. So few bytes say it that even a
-/// filter in the kernel can tell: the type and one byte behind it, see [`LANE_AT`].
-pub fn lane(datagram: &[u8]) -> Option<usize> {
+/// The queue of a data message or a clear frame: its lane, or as many more as there are lanes if it may overtake; none of a
+/// message of another kind. So few bytes say it that even a filter in the kernel can tell: the type and one byte behind
+/// it, see [`LANE_AT`].
+pub fn queue(datagram: &[u8]) -> Option<usize> {
     let [message_type, 0, 0, 0, ..] = datagram else { return None };
     let at = LANE_AT.into_iter().find_map(|(known, at)| (known == *message_type).then_some(at))?;
-    datagram.get(at).map(|byte| usize::from(*byte) % LANES)
+    datagram.get(at).map(|byte| usize::from(*byte) % QUEUES)
+}
+
+/// How a message is addressed: to an index, or a number in a clear frame.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Receiver {
+    Index(u32),
+    Number(u32),
+}
+
+impl Receiver {
+    /// As a message says it that may overtake.
+    pub(crate) fn overtaking(self) -> u32 {
+        match self {
+            Self::Index(index) => index | OVERTAKES << 8,
+            Self::Number(number) => number | OVERTAKES,
+        }
+    }
+
+    /// As any other message says it. Who is no agent of ours gives every bit of an index a meaning of its own.
+    pub(crate) fn plain(self) -> u32 {
+        match self {
+            Self::Index(receiver) | Self::Number(receiver) => receiver,
+        }
+    }
+
+    /// As we gave it out, whatever a message says.
+    pub(crate) fn given(self) -> u32 {
+        match self {
+            Self::Index(index) => index & !(OVERTAKES << 8),
+            Self::Number(number) => number & !OVERTAKES,
+        }
+    }
 }
 
 /// The message types that have lanes, and where their lane is: in the second byte of an index, or the first of a
@@ -41,7 +79,7 @@ impl SessionIndices {
     pub(crate) fn assign(self: &Arc<Self>, peer: u32, rng: &mut (impl Rng + ?Sized)) -> SessionIndex {
         let mut owners = self.write();
         loop {
-            let value = rng.next_u32() & !(LANE_BITS << 8) | (peer & LANE_BITS) << 8;
+            let value = rng.next_u32() & !((LANE_BITS | OVERTAKES) << 8) | (peer & LANE_BITS) << 8;
             if let std::collections::hash_map::Entry::Vacant(free) = owners.entry(value) {
                 free.insert(peer);
                 return SessionIndex { value, indices: self.clone() };
@@ -95,7 +133,7 @@ impl PeerNumbers {
     pub(crate) fn fresh(&mut self, mut random: impl FnMut() -> u32) -> u32 {
         let emptiest = (0..).zip(self.in_lane).min_by_key(|(_, peers)| *peers).map_or(0, |(lane, _)| lane);
         loop {
-            let number = random() >> 8 & !LANE_BITS | emptiest;
+            let number = random() >> 8 & !(LANE_BITS | OVERTAKES) | emptiest;
             if self.insert(number) {
                 return number;
             }
@@ -124,11 +162,16 @@ mod tests {
             for index in [indices.assign(number, &mut rng).value(), number << 8 | 0x5a] {
                 let mut datagram = [4, 0, 0, 0, 0, 0, 0, 0, 9, 9];
                 datagram[4..8].copy_from_slice(&index.to_le_bytes());
-                assert_eq!(lane(&datagram), Some(number as usize % LANES));
+                assert_eq!(queue(&datagram), Some(number as usize % LANES));
+                datagram[4..8].copy_from_slice(&Receiver::Index(index).overtaking().to_le_bytes());
+                assert_eq!(queue(&datagram), Some(LANES + number as usize % LANES));
+                assert_eq!(Receiver::Index(Receiver::Index(index).overtaking()).given(), index);
             }
         }
-        assert_eq!(lane(&[0xc2, 0, 0, 0, 0x1b, 0xff]), Some(3), "of a clear frame, by the peer's number");
-        assert_eq!((lane(&[1, 0, 0, 0, 0, 0]), lane(&[4, 0, 0, 0, 0]), lane(&[])), (None, None, None));
+        assert_eq!(queue(&[0xc2, 0, 0, 0, 0x13, 0xff]), Some(3), "of a clear frame, by the peer's number");
+        assert_eq!(queue(&[0xc2, 0, 0, 0, 0x1b, 0xff]), Some(LANES + 3));
+        assert_eq!(Receiver::Number(Receiver::Number(0x13).overtaking()).given(), 0x13);
+        assert_eq!((queue(&[1, 0, 0, 0, 0, 0]), queue(&[4, 0, 0, 0, 0]), queue(&[])), (None, None, None));
     }
 
     #[test]

@@ -37,7 +37,7 @@ pub use discard::{Discard, DiscardCounts};
 pub use engine::Implementation;
 pub use filter::{Access, AccessRule, Action, Traffic};
 pub use host::Epoch;
-pub use index::{LANE_AT, LANES, lane};
+pub use index::{LANE_AT, LANES, QUEUES, queue};
 pub use interface::{Applied, InterfaceId, MAX_INTERFACES};
 pub use key::{KeyError, PresharedKey, PrivateKey, PublicKey};
 pub use peer::{Activity, PeerStats, Sighting};

@@ -2,6 +2,7 @@
 
 use crate::clear::frame;
 use crate::discard::Discard;
+use crate::index::Receiver;
 use crate::probe;
 
 pub(crate) const HANDSHAKE_INITIATION_LEN: usize = 148;
@@ -20,11 +21,23 @@ const CLEAR: u32 = frame::MESSAGE_TYPE as u32;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Message {
     HandshakeInitiation,
-    HandshakeResponse { receiver_index: u32 },
-    CookieReply { receiver_index: u32 },
-    Data { receiver_index: u32, counter: u64 },
-    Clear { receiver_index: u32 },
-    Probe { tag: probe::Tag },
+    HandshakeResponse {
+        receiver_index: u32,
+    },
+    CookieReply {
+        receiver_index: u32,
+    },
+    /// The index as we gave it out, whether it may overtake or not; so of clear frames.
+    Data {
+        receiver_index: u32,
+        counter: u64,
+    },
+    Clear {
+        receiver_index: u32,
+    },
+    Probe {
+        tag: probe::Tag,
+    },
 }
 
 /// Whether the packets of a run are sealed.
@@ -52,10 +65,10 @@ impl Message {
             (2, HANDSHAKE_RESPONSE_LEN) => Ok(Self::HandshakeResponse { receiver_index: index(8)? }),
             (3, COOKIE_REPLY_LEN) => Ok(Self::CookieReply { receiver_index: index(4)? }),
             (4, DATA_OVERHEAD..) => Ok(Self::Data {
-                receiver_index: index(4)?,
+                receiver_index: Receiver::Index(index(4)?).given(),
                 counter: u64::from(index(8)?) | u64::from(index(12)?) << 32,
             }),
-            (CLEAR, DATA_OVERHEAD..) => Ok(Self::Clear { receiver_index: index(4)? }),
+            (CLEAR, DATA_OVERHEAD..) => Ok(Self::Clear { receiver_index: Receiver::Number(index(4)?).given() }),
             (probe::MESSAGE_TYPE, probe::MIN_LEN..) => {
                 Ok(Self::Probe { tag: *datagram.get(4..).and_then(<[u8]>::first_chunk).ok_or(Discard::Malformed)? })
             }

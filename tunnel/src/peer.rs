@@ -175,6 +175,9 @@ impl Peer {
         self.watch.sent(now);
         self.clear.note_traffic();
         self.mtu.note_sent(train.longest());
+        if train.may_overtake() && !self.probes.is_enabled() {
+            train.set_may_overtake(false);
+        }
         if self.clear.write_train(now, to, train, || self.engine.has_session(now)) {
             self.count_sent(to, Carried::train(train).in_clear());
             return Ok(Some(to));

@@ -7,6 +7,7 @@
 use std::net::SocketAddr;
 use std::ops::Range;
 
+use crate::index::Receiver;
 use crate::interface::InterfaceId;
 use crate::message::{DATA_HEADER, DATA_OVERHEAD, MAX_DATAGRAM};
 
@@ -25,11 +26,12 @@ pub struct Train<'a> {
     packet_len: usize,
     last_len: usize,
     count: usize,
+    may_overtake: bool,
 }
 
 impl<'a> Train<'a> {
     pub(crate) fn new(interface: InterfaceId, mtu: u16, buffer: &'a mut [u8]) -> Self {
-        Self { buffer, interface, mtu: mtu.into(), packet_len: 0, last_len: 0, count: 0 }
+        Self { buffer, interface, mtu: mtu.into(), packet_len: 0, last_len: 0, count: 0, may_overtake: false }
     }
 
     /// A train of one packet that needs no padding any more.
@@ -72,6 +74,21 @@ impl<'a> Train<'a> {
     /// The length of the longest packet.
     pub(crate) fn longest(&self) -> usize {
         self.packet_len
+    }
+
+    /// Whether the receiver may open it before trains that wait there, if it is an agent of ours. For flows of which no
+    /// other packet waits: those of one flow are not to overtake each other.
+    pub fn set_may_overtake(&mut self, may_overtake: bool) {
+        self.may_overtake = may_overtake;
+    }
+
+    pub fn may_overtake(&self) -> bool {
+        self.may_overtake
+    }
+
+    /// What its messages are to be addressed to.
+    pub(crate) fn addressed_to(&self, receiver: Receiver) -> u32 {
+        if self.may_overtake { receiver.overtaking() } else { receiver.plain() }
     }
 
     /// Leaves out the packets that `keep` does not want; the others move up.

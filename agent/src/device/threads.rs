@@ -23,7 +23,7 @@ use super::stun::{StunReply, is_stun};
 use super::tun_reader::TunReader;
 use super::wire::Wire;
 use crate::tun::Tun;
-use crate::udp::{Arrival, Inbox};
+use crate::udp::{Arrival, Inbox, UdpSocket, Waiting};
 
 /// How many threads at most share the queues of the socket, or of one TUN. Each costs a few hundred kilobytes, and not
 /// all of a machine's cores are ours.
@@ -43,8 +43,9 @@ pub(super) enum Command {
 /// Starts the threads that every device has. They end when `shared` is stopped and the sender is gone.
 pub(super) fn start(shared: &Arc<Shared>) -> io::Result<Sender<Command>> {
     let (commands, queue) = channel();
-    for queues in shares(shared.socket.queue_count()) {
-        spawn("cladnet-udp", shared, move |shared| read_udp(&shared, &queues))?;
+    for queues in shares(shared.socket.queue_count(), UdpSocket::group) {
+        let waiting = shared.socket.waiting(queues)?;
+        spawn("cladnet-udp", shared, move |shared| read_udp(&shared, waiting))?;
     }
     spawn("cladnet-timer", shared, move |shared| keep_time(&shared, &queue))?;
     Ok(commands)
@@ -59,23 +60,23 @@ pub(super) fn read_tun(
     lost: &mpsc::Sender<Lost>,
 ) -> io::Result<()> {
     shared.attach(id, tun.clone());
-    shares(tun.queue_count()).try_for_each(|queues| {
-        let (tun, lost) = (tun.clone(), lost.clone());
+    let start = |queues: Vec<usize>| {
+        let (tun, lost, readiness) = (tun.clone(), lost.clone(), tun.readiness(&queues)?);
         // A thread's name is cut at 15 bytes, as an interface's is.
         spawn(name, shared, move |shared| {
-            TunReader::new(&shared, id, &tun, &queues).run();
+            TunReader::new(&shared, id, &tun, &queues, readiness).run();
             // Nobody listens any more when the whole device is being closed.
             let _ = lost.blocking_send(Lost { id, tun });
         })
-        .inspect_err(|_| shared.detach(id))
-    })
+    };
+    shares(tun.queue_count(), |queue| queue).try_for_each(start).inspect_err(|_| shared.detach(id))
 }
 
-/// Queues are dealt out to as many threads as can run at once.
-fn shares(queues: usize) -> impl Iterator<Item = Vec<usize>> {
+/// Queues are dealt out to as many threads as can run at once, those of a group to one.
+fn shares(queues: usize, group: fn(usize) -> usize) -> impl Iterator<Item = Vec<usize>> {
     let cores = thread::available_parallelism().map_or(1, NonZero::get);
     let threads = cores.min(MAX_THREADS).min(queues);
-    (0..threads).map(move |first| (first..queues).step_by(threads).collect())
+    (0..threads).map(move |thread| (0..queues).filter(|queue| group(*queue) % threads == thread).collect())
 }
 
 pub(super) fn spawn(
@@ -91,11 +92,11 @@ pub(super) fn spawn(
     thread::Builder::new().name(name.to_owned()).spawn(body).map(drop)
 }
 
-fn read_udp(shared: &Shared, queues: &[usize]) {
-    let mut waiting = shared.socket.waiting(queues);
+fn read_udp(shared: &Shared, mut waiting: Waiting) {
     let mut reader = UdpReader::new(shared);
     loop {
-        let read = waiting.wait().and_then(|mut ready| ready.try_for_each(|queue| reader.read(queue)));
+        let ready = waiting.wait(&shared.socket, &reader.inbox);
+        let read = ready.and_then(|mut ready| ready.try_for_each(|queue| reader.read(queue)));
         if shared.is_stopped() {
             return;
         }

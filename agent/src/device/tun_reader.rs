@@ -11,6 +11,7 @@ use cladnet_tunnel::{BUFFER_SIZE, Discard, InterfaceId, Train};
 use tracing::{trace, warn};
 
 use super::PAUSE_AFTER_ERROR;
+use super::pace::Pace;
 use super::shared::Shared;
 use super::wire::Wire;
 use crate::readiness::Readiness;
@@ -18,8 +19,8 @@ use crate::tun::{self, Tun};
 
 /// Packets of one turn of a queue: a full train of short ones, so that fairness costs floods no speed.
 const PACKETS_A_TURN: usize = 64;
-/// What a super-packet counts for: eight of them are half a megabyte.
-const SUPER_PACKET: usize = 8;
+/// What a super-packet counts for: two of them take 0.1 ms to seal, for which queues that say little wait.
+const SUPER_PACKET: usize = 32;
 
 pub(super) struct TunReader<'a> {
     shared: &'a Shared,
@@ -27,7 +28,9 @@ pub(super) struct TunReader<'a> {
     tun: &'a Tun,
     /// Its share of the device's.
     queues: &'a [usize],
-    readiness: Readiness<'a>,
+    /// Of each of them.
+    paces: Vec<Pace>,
+    readiness: Readiness,
     buffers: Buffers,
     wire: Wire<'a>,
 }
@@ -42,10 +45,18 @@ struct Buffers {
 }
 
 impl<'a> TunReader<'a> {
-    pub(super) fn new(shared: &'a Shared, id: InterfaceId, tun: &'a Tun, queues: &'a [usize]) -> Self {
+    /// `readiness` is that of these queues.
+    pub(super) fn new(
+        shared: &'a Shared,
+        id: InterfaceId,
+        tun: &'a Tun,
+        queues: &'a [usize],
+        readiness: Readiness,
+    ) -> Self {
         let [packet, train, tunnel] = [(); 3].map(|()| vec![0; BUFFER_SIZE]);
         let buffers = Buffers { packet, train, tunnel };
-        Self { shared, id, tun, queues, readiness: tun.readiness(queues), buffers, wire: Wire::new(shared) }
+        let paces = vec![Pace::new(Instant::now()); queues.len()];
+        Self { shared, id, tun, queues, paces, readiness, buffers, wire: Wire::new(shared) }
     }
 
     /// Returns when the device is gone.
@@ -63,10 +74,11 @@ impl<'a> TunReader<'a> {
     }
 
     fn take_turns(&mut self) -> io::Result<()> {
-        let Self { shared, id, tun, queues, readiness, buffers, wire } = self;
-        for position in readiness.wait()? {
+        let Self { shared, id, tun, queues, paces, readiness, buffers, wire } = self;
+        readiness.wait()?;
+        for position in readiness.turns(&|position| paces[position].is_bulk()) {
             let turn = Turn { shared, id: *id, tun, queue: queues[position] };
-            let drained = turn.drain(buffers, wire);
+            let drained = turn.drain(&mut paces[position], buffers, wire);
             wire.flush();
             drained?;
         }
@@ -84,7 +96,7 @@ struct Turn<'a> {
 
 impl Turn<'_> {
     /// Seals what the queue holds, up to what one turn may take.
-    fn drain(&self, buffers: &mut Buffers, wire: &mut Wire<'_>) -> io::Result<()> {
+    fn drain(&self, pace: &mut Pace, buffers: &mut Buffers, wire: &mut Wire<'_>) -> io::Result<()> {
         let Self { shared: Shared { tunnel, .. }, id, .. } = self;
         let now = Instant::now();
         let mut seal = |train: Train<'_>| {
@@ -123,13 +135,15 @@ impl Turn<'_> {
             };
             taken += if segments.count() > 1 { SUPER_PACKET } else { 1 };
             reads += 1;
+            let may_overtake = pace.note(now, segments.len());
             while let Some(packet) = segments.next_segment() {
                 let to = destination(packet);
-                if to.is_some() && to == train_to && train.push(packet) {
+                if to.is_some() && to == train_to && train.may_overtake() == may_overtake && train.push(packet) {
                     continue;
                 }
                 seal(train);
-                let Ok(next) = tunnel.train(*id, to, &mut buffers.train) else { return result };
+                let Ok(mut next) = tunnel.train(*id, to, &mut buffers.train) else { return result };
+                next.set_may_overtake(may_overtake);
                 (train, train_to) = (next, to);
                 if !train.push(packet) {
                     discard(Discard::Oversized);

@@ -1,17 +1,29 @@
-//! Several sockets on one port: data goes to one of them by its lane, all else to the first. Each has a receive queue of
+//! Several sockets on one port: data goes to one of two of its lane, all else to the first. Each has a receive queue of
 //! its own, so that what floods one is lost there, and neither other peers' data nor what strangers send waits with it.
+//! What may overtake waits apart from the other data of its lane.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 
-use cladnet_tunnel::{LANE_AT, LANES};
+use cladnet_tunnel::{LANE_AT, LANES, QUEUES};
 use nix::sys::socket::setsockopt;
 use nix::sys::socket::sockopt::AttachReusePortCbpf;
 use socket2::{Domain, Protocol, Socket, Type};
 use tracing::debug;
 
-/// One for each lane, behind the one for all else.
-pub(super) const SOCKETS: usize = 1 + LANES;
+/// One for each queue of data, behind the one for all else.
+pub(super) const SOCKETS: usize = 1 + QUEUES;
+
+/// Which sockets are to be read by one thread: both of a lane, so that nothing is overtaken by what was sent after it and
+/// is no faster.
+pub(super) fn group(socket: usize) -> usize {
+    socket % LANES
+}
+
+/// Whether what waits there is read by turns, one socket after the other; the rest is read before.
+pub(super) fn is_heavy(socket: usize) -> bool {
+    socket <= LANES
+}
 
 /// Binds them; the port is shared among them and with nobody who was there before.
 pub(super) fn bind(domain: Domain, address: IpAddr, port: u16) -> io::Result<Vec<Socket>> {
@@ -42,7 +54,7 @@ fn new(domain: Domain) -> io::Result<Socket> {
     Ok(socket)
 }
 
-/// Has the kernel sort as [`cladnet_tunnel::lane`] would.
+/// Has the kernel sort as [`cladnet_tunnel::queue`] would.
 fn sort(member: &Socket) -> io::Result<()> {
     let mut program = program();
     let program = libc::sock_fprog { len: program.len() as u16, filter: program.as_mut_ptr() };
@@ -65,7 +77,7 @@ fn program() -> [libc::sock_filter; 10] {
         skip(2),
         is_type(clear, 4),
         load_byte(clear_at),
-        step(libc::BPF_ALU | libc::BPF_AND | libc::BPF_K, LANES as u32 - 1),
+        step(libc::BPF_ALU | libc::BPF_AND | libc::BPF_K, QUEUES as u32 - 1),
         step(libc::BPF_ALU | libc::BPF_ADD | libc::BPF_K, 1),
         step(libc::BPF_RET | libc::BPF_A, 0),
         step(libc::BPF_RET | libc::BPF_K, 0),

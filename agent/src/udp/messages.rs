@@ -69,13 +69,14 @@ pub(super) fn send(socket: &impl AsFd, trains: &[Train<'_>]) -> io::Result<usize
     if sent < 0 { Err(io::Error::last_os_error()) } else { Ok(sent as usize) }
 }
 
-/// Takes the messages that are there, or fails with `WouldBlock`. `bytes` holds [`BATCH`] of [`MESSAGE_LEN`].
-pub(super) fn receive(socket: &impl AsFd, bytes: &mut [u8], received: &mut [Received; BATCH]) -> io::Result<usize> {
+/// Takes as many messages as are there and `received` holds, up to [`BATCH`], or fails with `WouldBlock`. `bytes` holds as
+/// many of [`MESSAGE_LEN`].
+pub(super) fn receive(socket: &impl AsFd, bytes: &mut [u8], received: &mut [Received]) -> io::Result<usize> {
     let mut controls: [Beside; BATCH] = zeroed();
     let mut addresses: [SockAddrStorage; BATCH] = std::array::from_fn(|_| SockAddrStorage::zeroed());
     let mut vectors: [libc::iovec; BATCH] = zeroed();
     let mut messages: [libc::mmsghdr; BATCH] = zeroed();
-    let buffers = bytes.chunks_exact_mut(MESSAGE_LEN).take(BATCH);
+    let buffers = bytes.chunks_exact_mut(MESSAGE_LEN).take(received.len().min(BATCH));
     let count = buffers.len();
     for (index, buffer) in buffers.enumerate() {
         vectors[index] = libc::iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: buffer.len() };

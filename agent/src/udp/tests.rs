@@ -2,7 +2,7 @@
 
 use std::cell::RefCell;
 
-use cladnet_tunnel::LANES;
+use cladnet_tunnel::{LANES, QUEUES};
 
 use super::*;
 
@@ -32,10 +32,10 @@ fn receive(socket: &UdpSocket, count: usize) -> Vec<(SocketAddr, Vec<u8>)> {
 /// Each with the queue it waited in.
 fn receive_by_queue(socket: &UdpSocket, count: usize) -> Vec<(usize, SocketAddr, Vec<u8>)> {
     let queues: Vec<_> = (0..socket.queue_count()).collect();
-    let (mut waiting, mut inbox) = (socket.waiting(&queues), Inbox::new());
+    let (mut waiting, mut inbox) = (socket.waiting(queues).unwrap(), Inbox::new());
     let mut datagrams = Vec::new();
     while datagrams.len() < count {
-        for queue in waiting.wait().unwrap() {
+        for queue in waiting.wait(socket, &inbox).unwrap() {
             socket.receive(queue, &mut inbox).unwrap();
             for Arrival { train, .. } in inbox.arrivals() {
                 let cut = trains::cut(train.datagrams, train.segment_size);
@@ -154,14 +154,14 @@ fn what_must_stay_whole_is_refused_where_the_link_is_too_narrow_and_other_datagr
 #[test]
 fn wake_ends_the_wait_of_every_thread_once() {
     let (socket, port) = bound(OffloadPolicy::WherePossible);
-    let mut waits = [&[0, 2][..], &[1]].map(|queues| socket.waiting(queues));
+    let mut waits = [vec![0, 2], vec![1]].map(|queues| socket.waiting(queues).unwrap());
     socket.wake().unwrap();
     for waiting in &mut waits {
-        assert_eq!(waiting.wait().unwrap().count(), 0);
+        assert_eq!(waiting.wait(&socket, &Inbox::new()).unwrap().count(), 0);
     }
     socket.send(SocketAddr::from((Ipv4Addr::LOCALHOST, port)), &[4, 0, 0, 0, 0, 1]).unwrap();
     socket.send(SocketAddr::from((Ipv4Addr::LOCALHOST, port)), &[4, 0, 0, 0, 0, 0]).unwrap();
-    let woken = waits.each_mut().map(|waiting| waiting.wait().unwrap().collect::<Vec<_>>());
+    let woken = waits.each_mut().map(|waiting| waiting.wait(&socket, &Inbox::new()).unwrap().collect::<Vec<_>>());
     assert_eq!(woken, [[2], [1]]);
 }
 
@@ -177,7 +177,7 @@ fn data_waits_by_its_lane_and_apart_from_all_else() {
     );
     for message in messages {
         client.send_to(&message, ("127.0.0.1", port)).unwrap();
-        let expected = cladnet_tunnel::lane(&message).map_or(0, |lane| lane + 1);
+        let expected = cladnet_tunnel::queue(&message).map_or(0, |queue| queue + 1);
         assert_eq!(receive_by_queue(&socket, 1)[0].0, expected, "{message:?}");
     }
 }
@@ -190,7 +190,7 @@ fn it_is_known_how_long_data_waited_that_one_turn_does_not_take() {
     // Also on another port.
     for _ in 0..2 {
         for (count, queue, message) in
-            [(BATCH, 1, [4, 0, 0, 0, 0, 0]), (BATCH - 1, 1, [4, 0, 0, 0, 0, 0]), (BATCH, 0, [1; 6])]
+            [(BATCH, 1, [4, 0, 0, 0, 0, 0]), (BATCH - 1, 1, [4, 0, 0, 0, 0, 0]), (LONG_MESSAGES, 0, [1; 6])]
         {
             let sent_at = std::time::Instant::now();
             for _ in 0..count {
@@ -205,6 +205,48 @@ fn it_is_known_how_long_data_waited_that_one_turn_does_not_take() {
         }
         socket.rebind(0).unwrap();
     }
+}
+
+#[test]
+fn a_turn_takes_as_much_time_whatever_the_messages_length() {
+    let (socket, port) = bound(OffloadPolicy::WherePossible);
+    let client = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    let mut inbox = Inbox::new();
+    let mut turn = |len: usize| {
+        for _ in 0..BATCH {
+            client.send_to(&[&[4, 0, 0, 0, 0, 1][..], &vec![0; len]].concat(), ("127.0.0.1", port)).unwrap();
+        }
+        let mut taken = Vec::new();
+        while taken.iter().sum::<usize>() < BATCH {
+            socket.receive(2, &mut inbox).unwrap();
+            taken.push(inbox.arrivals().count());
+        }
+        taken
+    };
+    assert_eq!([turn(100), turn(60_000), turn(60_000)], [vec![8], vec![8], vec![2; 4]]);
+    assert_eq!([turn(100), turn(100)], [vec![2, 6], vec![8]]);
+}
+
+#[test]
+fn both_queues_of_a_lane_are_read_by_one_thread_and_what_may_overtake_first() {
+    for lane in 1..=LANES {
+        assert_eq!(UdpSocket::group(lane), UdpSocket::group(LANES + lane));
+    }
+    let (socket, port) = bound(OffloadPolicy::WherePossible);
+    let client = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    let queues: Vec<_> = (0..socket.queue_count()).collect();
+    let mut waiting = socket.waiting(queues).unwrap();
+    let overtakes = LANES as u8;
+    for byte in [0, 1, 1 | overtakes, overtakes] {
+        client.send_to(&[4, 0, 0, 0, 0, byte], ("127.0.0.1", port)).unwrap();
+    }
+    let mut turns = || {
+        let mut turns: Vec<_> = waiting.wait(&socket, &Inbox::new()).unwrap().collect();
+        let (last, light) = turns.split_last_mut().unwrap();
+        light.sort_unstable();
+        (light.to_vec(), *last)
+    };
+    assert_eq!([turns(), turns(), turns()], [(vec![9, 10], 1), (vec![9, 10], 2), (vec![9, 10], 1)]);
 }
 
 #[test]
@@ -231,11 +273,11 @@ fn what_floods_one_queue_is_lost_there_and_nowhere_else() {
     for _ in 0..flood {
         client.send_to(&message(0), ("127.0.0.1", port)).unwrap();
     }
-    for lane in 1..LANES as u8 {
-        client.send_to(&message(lane), ("127.0.0.1", port)).unwrap();
+    for queue in 1..QUEUES as u8 {
+        client.send_to(&message(queue), ("127.0.0.1", port)).unwrap();
     }
     let mut inbox = Inbox::new();
-    for queue in 2..=LANES {
+    for queue in 2..=QUEUES {
         socket.receive(queue, &mut inbox).unwrap();
         assert_eq!(inbox.arrivals().count(), 1, "queue {queue}");
     }

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use cladnet_tunnel::{LANES, MAX_TRAIN, PrivateKey};
+use cladnet_tunnel::{LANES, MAX_TRAIN, PrivateKey, QUEUES};
 use nix::sys::socket::setsockopt;
 use nix::sys::socket::sockopt::UdpGsoSegment;
 use socket2::{Domain, SockRef, Socket, Type};
@@ -115,8 +115,9 @@ fn strangers_flood(lab: &Lab, from: Side, to: &End) -> Flood {
     let stop = Arc::new(AtomicBool::new(false));
     let stopped = stop.clone();
     let to = SocketAddr::from(([192, 0, 2, to.side.number()], to.port()));
-    let messages: Vec<Vec<u8>> = (0..LANES as u8)
-        .map(|lane| if lane == 0 { vec![1, 0, 0, 0] } else { vec![4, 0, 0, 0, 9, lane] })
+    let messages: Vec<Vec<u8>> = (0..QUEUES as u8)
+        .filter(|queue| *queue != LANES as u8)
+        .map(|queue| if queue == 0 { vec![1, 0, 0, 0] } else { vec![4, 0, 0, 0, 9, queue] })
         .map(|head| [head.as_slice(), &vec![9; STRANGE_LEN - head.len()]].concat().repeat(MAX_TRAIN))
         .collect();
     let thread = lab.inside(from, move || {

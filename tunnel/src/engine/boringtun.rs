@@ -174,6 +174,8 @@ impl PeerEngine for BoringtunPeer {
         let mut state = self.lock();
         SCRATCH.with_borrow_mut(|scratch| {
             for (position, datagram) in run.datagrams.chunks_mut(run.stride).enumerate() {
+                // `Tunn` knows the index that it gave out.
+                datagram[4..8].copy_from_slice(&run.receiver_index.to_le_bytes());
                 let result = state.open_data(now, run.receiver_index, datagram, scratch);
                 let at = position * run.stride;
                 opened(result.map(|len| {

@@ -31,6 +31,10 @@ struct Cut {
     headers_len: usize,
     /// As they came; every segment's are made from them.
     headers: [u8; MAX_HEADERS],
+    /// Of the IP header, and of the pseudo-header with the transport's, without the fields that differ from segment to
+    /// segment. Reading back what was just written into a segment would take longer than its payload.
+    ip_sum: Sum,
+    transport_sum: Sum,
     /// Payload of every segment but the last.
     size: usize,
 }
@@ -46,6 +50,12 @@ impl<'a> Segments<'a> {
             None => None,
         };
         Ok(Self { packet, cut, next: 0 })
+    }
+
+    /// The length of what was read, in bytes.
+    #[expect(clippy::len_without_is_empty, reason = "nothing is read that is empty")]
+    pub fn len(&self) -> usize {
+        self.packet.len()
     }
 
     /// How many there are, used up or not.
@@ -96,7 +106,9 @@ impl Cut {
         }
         let mut headers = [0; MAX_HEADERS];
         headers[..headers_len].copy_from_slice(&packet[..headers_len]);
-        Some(Self { transport, transport_at, headers_len, headers, size: usize::from(header.gso_size) })
+        let [ip_sum, transport_sum] = sums(&headers[..headers_len], transport, transport_at);
+        let size = usize::from(header.gso_size);
+        Some(Self { transport, transport_at, headers_len, headers, ip_sum, transport_sum, size })
     }
 
     fn count(&self, packet_len: usize) -> usize {
@@ -109,49 +121,78 @@ impl Cut {
         let start = index * self.size;
         let end = packet.len().min(start + self.headers_len + self.size);
         let segment = &mut packet[start..end];
-        segment[..self.headers_len].copy_from_slice(&self.headers[..self.headers_len]);
-        stamp_ip(segment, index);
-        let (ip, message) = segment.split_at_mut(self.transport_at);
-        let message_len = message.len();
-        match self.transport {
-            Transport::Tcp => stamp_tcp(message, start as u32, index == 0, is_last),
-            Transport::Udp => write_u16(message, 4, message_len as u16),
-        }
+        let (headers, payload) = segment.split_at_mut(self.headers_len);
+        headers.copy_from_slice(&self.headers[..self.headers_len]);
+        let len = self.headers_len + payload.len();
+        let (ip, transport) = headers.split_at_mut(self.transport_at);
+        stamp_ip(ip, len, index, self.ip_sum);
+        let message_len = (len - self.transport_at) as u16;
+        let sum = match self.transport {
+            Transport::Tcp => stamp_tcp(transport, start as u32, index == 0, is_last),
+            Transport::Udp => {
+                write_u16(transport, 4, message_len);
+                Sum::default().word(message_len)
+            }
+        };
+        // Once more, of the pseudo-header.
+        let sum = sum.and(self.transport_sum).word(message_len).bytes(payload);
         let field = self.transport.checksum_offset();
-        message[field..field + 2].fill(0);
-        let sum = Sum::pseudo_header(ip, self.transport, message_len).bytes(message);
-        message[field..field + 2].copy_from_slice(&sum.transport_checksum());
+        transport[field..field + 2].copy_from_slice(&sum.transport_checksum());
         segment
     }
 }
 
-/// Length, and for IPv4 identification and checksum.
-fn stamp_ip(segment: &mut [u8], index: usize) {
-    let len = segment.len();
-    if segment[0] >> 4 == 6 {
-        write_u16(segment, 4, (len - V6_HEADER) as u16);
+/// See [`Cut::ip_sum`] and [`Cut::transport_sum`].
+fn sums(headers: &[u8], transport: Transport, transport_at: usize) -> [Sum; 2] {
+    let mut same = [0; MAX_HEADERS];
+    let same = &mut same[..headers.len()];
+    same.copy_from_slice(headers);
+    let (ip, message) = same.split_at_mut(transport_at);
+    let pseudo_header = Sum::pseudo_header(ip, transport, 0);
+    // Length and identification; checksum. IPv6 has no checksum.
+    ip[2..6].fill(0);
+    ip[10..12].fill(0);
+    match transport {
+        // Sequence number; flags, with the length of the header.
+        Transport::Tcp => {
+            message[4..8].fill(0);
+            message[12..14].fill(0);
+        }
+        // Length.
+        Transport::Udp => message[4..6].fill(0),
+    }
+    let field = transport.checksum_offset();
+    message[field..field + 2].fill(0);
+    [Sum::default().bytes(ip), pseudo_header.bytes(message)]
+}
+
+/// Length, and for IPv4 identification and checksum. `sum` is of the rest of the header.
+fn stamp_ip(ip: &mut [u8], len: usize, index: usize, sum: Sum) {
+    if ip[0] >> 4 == 6 {
+        write_u16(ip, 4, (len - V6_HEADER) as u16);
         return;
     }
-    write_u16(segment, 2, len as u16);
-    let identification = read_u16(segment, 4).wrapping_add(index as u16);
-    write_u16(segment, 4, identification);
-    let header = usize::from(segment[0] & 0xf) * 4;
-    segment[10..12].fill(0);
-    let checksum = Sum::default().bytes(&segment[..header]).checksum();
-    segment[10..12].copy_from_slice(&checksum);
+    let identification = read_u16(ip, 4).wrapping_add(index as u16);
+    write_u16(ip, 2, len as u16);
+    write_u16(ip, 4, identification);
+    ip[10..12].copy_from_slice(&sum.word(len as u16).word(identification).checksum());
 }
 
 /// As the kernel's own segmentation: what ends a burst is said by its last packet, what answers congestion by its first
-/// (RFC 3168 §6.1.2).
-fn stamp_tcp(message: &mut [u8], offset: u32, is_first: bool, is_last: bool) {
-    let sequence = read_u32(message, 4).wrapping_add(offset);
-    message[4..8].copy_from_slice(&sequence.to_be_bytes());
+/// (RFC 3168 §6.1.2). The sum of what was written.
+fn stamp_tcp(header: &mut [u8], offset: u32, is_first: bool, is_last: bool) -> Sum {
+    let sequence = read_u32(header, 4).wrapping_add(offset);
+    let mut flags = header[13];
     if !is_first {
-        message[13] &= !CWR;
+        flags &= !CWR;
     }
     if !is_last {
-        message[13] &= !(FIN | PSH);
+        flags &= !(FIN | PSH);
     }
+    header[4..8].copy_from_slice(&sequence.to_be_bytes());
+    header[13] = flags;
+    let with_len = u16::from_be_bytes([header[12], flags]);
+    Sum::default().word((sequence >> 16) as u16).word(sequence as u16).word(with_len)
 }
 
 /// Does what the kernel left to a network card. None if the field lies outside.

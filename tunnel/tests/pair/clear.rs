@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use cladnet_tunnel::{Access, Action, Discard, Obstacle, PeerConfig, TICK, Transport};
+use cladnet_tunnel::{Access, Action, Discard, LANES, Obstacle, PeerConfig, TICK, Transport, queue};
 use proptest::prelude::*;
 
 use crate::sim::{Host, Output, between, carry, endpoint, friends, packet, strangers};
@@ -94,6 +94,17 @@ fn a_frame_is_as_long_as_a_sealed_packet_and_a_train_arrives_in_order() {
     assert_eq!(delivered.into_iter().map(|(_, packet)| packet).collect::<Vec<_>>(), packets);
     assert!(b.open_train(a.endpoint(), &datagrams).packets.is_empty());
     assert_eq!(b.tunnel.discards().of(Discard::Replay), 40);
+}
+
+#[test]
+fn clear_frames_may_overtake_too() {
+    let (a, b) = clear();
+    let packets = [between(1, 2, TEXT)];
+    let [frame, overtaking] = [a.seal_train(&packets), a.seal_overtaking(&packets)].map(Result::unwrap);
+    assert!(is_clear(frame.datagram()) && is_clear(overtaking.datagram()));
+    assert_eq!(queue(overtaking.datagram()), queue(frame.datagram()).map(|lane| LANES + lane));
+    assert_eq!(carry(&a, &b, overtaking).len(), 1);
+    assert_eq!(carry(&a, &b, frame).len(), 1, "as many as its window takes may come later");
 }
 
 #[test]

@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use cladnet_tunnel::Implementation::{Boringtun, Own};
-use cladnet_tunnel::{Discard, Implementation, PeerConfig, PresharedKey, PrivateKey};
+use cladnet_tunnel::{Discard, Implementation, LANES, PeerConfig, PresharedKey, PrivateKey, queue};
 use proptest::prelude::*;
 
-use crate::sim::{Host, between, carry};
+use crate::sim::{Host, Output, between, carry};
 
 pub(crate) const COMBINATIONS: [(Implementation, Implementation); 4] =
     [(Own, Own), (Own, Boringtun), (Boringtun, Own), (Boringtun, Boringtun)];
@@ -39,6 +39,24 @@ fn sessions_open_and_are_renewed_from_either_side() {
             a.now += Duration::from_secs(1);
             b.now += Duration::from_secs(1);
         }
+    }
+}
+
+#[test]
+fn what_may_overtake_has_a_queue_of_its_own_at_agents_and_is_as_all_else_to_others() {
+    for engines in COMBINATIONS {
+        let (a, b) = strangers_on(engines, [None, None]);
+        carry(&a, &b, a.initiate(&[b.public_key()]));
+        let packets = [between(1, 2, b"one"), between(1, 2, b"two")];
+        let queue_of = |output: &Output| queue(&output.datagrams[0].1).unwrap();
+        let lane = queue_of(&a.seal_train(&packets).unwrap());
+        assert!(lane < LANES);
+        let overtaking = a.seal_overtaking(&packets).unwrap();
+        // `boringtun` addresses its messages itself.
+        assert_eq!(queue_of(&overtaking), if engines.0 == Own { LANES + lane } else { lane });
+        assert_eq!(carry(&a, &b, overtaking), packets.clone().map(|packet| (2, packet)));
+        a.set_peers(&[PeerConfig { probes: false, ..b.as_peer() }]);
+        assert_eq!(queue_of(&a.seal_overtaking(&packets).unwrap()), lane);
     }
 }
 

@@ -97,9 +97,19 @@ impl Host {
 
     /// Seals all packets as one train.
     pub(crate) fn seal_train(&self, packets: &[Vec<u8>]) -> Result<Output, Discard> {
+        self.seal_train_as(packets, false)
+    }
+
+    /// The same for a train that may overtake others.
+    pub(crate) fn seal_overtaking(&self, packets: &[Vec<u8>]) -> Result<Output, Discard> {
+        self.seal_train_as(packets, true)
+    }
+
+    fn seal_train_as(&self, packets: &[Vec<u8>], may_overtake: bool) -> Result<Output, Discard> {
         let (mut space, mut output) = (vec![0xaa; BUFFER_SIZE], Output::default());
         let to = packets[0].get(16..20).map(|ip| Ipv4Addr::new(ip[0], ip[1], ip[2], ip[3]).into());
         let mut train = self.tunnel.train(self.interface, to, &mut space).unwrap();
+        train.set_may_overtake(may_overtake);
         assert!(packets.iter().all(|packet| train.push(packet)));
         self.tunnel.seal_train(self.now, train, &mut vec![0; BUFFER_SIZE], &mut output).map(|()| output)
     }
