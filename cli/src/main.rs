@@ -4,6 +4,7 @@
 mod api;
 mod args;
 mod commands;
+mod csv_text;
 mod failure;
 mod file;
 mod hosts_file;

@@ -18,6 +18,7 @@ pub use ancestor::ancestors_cost_rule;
 pub use candidate::{Candidate, HostView, Route, Unfit, candidates};
 pub use encryption::{Encryption, Transport};
 pub use health::{Health, Measurements, Reach};
+pub(crate) use policy::MAX_RTT_MS;
 pub use policy::{
     Author, Authors, DEFAULT_PRICE_PER_LOSS_PERCENT, DEFAULT_PRICE_PER_MS, Limits, PairPolicy, PathSettings,
     PathSettingsDraft, Policy,

@@ -131,16 +131,28 @@ impl Service {
 
     /// Sets a budget in place of the one before. What was warned of is forgotten: another budget has other marks.
     pub(crate) async fn set_budget(&self, budget: Budget, actor: &str) -> Result<Standing, CallError> {
-        if let Some(network) = &budget.network {
-            self.network(network).await?;
-        }
-        let whose = whose(budget.network.as_ref());
-        let message = format!("{whose} may cost {:.2} USD a month", budget.monthly);
-        let note = Note { kind: "budget.set", network: budget.network.as_ref(), host: None, actor, message };
-        let transaction = self.store.transaction().put(&budget_key(budget.network.as_ref()), &budget);
-        self.note(transaction, note).commit().await?;
+        self.write_budget(&budget, actor).await?;
         let Billed { bill, unreadable, .. } = self.bill(Period::month_to_date(self.today()), None, By::Network).await?;
         Ok(Standing { spent: spent(&bill, &budget), budget, unreadable })
+    }
+
+    /// A network that is deleted meanwhile leaves none to a later one of its id.
+    async fn write_budget(&self, budget: &Budget, actor: &str) -> Result<(), CallError> {
+        let network = budget.network.as_ref();
+        for _ in 0..TRIES {
+            let mut transaction = self.store.transaction().put(&budget_key(network), budget);
+            if let Some(network) = network {
+                transaction = transaction.exists(&self.network(network).await?.key);
+            }
+            let message = format!("{} may cost {:.2} USD a month", whose(network), budget.monthly);
+            let note = Note { kind: "budget.set", network, host: None, actor, message };
+            match self.note(transaction, note).commit().await {
+                Ok(_) => return Ok(()),
+                Err(StoreError::Conflict { .. }) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Err(contended())
     }
 
     pub(crate) async fn remove_budget(&self, network: Option<&NetworkId>, actor: &str) -> Result<(), CallError> {
@@ -157,7 +169,7 @@ impl Service {
                 Err(error) => return Err(error.into()),
             }
         }
-        Err(CallError::Conflict("others keep changing this budget; repeat the call".to_owned()))
+        Err(contended())
     }
 
     /// Warns of every budget that has passed a mark; of each mark once a month, whichever replica sees it.
@@ -211,6 +223,10 @@ fn budget_key(network: Option<&NetworkId>) -> Key<Budget> {
 
 fn whose(network: Option<&NetworkId>) -> String {
     network.map_or_else(|| "all networks together".to_owned(), |network| format!("network {network}"))
+}
+
+fn contended() -> CallError {
+    CallError::Conflict("others keep changing this budget or its network; repeat the call".to_owned())
 }
 
 /// Looks at the budgets until the replica stops.

@@ -191,8 +191,9 @@ impl Service {
         Ok(())
     }
 
-    /// Deletes a network with its tokens and connectivity runs, cancels its deployments and, if that is asked for, ends its
-    /// memberships; says how many. Agents take their interfaces down, the controller takes the addresses back.
+    /// Deletes a network with its rules, budget, tokens and connectivity runs, cancels its deployments and, if that is asked
+    /// for, ends its memberships; says how many. Agents take their interfaces down, the controller takes the addresses back.
+    /// Its bytes stay, under its id: they were paid for.
     pub(crate) async fn delete_network(
         &self,
         id: &NetworkId,
@@ -208,7 +209,7 @@ impl Service {
         }
         for _ in 0..TRIES {
             let transaction = self.store.transaction().same(&current.key, current.created);
-            let mut transaction = transaction.delete(&current.key).delete(&key::rules(id));
+            let mut transaction = transaction.delete(&current.key).delete(&key::rules(id)).delete(&key::budget(id));
             if deletion == Deletion::OfEmpty {
                 transaction = transaction.none_after(&key::memberships(id), self.seen_empty(id).await?);
             }

@@ -10,6 +10,7 @@ use std::{
 use cladnet_model::{
     Allocation, CloudLocation, DesiredState, Hold, Host, HostFacts, HostId, Labels, Membership, Network, NetworkDraft,
     NetworkId, NetworkUpdate, Peer, PublicKey, PublicKeyOwner,
+    bill::Budget,
     deployment::PinnedHostKey,
     rule::{NetworkRules, RulesDraft},
 };
@@ -260,6 +261,17 @@ async fn a_peer_that_joins_while_its_network_is_deleted_keeps_it_unless_that_is_
     house.service.membership(&empty, &member.host).await.expect("is a member still");
     let (_, removed) = house.service.delete_network(&empty, Deletion::WithPeers, "test").await.expect("is forced");
     assert_eq!(removed, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_network_that_is_deleted_while_its_budget_is_set_leaves_none() {
+    let house = House::new().await;
+    let empty = create(&house.service, "empty", "10.1.0.0/24").await.expect("a network").id;
+    house.meanwhile(house.service.store.transaction().delete(&key::network(&empty)));
+    let budget = Budget::check(Some(empty.clone()), 1, 0).expect("is right");
+    let refused = house.service.set_budget(budget, "test").await;
+    assert!(matches!(refused, Err(CallError::NotFound(_))), "{:?}", refused.err());
+    assert!(!house.is_there(&key::budget(&empty)).await);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,9 +1,10 @@
 //! Tariffs: the operator's document and what was imported, over what is shipped. A document that is wrong changes nothing.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use cladnet_model::{
-    tariff::{Book, Document, Origin, Provider, TariffRecord, check, refuse_unknown_fields},
+    HostId,
+    tariff::{Bearer, Book, Document, Origin, Provider, TariffRecord, check, refuse_unknown_fields},
     validate::{Invalid, InvalidInput},
 };
 use cladnet_store::{StoreError, Versioned, key};
@@ -33,8 +34,25 @@ impl Service {
     pub(crate) async fn check_tariff(&self, text: &str) -> Result<(Document, Vec<Invalid>), CallError> {
         let document = parse(text)?;
         let imported = self.tariff(Origin::Imported).await?.map(|record| record.value.document);
-        let warnings = check(&document, &Book::effective(imported.as_ref(), None), self.today())?;
+        let mut warnings = check(&document, &Book::effective(imported.as_ref(), None), self.today())?;
+        warnings.extend(self.surcharges_of_nobody(&document).await?);
         Ok((document, warnings))
+    }
+
+    /// A host may be priced before it enrols; more often its id is mistyped.
+    async fn surcharges_of_nobody(&self, document: &Document) -> Result<Vec<Invalid>, CallError> {
+        let bearers = document.surcharges.iter().enumerate().filter_map(|(position, surcharge)| match &surcharge.on {
+            Bearer::Host(host) => Some((position, host)),
+            _ => None,
+        });
+        let bearers: Vec<_> = bearers.collect();
+        let hosts = if bearers.is_empty() { BTreeMap::new() } else { self.host_names().await? };
+        let unknown = bearers.into_iter().filter(|(_, host)| !hosts.contains_key(*host));
+        let warning = |(position, host): (usize, &HostId)| Invalid {
+            field: format!("surcharges[{position}].on"),
+            problem: format!("names host {host}, which is not known; `cladnet host list` shows ids"),
+        };
+        Ok(unknown.map(warning).collect())
     }
 
     /// Replaces the operator's document; with `expected_version` only if nobody else did meanwhile.

@@ -138,9 +138,12 @@ fn text(out: Output, report: &CostReport) -> String {
         [report.by.to_uppercase().as_str(), "SENT", "RECEIVED", "SPENT USD", "SAVED USD", "UNPRICED", "ESTIMATED"]
             .map(str::to_owned);
     let mut lines = Table::new(head, "nothing was sent").with_figures(1..7);
+    let shown = |line: &CostLine| if line.name.is_empty() { line.key.clone() } else { line.name.clone() };
+    let mut sorted: Vec<_> = report.lines.iter().collect();
+    sorted.sort_by_cached_key(|line| shown(line));
     let total = report.total.iter().filter(|_| !report.lines.is_empty());
-    for line in report.lines.iter().chain(total) {
-        let known = [&line.name, &line.key].into_iter().find(|text| !text.is_empty()).cloned();
+    for line in sorted.into_iter().chain(total) {
+        let known = Some(shown(line)).filter(|text| !text.is_empty());
         lines.row([
             known.unwrap_or_else(|| "total".to_owned()),
             bytes(line.sent_bytes),
@@ -156,7 +159,7 @@ fn text(out: Output, report: &CostReport) -> String {
     parts.push(format!("{} to {}; saved against {}", report.from, report.to, one_line(&report.baseline)));
     if total.unpriced_bytes > 0 {
         let hint = "`cladnet host list` shows where hosts are, `cladnet tariff list` what is priced";
-        parts.push(format!("no price of {}: {hint}", bytes(total.unpriced_bytes)));
+        parts.push(format!("no price of {}, counted at either end: {hint}", bytes(total.unpriced_bytes)));
     }
     if total.uncompared_bytes > 0 {
         parts.push(format!("no price over public addresses: {}", bytes(total.uncompared_bytes)));
@@ -168,7 +171,7 @@ fn text(out: Output, report: &CostReport) -> String {
     parts.extend(missing(out, report.unreadable_records));
     parts.extend(report.budgets.iter().filter(|budget| budget.warning).map(|budget| {
         let (whose, percent) = (whose(budget), budget.spent_percent);
-        format!("WARNING: {whose} has spent {percent} % of {} USD this month", usd(budget.monthly_nano_usd))
+        format!("WARNING: budget of {whose}: {percent} % of {} USD is spent this month", usd(budget.monthly_nano_usd))
     }));
     parts.join("\n")
 }
@@ -289,7 +292,7 @@ mod tests {
     #[test]
     fn a_report_has_its_total_and_what_it_could_not_price() {
         let line = CostLine { key: "prod".into(), sent_bytes: 5, spent_nano_usd: -4_000_000, ..CostLine::default() };
-        let total = CostLine { key: String::new(), uncompared_bytes: 7, ..line.clone() };
+        let total = CostLine { key: String::new(), unpriced_bytes: 6, uncompared_bytes: 7, ..line.clone() };
         let report =
             CostReport { by: "network".into(), lines: vec![line], total: Some(total), ..CostReport::default() };
         let report = CostReport { unreadable_records: 2, ..report };
@@ -300,6 +303,7 @@ mod tests {
             "prod",
             "-0.0040",
             "total",
+            "no price of 6 B, counted at either end",
             "no price over public addresses: 7 B",
             "2 records of usage cannot be read",
         ] {

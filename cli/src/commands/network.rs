@@ -90,16 +90,16 @@ pub(crate) struct Settings {
 #[derive(Debug, Args)]
 struct PathSettings {
     /// What rule type balanced pays per GB for a millisecond less of round trip [default: 0.001].
-    #[arg(long, value_name = "USD")]
+    #[arg(long, value_name = "USD", allow_negative_numbers = true)]
     usd_per_ms: Option<String>,
     /// What rule type balanced pays per GB for one percent less of loss [default: 0.01].
-    #[arg(long, value_name = "USD")]
+    #[arg(long, value_name = "USD", allow_negative_numbers = true)]
     usd_per_loss_percent: Option<String>,
     /// Use no path with a longer round trip; 0: no limit.
     #[arg(long, value_name = "MS")]
     max_rtt_ms: Option<u32>,
     /// Use no path that costs more, or whose price is not known; none: no limit.
-    #[arg(long, value_name = "USD")]
+    #[arg(long, value_name = "USD", allow_negative_numbers = true)]
     max_usd_per_gb: Option<String>,
     /// Send nothing by addresses of these scopes: private, public (by IPv6 too), public-v6; none: all may be used. May be
     /// repeated.

@@ -160,7 +160,7 @@ pub(crate) struct AddArgs {
     #[arg(long, value_name = "MS")]
     max_rtt_ms: Option<u32>,
     /// Highest price in USD for 10^9 bytes.
-    #[arg(long, value_name = "USD")]
+    #[arg(long, value_name = "USD", allow_negative_numbers = true)]
     max_usd_per_gb: Option<String>,
 }
 

@@ -233,7 +233,7 @@ fn quoted(out: Output, quote: &TariffQuote) -> String {
     };
     let estimated = if quote.estimated { ", estimated" } else { "" };
     let mut lines = vec![format!("{}: {price}{estimated}", quote.class)];
-    lines.extend(quote.assumed.iter().map(|assumed| format!("  {assumed}")));
+    lines.extend(quote.assumed.iter().map(|assumed| out.sentence(&format!("assumed: {assumed}"))));
     let head = ["SIDE", "CLASS", "USD/GB", "LISTED", "RULE", "CONFIDENCE", "SOURCE"];
     let parts = Table::of(head, "nothing is paid", &quote.parts, |part| {
         [

@@ -29,6 +29,11 @@ pub(crate) struct Screen {
     pub(crate) width: Option<u16>,
 }
 
+/// Columns of prose that are worth reading.
+const WORDS: usize = 16;
+/// Longest id, in columns; what is longer is an address of a page and the like, for which nothing is left out.
+const ID: usize = 48;
+
 impl Table {
     pub(crate) fn new(head: impl IntoIterator<Item = impl Into<String>>, empty: &'static str) -> Self {
         Self {
@@ -89,12 +94,12 @@ impl Table {
         if self.rows.is_empty() && !self.empty.is_empty() {
             return self.empty.to_owned();
         }
-        if self.fits(screen) {
+        if self.fits_well(screen) {
             return self.text(screen);
         }
         let plain = Screen { ruled: false, ..screen };
         for column in self.spare {
-            if self.fits(plain) {
+            if self.fits_well(plain) {
                 break;
             }
             self.leave_out(column);
@@ -106,7 +111,17 @@ impl Table {
 
     /// Whether a row fits into a line, with some words of prose where there is any.
     fn fits(&self, screen: Screen) -> bool {
-        const WORDS: usize = 16;
+        self.fits_with(screen, WORDS)
+    }
+
+    /// The same, with ids in the prose unbroken: for that other columns are spared.
+    fn fits_well(&self, screen: Screen) -> bool {
+        let prose = self.rows.iter().filter_map(|row| row.last()).flat_map(|cell| cell.split(' '));
+        let id = prose.map(wide).filter(|width| *width <= ID).max().unwrap_or(0);
+        self.fits_with(screen, if self.spare.is_empty() { WORDS } else { WORDS.max(id) })
+    }
+
+    fn fits_with(&self, screen: Screen, words: usize) -> bool {
         let Some(most) = screen.width.map(usize::from) else { return true };
         if !self.ends_in_prose {
             return wide(&self.text(screen)) <= most;
@@ -118,7 +133,7 @@ impl Table {
         let between = if screen.ruled { 3 } else { 2 };
         let others: usize = (0..columns.saturating_sub(1)).map(|column| widest(column) + between).sum();
         let lines = if screen.ruled { 4 } else { 0 };
-        others + widest(columns.saturating_sub(1)).min(WORDS) + lines <= most
+        others + widest(columns.saturating_sub(1)).min(words) + lines <= most
     }
 
     fn leave_out(&mut self, column: &str) {
@@ -281,6 +296,25 @@ mod tests {
             assert!(text.contains("RULE") == has_rule && text.lines().count() == lines, "{text}");
         }
         assert_eq!(table(30).lines().count(), 2, "too narrow for anything: {}", table(30));
+    }
+
+    #[test]
+    fn ids_at_the_end_are_not_broken_while_a_column_can_be_spared() {
+        let id = "shipped/aws/cross-region-private/12";
+        let table = |id: &str, width| {
+            let table = Table::of(["ENDPOINT", "WAY", "CLASS", "CONFIDENCE", "RULE"], "", &[id], |id| {
+                ["203.0.113.2:8055", "there", "cross-region-private", "medium", *id].map(str::to_owned)
+            });
+            table.ending_in_prose().sparing(&["CONFIDENCE", "CLASS"]).render(Screen { ruled: true, width: Some(width) })
+        };
+        for (width, columns) in [(120, 5), (90, 4), (80, 3), (62, 3)] {
+            let text = table(id, width);
+            assert!(text.contains(id) && text.lines().all(|line| wide(line) <= width.into()), "{width}:\n{text}");
+            let heads = ["ENDPOINT", "WAY", "CLASS", "CONFIDENCE", "RULE"];
+            assert_eq!(heads.iter().filter(|head| text.contains(*head)).count(), columns, "{width}:\n{text}");
+        }
+        let page = format!("https://example.com/{}", "a".repeat(60));
+        assert!(table(&page, 80).contains("CLASS"), "it breaks anyhow:\n{}", table(&page, 80));
     }
 
     #[test]

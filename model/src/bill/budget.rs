@@ -53,7 +53,7 @@ impl Budget {
         u32::try_from(spent.max(0).saturating_mul(100) / monthly).unwrap_or(u32::MAX)
     }
 
-    /// The mark that was passed this month without a warning.
+    /// The mark that was passed this month without a warning: of two the higher one, which stands for both.
     pub fn due(&self, today: Date, spent: AttoUsd) -> Option<Warned> {
         let month = today.first_of_month();
         let marks = [ALL, self.warn_percent];
@@ -83,6 +83,15 @@ mod tests {
         assert_eq!(budget.warned.unwrap().percent, 100);
         assert_eq!(budget.due(today, usd(90)), None, "prices that were corrected downwards warn nobody again");
         assert_eq!(budget.due(Date::new(2026, 12, 1).unwrap(), usd(85)).unwrap().percent, 80);
+    }
+
+    #[test]
+    fn of_two_marks_that_were_passed_at_once_the_higher_one_is_warned_of() {
+        let today = Date::new(2026, 11, 20).unwrap();
+        let mut budget = Budget::check(None, 100_000_000_000, 0).unwrap();
+        budget.warned = budget.due(today, usd(130));
+        assert_eq!(budget.warned.map(|warned| warned.percent), Some(100));
+        assert_eq!(budget.due(today, usd(130)), None, "neither of them is told again");
     }
 
     #[test]

@@ -6,6 +6,7 @@ use std::{collections::BTreeSet, fmt, time::Duration};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+pub(crate) use draft::MAX_RTT_MS;
 pub use draft::PathSettingsDraft;
 
 use super::Encryption;
@@ -155,9 +156,17 @@ impl Limits {
         self.forbid.contains(&scope) || (scope == Scope::PublicV6 && self.forbid.contains(&Scope::Public))
     }
 
-    /// Whether nothing is left.
-    pub fn forbids_all(&self) -> bool {
-        [Scope::Private, Scope::Public, Scope::PublicV6].into_iter().all(|scope| self.forbids(scope))
+    /// Refuses to forbid every scope that the rule type uses; of one that is not known every scope.
+    pub(crate) fn leave_something(&self, rule_type: Option<RuleType>) -> Result<(), &'static str> {
+        match () {
+            () if [Scope::Private, Scope::Public, Scope::PublicV6].into_iter().all(|scope| self.forbids(scope)) => {
+                Err("leaves no scope; public includes public-v6")
+            }
+            () if rule_type == Some(RuleType::Basic) && self.forbids(Scope::Public) => {
+                Err("leaves nothing: rule type basic uses public addresses only")
+            }
+            () => Ok(()),
+        }
     }
 }
 

@@ -11,6 +11,7 @@ use super::{
 };
 use crate::{
     RuleId, Scope,
+    path::{Limits, MAX_RTT_MS},
     validate::{Checks, InvalidInput, check_text},
     word::words,
 };
@@ -187,6 +188,7 @@ impl RuleDraft {
         let forbid = checks.field(&at("forbid"), forbid);
         let encryption = checks.optional(&at("encryption"), self.encryption.as_deref().map(str::parse));
         let rule_type = checks.optional(&at("rule_type"), self.rule_type.as_deref().map(str::parse));
+        let max_rtt = checks.optional(&at("max_rtt_ms"), self.max_rtt_ms.map(round_trip));
         let max_price_per_gb = checks.optional(&at("max_usd_per_gb"), self.max_usd_per_gb.as_deref().map(str::parse));
         let rule = PathRule {
             from: from?,
@@ -195,10 +197,12 @@ impl RuleDraft {
             forbid: forbid?,
             encryption,
             rule_type,
-            max_rtt: self.max_rtt_ms.map(|ms| Duration::from_millis(ms.into())),
+            max_rtt,
             max_price_per_gb,
         };
-        checks.field(&at("prefer"), sensible(&rule))?;
+        let limits = Limits { forbid: rule.forbid.clone(), ..Limits::default() };
+        checks.field(&at("forbid"), limits.leave_something(rule.rule_type))?;
+        checks.field(&at("prefer"), sensible(&rule, &limits))?;
         Some(rule)
     }
 
@@ -259,12 +263,20 @@ fn check_test(text: &str) -> Result<Expectation, String> {
     text.parse().map_err(|error: SyntaxError| error.to_string())
 }
 
+/// A network takes 0 for no limit; a rule that states none leaves it out.
+fn round_trip(ms: u32) -> Result<Duration, String> {
+    match ms {
+        1..=MAX_RTT_MS => Ok(Duration::from_millis(ms.into())),
+        _ => Err(format!("is {ms}; use 1 to {MAX_RTT_MS}")),
+    }
+}
+
 /// A rule that states nothing does nothing, and nobody can prefer what the same rule forbids.
-fn sensible(rule: &PathRule) -> Result<(), String> {
+fn sensible(rule: &PathRule, limits: &Limits) -> Result<(), String> {
     let PathRule { prefer, forbid, encryption, rule_type, max_rtt, max_price_per_gb, .. } = rule;
     let states = [encryption.is_some(), rule_type.is_some(), max_rtt.is_some(), max_price_per_gb.is_some()];
     match prefer {
-        Some(scope) if forbid.contains(scope) => Err(format!("is {scope}, which the same rule forbids")),
+        Some(scope) if limits.forbids(*scope) => Err(format!("is {scope}, which the same rule forbids")),
         None if forbid.is_empty() && !states.contains(&true) => Err(
             "is missing, and nothing else is stated; state prefer, forbid, encryption, rule_type, max_rtt_ms or max_usd_per_gb".to_owned(),
         ),
@@ -355,6 +367,12 @@ mod tests {
                 {"kind": "path"},
                 {"id": "same", "kind": "access", "action": "deny"},
                 {"id": "same", "kind": "access", "ports": ["9-8"], "protocol": "tcp"},
+                {"kind": "path", "prefer": "public-v6", "forbid": ["public"]},
+                {"kind": "path", "max_rtt_ms": 0},
+                {"kind": "path", "max_rtt_ms": 60_001},
+                {"kind": "path", "forbid": ["private", "public"]},
+                {"kind": "path", "rule_type": "basic", "forbid": ["public"]},
+                {"kind": "path", "rule_type": "basic", "forbid": ["public-v6", "private"]},
             ],
             "tests": ["a reaches b"],
         }))
@@ -375,10 +393,17 @@ mod tests {
             "rules[5].prefer",
             "rules[7].action",
             "rules[7].ports",
+            "rules[8].prefer",
+            "rules[9].max_rtt_ms",
+            "rules[10].max_rtt_ms",
+            "rules[11].forbid",
+            "rules[12].forbid",
             "tests[0]",
         ] {
             assert!(fields.contains(&field), "{field}: {error}");
         }
+        assert!(!fields.contains(&"rules[13].forbid"), "public IPv4 is left: {error}");
+        assert!(error.to_string().contains("rule type basic uses public addresses only"), "{error}");
     }
 
     #[test]

@@ -5,8 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use jiff::civil::Date;
 
 use super::{
-    Bearer, Book, Class, Document, Figure, Place, Rate, RuleEntry, Site, Tiers,
+    Bearer, Book, Class, Document, Figure, Layer, Origin, Place, Rate, RuleEntry, Side, Site, Tiers,
     document::{Interconnect, Provider, Surcharge, USD},
+    find,
 };
 use crate::{
     marks::is_mark,
@@ -30,6 +31,9 @@ pub fn check(document: &Document, beneath: &Book, today: Date) -> Result<Vec<Inv
         report.provider(name, provider);
     }
     report.stated();
+    if report.wrong.is_empty() {
+        report.references();
+    }
     if report.wrong.is_empty() { Ok(report.strange) } else { Err(InvalidInput(report.wrong)) }
 }
 
@@ -185,6 +189,33 @@ impl Report<'_> {
         }
     }
 
+    /// Rates that refer to each other have no price. What lies beneath counts too: a rule may refer to one that refers back.
+    fn references(&mut self) {
+        let document = self.document;
+        let refers = |rule: &RuleEntry, side| matches!(rule.rate(side), Some(Rate::SameAs(_)));
+        let with = |rule: &RuleEntry| refers(rule, Side::Sender) || refers(rule, Side::Receiver);
+        if !document.providers.values().flat_map(|provider| &provider.rules).any(with) {
+            return;
+        }
+        let ours = Layer { origin: Origin::Operator, document: document.clone() };
+        let book = Book::new(self.beneath.layers().iter().cloned().chain([ours]).collect());
+        for (name, provider) in &document.providers {
+            for side in [Side::Sender, Side::Receiver] {
+                let mut rules = provider.rules.iter().enumerate().filter(|(_, rule)| refers(rule, side));
+                // One is enough: the others of the same circle say the same.
+                let endless = rules.find_map(|(position, rule)| {
+                    let at = rule.valid_from.map_or(self.today, |from| from.max(self.today));
+                    Some((position, find::endless(&book, name, rule, side, at)?))
+                });
+                if let Some((position, classes)) = endless {
+                    let classes = classes.iter().map(|class| class.as_str()).collect::<Vec<_>>().join(", ");
+                    let problem = format!("refers to no price: {classes}, and so on; state one of them");
+                    self.refuse(format!("providers.{name}.rules[{position}].{side}"), problem);
+                }
+            }
+        }
+    }
+
     fn places(&mut self, path: &str, provider: &str, places: &[Place]) {
         for place in places {
             let group = match place {
@@ -268,6 +299,16 @@ impl Report<'_> {
             self.site(&format!("{path}.to"), to);
             self.known_currency(&format!("{path}.currency"), currency);
             self.validity(&path, *valid_from, *valid_to);
+            let is_double = |other: &Interconnect| {
+                (from, to) == (&other.from, &other.to)
+                    && share_days((*valid_from, *valid_to), (other.valid_from, other.valid_to))
+            };
+            if let Some(other) = document.interconnects[..position].iter().position(is_double) {
+                let problem = format!(
+                    "joins the same sites on the same days as interconnects[{other}]; bound both by valid_from and valid_to"
+                );
+                self.refuse(path, problem);
+            }
         }
     }
 
@@ -285,9 +326,13 @@ impl Report<'_> {
 
 /// Of two rules of the same class and places.
 fn is_double(one: &RuleEntry, other: &RuleEntry) -> bool {
-    let begins = |rule: &RuleEntry| rule.valid_from.unwrap_or(Date::MIN);
-    let ends = |rule: &RuleEntry| rule.valid_to.unwrap_or(Date::MAX);
     (one.sender.is_some() && other.sender.is_some() || one.receiver.is_some() && other.receiver.is_some())
-        && begins(one) <= ends(other)
-        && begins(other) <= ends(one)
+        && share_days((one.valid_from, one.valid_to), (other.valid_from, other.valid_to))
+}
+
+/// First and last days, both included; without one it is open.
+fn share_days(one: (Option<Date>, Option<Date>), other: (Option<Date>, Option<Date>)) -> bool {
+    let begins = |(from, _): (Option<Date>, _)| from.unwrap_or(Date::MIN);
+    let ends = |(_, to): (_, Option<Date>)| to.unwrap_or(Date::MAX);
+    begins(one) <= ends(other) && begins(other) <= ends(one)
 }

@@ -8,7 +8,7 @@ use jiff::civil::Date;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error};
 
 use super::{
-    Class,
+    Class, Side,
     check::told,
     money::{Figure, Unit},
     place::{Place, Site},
@@ -145,6 +145,14 @@ pub struct RuleEntry {
 }
 
 impl RuleEntry {
+    /// What a side pays, if the rule says anything of it.
+    pub(super) fn rate(&self, side: Side) -> Option<&Rate> {
+        match side {
+            Side::Sender => self.sender.as_ref(),
+            Side::Receiver => self.receiver.as_ref(),
+        }
+    }
+
     /// Whether it counts on a day.
     pub fn is_valid(&self, at: Date) -> bool {
         self.valid_from.is_none_or(|from| from <= at) && self.valid_to.is_none_or(|to| at <= to)

@@ -2,6 +2,8 @@
 
 use std::{cmp::Reverse, sync::Arc};
 
+use jiff::civil::Date;
+
 use super::{
     AttoUsd, Book, Class, End, Figure, Meter, Origin, Part, Place, PoolUsage, Price, Rate, Rule, RuleEntry, Side, Trip,
     Unit, Unpriced,
@@ -137,12 +139,8 @@ fn find<'b>(book: &'b Book, trip: &Trip<'b>, side: Side, class: Class) -> Result
     let ends = Ends { side, own: region, other: other_region };
     let mut asked = class;
     for _ in 0..MAX_REFERENCES {
-        let Some((filed, place)) = binding(book, tariff, asked, &ends, trip) else { break };
-        let rate = match side {
-            Side::Sender => filed.entry.sender.as_ref(),
-            Side::Receiver => filed.entry.receiver.as_ref(),
-        };
-        match rate {
+        let Some((filed, place)) = binding(book, tariff, asked, &ends, trip.at) else { break };
+        match filed.entry.rate(side) {
             Some(Rate::SameAs(class)) => asked = *class,
             Some(rate) => {
                 let account = own.account.as_ref().map(|account| account.value.as_str());
@@ -161,6 +159,44 @@ fn find<'b>(book: &'b Book, trip: &Trip<'b>, side: Side, class: Class) -> Result
     Err(missing(asked))
 }
 
+/// The classes that a rule refers to, one after the other, where that ends at no rate: they come back to one of them, or are
+/// more than lookups follow. `at` is a day on which the rule counts.
+pub(super) fn endless(book: &Book, provider: &str, rule: &RuleEntry, side: Side, at: Date) -> Option<Vec<Class>> {
+    let tariff = book.tariffs.get(provider)?;
+    let (own, other) = match side {
+        Side::Sender => (&rule.from, &rule.to),
+        Side::Receiver => (&rule.to, &rule.from),
+    };
+    let (own, other) = (samples(tariff, own), samples(tariff, other));
+    let mut pairs = own.iter().flat_map(|own| other.iter().map(move |other| (*own, *other)));
+    pairs.find_map(|(own, other)| {
+        let ends = Ends { side, own, other };
+        let mut met = vec![rule.class];
+        loop {
+            let (filed, _) = binding(book, tariff, *met.last()?, &ends, at)?;
+            let Some(Rate::SameAs(class)) = filed.entry.rate(side) else { return None };
+            let is_endless = met.contains(class) || met.len() == MAX_REFERENCES;
+            met.push(*class);
+            if is_endless {
+                return Some(met);
+            }
+        }
+    })
+}
+
+/// A region for each of these places; none where they are all places. A beginning stands for what begins so.
+fn samples<'b>(tariff: &'b Tariff, places: &'b [Place]) -> Vec<Option<&'b str>> {
+    let name = |place: &'b Place| match place {
+        Place::Region(name) | Place::Prefix(name) => Some(name.as_str()),
+        Place::Group(_) => None,
+    };
+    let regions = places.iter().flat_map(|place| match place {
+        Place::Group(group) => tariff.groups.get(group).map_or(&[][..], Vec::as_slice),
+        _ => std::slice::from_ref(place),
+    });
+    if places.is_empty() { vec![None] } else { regions.map(name).filter(Option::is_some).collect() }
+}
+
 /// The regions of both ends, as one side sees them; those of another provider are none.
 struct Ends<'b> {
     side: Side,
@@ -177,7 +213,7 @@ enum Exactness {
 }
 
 /// What makes one rule bind before another; the greatest does.
-type Weight = (bool, Origin, bool, Exactness, Exactness, Option<jiff::civil::Date>, Reverse<usize>);
+type Weight = (bool, Origin, bool, Exactness, Exactness, Option<Date>, Reverse<usize>);
 
 /// The rule that says most exactly what a side pays, and the place in it that names the side's region.
 fn binding<'b>(
@@ -185,7 +221,7 @@ fn binding<'b>(
     tariff: &'b Tariff,
     class: Class,
     ends: &Ends<'_>,
-    trip: &Trip<'_>,
+    at: Date,
 ) -> Option<(&'b Filed, Option<&'b Place>)> {
     let weigh = |filed: &'b Filed| -> Option<(Weight, &'b Filed, Option<&'b Place>)> {
         let entry = &filed.entry;
@@ -194,7 +230,7 @@ fn binding<'b>(
             Side::Receiver => (&entry.to, &entry.from, entry.receiver.is_some()),
         };
         let is_read = entry.confidence.is_read();
-        if !speaks || !entry.is_valid(trip.at) || !(is_read || book.suggested_defaults) {
+        if !speaks || !entry.is_valid(at) || !(is_read || book.suggested_defaults) {
             return None;
         }
         let (own, place) = holds(tariff, own, ends.own)?;

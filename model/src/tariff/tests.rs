@@ -466,10 +466,73 @@ fn a_wrong_document_is_refused_with_the_path_of_its_field() {
         (refused("[exchange_rates.euro]\nusd = 1\ndate = '2026-01-01'"), "exchange_rates.euro is no currency"),
         (refused("[[surcharges]]\nname = 'x'\non = { vpc = 'aws' }"), "surcharges[0].sends is absent"),
         (refused("[[interconnects]]\nname = 'x'\nfrom = 'aws//'\nto = 'gcp'"), "interconnects[0].from"),
+        (
+            refused(&"[[interconnects]]\nname = 'x'\nfrom = 'aws/us-east-1'\nto = 'gcp'\nsender = 1\n".repeat(2)),
+            "interconnects[1] joins the same sites on the same days as interconnects[0]",
+        ),
         (refused("[providers.aws\nrules = []"), "document "),
     ] {
         assert!(found.starts_with(expected), "{found}\nexpected {expected}");
     }
+}
+
+#[test]
+fn rates_that_refer_to_each_other_are_refused_and_have_no_price() {
+    const THERE: &str = "{ class = 'cross-region-private', sender = { same_as = 'cross-region-public' } }";
+    const BACK: &str = "{ class = 'cross-region-public', sender = { same_as = 'cross-region-private' } }";
+    let document = |provider: &str, rules: &[&str]| format!("[providers.{provider}]\nrules = [{}]", rules.join(", "));
+    let within = |rule: &str, region: &str| rule.replace(", sender", &format!(", from = ['{region}'], sender"));
+    for (text, circle) in [
+        (document("own-rack", &[THERE, BACK]), "own-rack.rules[0].sender refers to no price: cross-region-private, "),
+        (document("aws", &[THERE]), "aws.rules[0].sender refers to no price: cross-region-private, "),
+        (document("own-rack", &[&within(THERE, "seoul-*"), BACK]), "own-rack.rules[0].sender refers to no price"),
+        (document("own-rack", &[THERE, BACK]).replace("sender", "receiver"), "own-rack.rules[0].receiver refers"),
+    ] {
+        let told = refused(&text);
+        assert!(told.contains(circle), "{told}\nof {text}");
+        let book = Book::effective(None, Some(&Document::parse(&text).unwrap().0));
+        let provider = if text.contains("own-rack") { "own-rack" } else { "aws" };
+        let ends = [format!("{provider}/seoul-1"), format!("{provider}/seoul-2")];
+        let quote = quote(&book, &ends[0], &ends[1], Scope::Private);
+        assert_eq!(quote.per_gb, None);
+        assert!(quote.parts.iter().any(|part| matches!(part.price, Err(Unpriced::NoRule { .. }))), "{quote:?}");
+    }
+    let told = refused(&document("aws", &[THERE]));
+    assert!(told.contains("cross-region-private, cross-region-public, cross-region-private, and so on"), "{told}");
+
+    let price = "{ class = 'cross-region-private', from = ['seoul-*'], sender = 1 }";
+    for right in [
+        document("own-rack", &[THERE, "{ class = 'cross-region-public', sender = 1 }"]),
+        document("own-rack", &[&within(THERE, "seoul-1"), &within(BACK, "tokyo-1")]),
+        document("own-rack", &[&within(BACK, "seoul-1"), price]),
+    ] {
+        let (document, _) = Document::parse(&right).unwrap();
+        check(&document, &Book::shipped(), TODAY).unwrap_or_else(|error| panic!("{error}\n{right}"));
+    }
+}
+
+#[test]
+fn rates_that_refer_on_and_on_are_refused() {
+    let classes =
+        ["same-zone-private", "same-zone-public", "cross-zone-private", "cross-zone-public", "peered-same-zone"];
+    let rules = |count: usize| {
+        let refer = |pair: &[&str]| format!("{{ class = '{}', sender = {{ same_as = '{}' }} }}", pair[0], pair[1]);
+        let references: Vec<String> = classes[..=count].windows(2).map(refer).collect();
+        format!(
+            "[providers.own-rack]\nrules = [{}, {{ class = '{}', sender = 1 }}]",
+            references.join(", "),
+            classes[count]
+        )
+    };
+    let (document, _) = Document::parse(&rules(3)).unwrap();
+    check(&document, &Book::shipped(), TODAY).unwrap();
+    let book = Book::effective(None, Some(&document));
+    let here = "own-rack/seoul-1/a/v1";
+    assert!(
+        quote(&book, here, here, Scope::Private).parts.iter().any(|part| part.price.is_ok()),
+        "as far as is followed"
+    );
+    assert!(refused(&rules(4)).contains("rules[0].sender refers to no price: same-zone-private"));
 }
 
 #[test]

@@ -41,7 +41,14 @@ impl TariffService for Admin {
         let request = request.into_inner();
         let page = Page { size: request.page_size, token: &request.page_token };
         let class: Option<Class> = optional("class", &request.class)?;
+        if let Some(class @ (Class::Interconnect | Class::Surcharge)) = class {
+            return Err(CallError::invalid("class", format_args!("is {class}; the overrides hold those")).into());
+        }
         let book = self.0.tariff_book().await?;
+        let doubt = book.doubt(&request.provider, "").filter(|_| !request.provider.is_empty());
+        if let Some(doubt) = doubt {
+            return Err(CallError::invalid("provider", doubt).into());
+        }
         let wanted = |provider: &&str| request.provider.is_empty() || request.provider == **provider;
         let mut rules = Vec::new();
         for provider in book.providers().filter(wanted) {

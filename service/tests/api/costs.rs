@@ -136,3 +136,22 @@ async fn a_budget_is_set_shown_and_removed_and_leaves_events() {
     let events = harness.get("/api/v1/events").await.body.to_string();
     assert!(events.contains("budget.set") && events.contains("budget.removed"), "{events}");
 }
+
+#[tokio::test]
+async fn a_network_that_is_made_again_has_no_budget_and_goes_on_with_the_bytes_of_its_id() {
+    let (harness, _) = house().await;
+    for (number, door) in ["/api/v1/networks/prod?force=true", "/v1/cladnet/prod"].into_iter().enumerate() {
+        let budget = json!({"networkId": "prod", "monthlyNanoUsd": "1100000000"});
+        let set = harness.rest(Method::PUT, "/api/v1/budgets", Some(budget)).await;
+        assert_eq!(set.status, StatusCode::OK, "{set:?}");
+        let deleted = harness.rest(Method::DELETE, door, None).await;
+        assert_eq!(deleted.status, StatusCode::OK, "{deleted:?}");
+        assert_eq!(harness.get("/api/v1/budgets").await.body["budgets"], json!([]), "{door}");
+        let space = format!("10.{}.0.0/24", number + 1);
+        let made = json!({"networkId": "prod", "ipv4AddressSpace": space});
+        assert_eq!(harness.post("/api/v1/networks", made).await.status, StatusCode::OK);
+        assert_eq!(harness.get("/api/v1/budgets").await.body["budgets"], json!([]), "{door}");
+        let report = harness.get("/api/v1/costs/report?networkId=prod").await.body;
+        assert_eq!(report["total"]["spentNanoUsd"], "1000000000", "{door}: {report}");
+    }
+}

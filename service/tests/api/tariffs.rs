@@ -3,7 +3,10 @@
 use http::{Method, StatusCode};
 use serde_json::{Value, json};
 
-use crate::harness::{Answer, Harness};
+use crate::{
+    cast::enrolled,
+    harness::{Answer, Harness},
+};
 
 async fn set(harness: &Harness, body: Value) -> Answer {
     harness.rest(Method::PUT, "/api/v1/tariffs/overrides", Some(body)).await
@@ -113,6 +116,13 @@ async fn a_wrong_document_is_refused_by_its_field_and_the_last_good_one_stays() 
     let strange = json!({"document": "[providers.own-rack]\nrules = [{ class = 'internet-egress', sender = 0.01 }]"});
     let checked = harness.post("/api/v1/tariffs/overrides/check", strange).await;
     assert_eq!(checked.body["warnings"][0]["field"], "providers.own-rack", "{checked:?}");
+    let gateway = "[[surcharges]]\nname = 'NAT'\non = { host = 'host-of-nobody' }\nsends = 0.05";
+    let checked = harness.post("/api/v1/tariffs/overrides/check", json!({"document": gateway})).await;
+    assert_eq!(checked.body["warnings"][0]["field"], "surcharges[0].on", "{checked:?}");
+    let known = enrolled(&harness.store, "prod", "vm-1").await;
+    let gateway = gateway.replace("host-of-nobody", known.as_str());
+    let checked = harness.post("/api/v1/tariffs/overrides/check", json!({"document": gateway})).await;
+    assert_eq!((checked.status, &checked.body["warnings"]), (StatusCode::OK, &json!([])), "{checked:?}");
     assert_eq!(price(&harness).await, "50000000", "a check changes nothing");
 }
 
@@ -140,6 +150,10 @@ async fn an_import_replaces_one_providers_figures_and_lies_under_the_operators()
     let origins: Vec<&str> =
         rules["rules"].as_array().expect("a list").iter().filter_map(|rule| rule["origin"].as_str()).collect();
     assert_eq!(origins, ["imported", "shipped"], "{rules}");
+    for (asked, field) in [("provider=awz", "provider"), ("class=surcharge", "class")] {
+        let refused = harness.get(&format!("/api/v1/tariffs/rules?{asked}")).await;
+        assert_eq!((refused.status.as_u16(), &refused.body["field"]), (422, &json!(field)), "{refused:?}");
+    }
 
     for (provider, document, field) in [
         ("aws", of("gcp", "0.1"), "document.providers.gcp"),

@@ -9,7 +9,7 @@ use std::{
 
 use cladnet_model::tariff::Unit;
 use cladnet_proto::cladnet::v1::{CostReconciliation, ListBilledUsageRequest, ReconciledUsage};
-use clap::Args;
+use clap::{ArgGroup, Args};
 use csv::StringRecord;
 use flate2::bufread::MultiGzDecoder;
 use jiff::civil::Date;
@@ -17,18 +17,20 @@ use jiff::civil::Date;
 use super::missing;
 use crate::{
     api::{Api, request},
+    csv_text::{CsvText, told},
     failure::Failure,
     output::{Output, Table, bytes},
 };
 
 #[derive(Debug, Args)]
-#[group(id = "bill", required = true, multiple = false, args = ["aws_cur", "azure_export"])]
+#[group(skip)]
+#[command(group = ArgGroup::new("bill").required(true))]
 pub(crate) struct ReconcileArgs {
     /// A Cost and Usage Report of AWS, CSV, also as gzip; each file of one that has several.
-    #[arg(long, value_name = "FILE", num_args = 1..)]
+    #[arg(long, value_name = "FILE", num_args = 1.., group = "bill")]
     aws_cur: Vec<PathBuf>,
     /// Usage details that Azure exported, CSV, also as gzip; each file, as for AWS.
-    #[arg(long, value_name = "FILE", num_args = 1..)]
+    #[arg(long, value_name = "FILE", num_args = 1.., group = "bill")]
     azure_export: Vec<PathBuf>,
     /// First day, UTC; that of the files.
     #[arg(long, value_name = "DAY")]
@@ -115,7 +117,7 @@ fn read_all(form: &Form, files: &[PathBuf]) -> Result<Usage, Failure> {
     let mut all = Usage::new();
     for (number, file) in files.iter().enumerate() {
         let wrong = |problem: String| Failure::usage(format!("{} {}: {problem}", form.flag, file.display()));
-        if files[..number].contains(file) {
+        if files[..number].iter().any(|other| real(other) == real(file)) {
             return Err(wrong("it is named twice, and would count twice".to_owned()));
         }
         for (key, bytes) in read(form, file).map_err(wrong)? {
@@ -125,6 +127,11 @@ fn read_all(form: &Form, files: &[PathBuf]) -> Result<Usage, Failure> {
         }
     }
     Ok(all)
+}
+
+/// Where a file is, whatever name it is given by.
+fn real(file: &Path) -> PathBuf {
+    file.canonicalize().unwrap_or_else(|_| file.to_owned())
 }
 
 fn read(form: &Form, file: &Path) -> Result<Usage, String> {
@@ -142,8 +149,8 @@ fn unpacked(file: impl Read + 'static) -> io::Result<Box<dyn Read>> {
 
 fn parse(form: &Form, text: impl Read) -> Result<Usage, String> {
     // A line that was cut off has too few columns, which is an error of the reader's.
-    let mut csv = csv::Reader::from_reader(text);
-    let head = csv.headers().map_err(|error| error.to_string())?.clone();
+    let mut csv = csv::Reader::from_reader(CsvText(text));
+    let head = csv.headers().map_err(|error| told(&error))?.clone();
     let column = |names: &[&str]| {
         let place = head.iter().position(|name| names.contains(&bare(name).as_str()));
         place.ok_or_else(|| format!("it has no column {}; is this the right file?", names.join(" or ")))
@@ -152,7 +159,7 @@ fn parse(form: &Form, text: impl Read) -> Result<Usage, String> {
     let kind = head.iter().position(|name| bare(name) == form.kind);
     let mut usage = Usage::new();
     for record in csv.records() {
-        let record = record.map_err(|error| error.to_string())?;
+        let record = record.map_err(|error| told(&error))?;
         let name = field(&record, usage_type);
         let is_usage = kind.is_none_or(|kind| field(&record, kind) == USAGE);
         if !is_usage || !(form.is_transfer)(name) {
@@ -256,6 +263,7 @@ fn text(out: Output, reconciliation: &CostReconciliation) -> String {
 mod tests {
     use std::io::Write as _;
 
+    use clap::Parser as _;
     use flate2::{Compression, write::GzEncoder};
 
     use super::*;
@@ -267,6 +275,22 @@ identity/LineItemId,lineItem/UsageStartDate,lineItem/UsageType,lineItem/UsageAmo
 3,2026-11-02T00:00:00Z,APN2-BoxUsage:t3.micro,24
 4,2026-11-03T00:00:00Z,APN2-APN1-AWS-Out-Bytes,0.25
 ";
+
+    #[derive(clap::Parser)]
+    struct Asked {
+        #[command(flatten)]
+        args: ReconcileArgs,
+    }
+
+    #[test]
+    fn days_are_named_beside_the_files_of_one_provider() {
+        let asked = |line: &str| Asked::try_parse_from(line.split(' ')).map(|asked| asked.args);
+        let args = asked("reconcile --aws-cur 1.csv 2.csv --from 2026-11-01 --to 2026-11-02").unwrap();
+        assert_eq!((args.aws_cur.len(), args.from, args.to), (2, "2026-11-01".parse().ok(), "2026-11-02".parse().ok()));
+        assert!(asked("reconcile --azure-export 1.csv --to 2026-11-02").is_ok());
+        assert!(asked("reconcile --from 2026-11-01").is_err(), "no file");
+        assert!(asked("reconcile --aws-cur 1.csv --azure-export 2.csv").is_err(), "two providers");
+    }
 
     #[test]
     fn a_bill_of_aws_is_added_up_by_usage_type_and_day() {
@@ -319,13 +343,15 @@ identity/LineItemId,lineItem/UsageStartDate,lineItem/UsageType,lineItem/UsageAmo
             (CUR.replace("0.5", "half"), "line 3: the amount is \"half\""),
             (CUR.replace("0.5", "-1"), "line 3"),
             (CUR.replace("0.5", "NaN"), "line 3"),
-            (CUR.replace(",0.25", ""), "line: 5"),
+            (CUR.replace(",0.25", ""), "line 5: it has 3 columns"),
             (CUR.replace("1.5", "9e9").replace("0.5", "9e9"), "line 3: the amount"),
             (CUR.replace("2026-11-03T00:00:00Z", "soon"), "line 5: the date is \"soon\""),
             (String::new(), "lineitemusagetype"),
         ] {
-            let error = parse(&AWS, text.as_bytes()).unwrap_err();
-            assert!(error.contains(complaint), "{complaint} in {error}");
+            for text in [text.clone(), text.replace('\n', "\r\n")] {
+                let error = parse(&AWS, text.as_bytes()).unwrap_err();
+                assert!(error.contains(complaint), "{complaint} in {error}");
+            }
         }
     }
 
@@ -368,6 +394,10 @@ identity/LineItemId,lineItem/UsageStartDate,lineItem/UsageType,lineItem/UsageAmo
         assert!(both.iter().all(|(key, bytes)| *bytes == 2 * once[key]) && both.len() == once.len());
         let refused = read_all(&AWS, &[one.clone(), one.clone()]).unwrap_err().to_string();
         assert!(refused.contains("1.csv") && refused.contains("twice"), "{refused}");
+        let other_name = directory.path().join("link.csv");
+        std::os::unix::fs::symlink(&one, &other_name).unwrap();
+        let refused = read_all(&AWS, &[one.clone(), other_name]).unwrap_err().to_string();
+        assert!(refused.contains("link.csv") && refused.contains("twice"), "{refused}");
         let refused = read_all(&AWS, &[one, file("3.csv", "a,b\n1,2\n")]).unwrap_err().to_string();
         assert!(refused.contains("3.csv"), "{refused}");
     }

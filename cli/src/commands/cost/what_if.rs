@@ -9,6 +9,7 @@ use serde::Deserialize;
 use super::{missing, some, usd};
 use crate::{
     api::{Api, request},
+    csv_text::{CsvText, told},
     failure::Failure,
     output::{Output, Table, bytes, one_line},
 };
@@ -86,14 +87,14 @@ pub(super) async fn run(api: &Api, out: Output, args: WhatIfArgs) -> Result<(), 
 fn read(text: &str) -> Result<Vec<TrafficFlow>, String> {
     let flows: Vec<TrafficFlow> = csv::ReaderBuilder::new()
         .trim(csv::Trim::All)
-        .from_reader(text.as_bytes())
+        .from_reader(CsvText(text.as_bytes()))
         .deserialize::<Line>()
         .map(|line| {
             let Line { source, destination, scope, bytes } = line?;
             Ok(TrafficFlow { source, destination, scope, bytes })
         })
         .collect::<Result<_, csv::Error>>()
-        .map_err(|error| error.to_string())?;
+        .map_err(|error| told(&error))?;
     if flows.is_empty() { Err("it holds no traffic".to_owned()) } else { Ok(flows) }
 }
 
@@ -107,12 +108,14 @@ mod tests {
         assert_eq!((flows[0].destination.as_str(), flows[0].bytes), ("gcp/b", 5));
         assert_eq!(read("source,destination,bytes\na/b,c/d,1\n").unwrap()[0].scope, "");
         for (text, complaint) in [
-            ("source,destination,scope,bytes\naws/a,gcp/b,public,many\n", "line: 2"),
+            ("source,destination,scope,bytes\naws/a,gcp/b,public,many\n", "line 2: field 3: "),
             ("source,bytes\naws/a,1\n", "destination"),
             ("source,destination,scope,bytes\n", "no traffic"),
         ] {
-            let error = read(text).unwrap_err();
-            assert!(error.contains(complaint), "{complaint} in {error}");
+            for text in [text.to_owned(), text.replace('\n', "\r\n")] {
+                let error = read(&text).unwrap_err();
+                assert!(error.contains(complaint), "{complaint} in {error}");
+            }
         }
     }
 

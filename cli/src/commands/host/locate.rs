@@ -12,6 +12,7 @@ use serde::Deserialize;
 use super::{lookup, sheet};
 use crate::{
     api::{Api, request},
+    csv_text::{CsvText, told},
     failure::Failure,
     output::{Output, Table},
 };
@@ -138,13 +139,13 @@ async fn many(api: &Api, out: Output, file: &PathBuf) -> Result<(), Failure> {
 
 /// Lines with their numbers; each names a host in one way and says something of it.
 fn read(text: &[u8]) -> Result<Vec<(u64, Line)>, String> {
-    let mut reader = csv::ReaderBuilder::new().trim(csv::Trim::All).from_reader(text);
-    let head = reader.headers().map_err(|error| error.to_string())?.clone();
+    let mut reader = csv::ReaderBuilder::new().trim(csv::Trim::All).from_reader(CsvText(text));
+    let head = reader.headers().map_err(|error| told(&error))?.clone();
     let mut lines = Vec::new();
     for record in reader.records() {
-        let record = record.map_err(|error| error.to_string())?;
+        let record = record.map_err(|error| told(&error))?;
         let number = record.position().map_or(0, csv::Position::line);
-        let line: Line = record.deserialize(Some(&head)).map_err(|error| format!("line {number}: {error}"))?;
+        let line: Line = record.deserialize(Some(&head)).map_err(|error| told(&error))?;
         let names = [&line.host, &line.instance, &line.address].into_iter().filter(|name| !name.is_empty()).count();
         if names != 1 {
             return Err(format!("line {number}: name one of host, instance, address"));
@@ -213,11 +214,13 @@ mod tests {
             ("host,instance,provider\nvm-a,i-1,aws\n", "line 2: name one of"),
             ("host,provider\nvm-a,\n", "line 2: it says nothing"),
             ("host,vpcid\nvm-a,vpc-1\n", "unknown field `vpcid`"),
-            ("host,provider\nvm-a\n", "line: 2"),
+            ("host,provider\nvm-a\n", "line 2: it has 1 columns, and the head has 2"),
             ("host,provider\n", "it names no host"),
         ] {
-            let refused = read(text.as_bytes()).unwrap_err();
-            assert!(refused.contains(complaint), "{complaint} in {refused}");
+            for text in [text.to_owned(), text.replace('\n', "\r\n")] {
+                let refused = read(text.as_bytes()).unwrap_err();
+                assert!(refused.contains(complaint), "{complaint} in {refused}");
+            }
         }
         let (_, line) = read(b"host,provider\nvm-a,aws\n").unwrap().remove(0);
         let refused = entry(line, &[host("host-a", "vm-a"), host("host-b", "vm-a")]).unwrap_err();

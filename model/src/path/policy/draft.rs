@@ -10,7 +10,7 @@ use crate::{
 };
 
 /// Longer round trips are no limit: nothing on earth takes them.
-const MAX_RTT_MS: u32 = 60_000;
+pub(crate) const MAX_RTT_MS: u32 = 60_000;
 
 /// Changes to path settings, as they were sent.
 #[derive(Debug, Clone, Copy, Default)]
@@ -50,7 +50,7 @@ impl PathSettingsDraft<'_> {
             let scope = |(at, word): (usize, &String)| checks.field(&format!("forbid[{at}]"), word.parse());
             changed.limits.forbid = words.iter().enumerate().filter_map(scope).collect::<BTreeSet<Scope>>();
         }
-        checks.field("forbid", leaves_something(&changed, rule_type));
+        checks.field("forbid", changed.limits.leave_something(Some(rule_type)));
         changed
     }
 }
@@ -65,16 +65,6 @@ fn round_trip(ms: u32) -> Result<Option<Duration>, String> {
         0 => Ok(None),
         1..=MAX_RTT_MS => Ok(Some(Duration::from_millis(u64::from(ms)))),
         _ => Err(format!("is {ms}; use at most {MAX_RTT_MS}, or 0 for no limit")),
-    }
-}
-
-fn leaves_something(settings: &PathSettings, rule_type: RuleType) -> Result<(), &'static str> {
-    match () {
-        () if settings.limits.forbids_all() => Err("leaves no scope; public includes public-v6"),
-        () if rule_type == RuleType::Basic && settings.limits.forbids(Scope::Public) => {
-            Err("leaves nothing: rule type basic uses public addresses only")
-        }
-        () => Ok(()),
     }
 }
 

@@ -245,6 +245,13 @@ fn the_rule_that_decides_is_named() {
         summary(&rank(&policy, all[1..].to_vec(), &measured)),
         "no path: 203.0.113.2:8055 is a public address, and that scope is forbidden (rule inside)"
     );
+
+    let authors = Authors { rule_type: by("plain"), forbid: by("inside"), ..Authors::default() };
+    let limits = Limits { forbid: [Scope::Public].into(), ..Limits::default() };
+    let sentence = told(Policy { limits, authors, ..Policy::new(RuleType::Basic) });
+    for rule in ["rule type basic (rule plain) uses public ones only", "that scope is forbidden (rule inside)"] {
+        assert!(sentence.starts_with("no path: ") && sentence.contains(rule), "{sentence}");
+    }
 }
 
 #[test]
