@@ -107,10 +107,11 @@ impl Drop for World {
     }
 }
 
-/// Runs `body` in a world of its own and fails with its reason; on failure the logs stay, and their place is told.
+/// Runs `body` in a world of its own, after which *explain* must agree with the agents. Fails with the reason; then the logs stay, and
+/// their place is told.
 pub fn story(topology: &Topology, servers: Servers, body: impl FnOnce(&World) -> Result<()>) {
     let world = World::raise(topology, servers).unwrap_or_else(|error| panic!("{error:#}"));
-    if let Err(error) = body(&world) {
+    if let Err(error) = body(&world).and_then(|()| world.explain_agrees_everywhere()) {
         let logs = world.save_logs().map_or_else(|error| error.to_string(), |logs| logs.display().to_string());
         drop(world);
         panic!("{error:#}\nlogs: {logs}; CLADNET_KEEP=1 keeps the sandbox to look into");

@@ -3,7 +3,7 @@
 use std::{fs, net::Ipv4Addr, time::Duration};
 
 use anyhow::{Context, Result, ensure};
-use cladnet_sandbox::Vm;
+use cladnet_sandbox::{ServiceState, Vm};
 
 use super::{CONTROL, World, binary};
 use crate::wait::eventually;
@@ -68,6 +68,16 @@ impl World {
                 controllers.chain((0..services).map(|n| format!("service-{n}"))).collect()
             }
         }
+    }
+
+    /// Whether the service that admins ask was stopped, and not killed.
+    pub(super) fn is_service_stopped(&self) -> Result<bool> {
+        let name = match self.servers {
+            Servers::One => "server",
+            Servers::OnEtcd { .. } => "service-0",
+        };
+        let services = self.vm(CONTROL)?.services()?;
+        Ok(services.iter().any(|service| service.name == name && service.state == ServiceState::Stopped))
     }
 
     fn start_one(&self, control: &Vm<'_>) -> Result<()> {

@@ -164,6 +164,41 @@ impl World {
         Ok(())
     }
 
+    /// The same for all networks, and those of their agents that are up; a service that a story has stopped explains nothing.
+    pub(super) fn explain_agrees_everywhere(&self) -> Result<()> {
+        if self.is_service_stopped()? {
+            return Ok(());
+        }
+        let networks = eventually("the networks", MESH, || self.admin().json(["network", "list"]))?;
+        let networks = networks["networks"].as_array().into_iter().flatten();
+        for network in networks.filter_map(|network| network["networkId"].as_str()) {
+            let agents = eventually("the agents", MESH, || self.agents_up(network))?;
+            for from in &agents {
+                for to in agents.iter().filter(|to| *to != from) {
+                    let what = format!("explain to agree with {from} on the path to {to} in {network}");
+                    eventually(&what, MESH, || {
+                        let up = self.agents_up(network)?;
+                        if up.contains(from) && up.contains(to) {
+                            self.explained_as_used(network, from, to)?;
+                        }
+                        Ok(())
+                    })?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Machines whose agents are linked to the service and members that forward.
+    fn agents_up(&self, network: &str) -> Result<Vec<String>> {
+        let machines = self.vm_names()?;
+        let answer = self.admin().json(["peer", "list", network])?;
+        let is_up = |peer: &&Value| peer["online"] == true && peer["plain"] != true && peer["state"] == "tunneling";
+        let up = answer["peers"].as_array().into_iter().flatten().filter(is_up);
+        let names = up.filter_map(|peer| peer["hostName"].as_str().map(str::to_owned));
+        Ok(names.filter(|name| machines.contains(name)).collect())
+    }
+
     fn explained_as_used(&self, network: &str, from: &str, to: &str) -> Result<()> {
         let peers = self.agent(from, ["peers"])?;
         let is_meant = |peer: &&Value| peer["network"] == network && peer["name"] == to;
