@@ -92,7 +92,7 @@ impl Contender {
             Self::Cladnet | Self::Unfiltered | Self::NoOffload | Self::Clear => binary("cladnet-agent"),
             Self::Null => built("cladnet-agent-null"),
             Self::Boringtun => built("boringtun-cli"),
-            Self::Gotatun => built("gotatun-cli"),
+            Self::Gotatun => built("gotatun"),
             Self::TailscaleWireguardGo => built("tailscale-wireguard-go"),
             Self::WireguardGo => on_path("wireguard-go"),
             Self::Nebula => on_path("nebula"),
