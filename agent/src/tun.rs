@@ -104,11 +104,8 @@ impl Tun {
     }
 
     /// Notes how many packets a turn took from a queue, and whether it left some.
-    pub(crate) fn note_turn(&self, queue: usize, packets: usize, is_flooded: bool) {
-        self.steering.note_read(queue, packets);
-        if is_flooded {
-            self.steering.note_flooded(Instant::now(), queue);
-        }
+    pub(crate) fn note_turn(&self, now: Instant, queue: usize, packets: usize, is_flooded: bool) {
+        self.steering.note_turn(now, queue, packets, is_flooded);
     }
 
     /// Hands packets to the kernel as if they had arrived on the interface. `refused` hears of every one that it did not

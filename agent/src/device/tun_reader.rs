@@ -151,7 +151,7 @@ impl Turn<'_> {
             }
         }
         seal(train);
-        self.tun.note_turn(self.queue, reads, taken >= PACKETS_A_TURN);
+        self.tun.note_turn(now, self.queue, reads, taken >= PACKETS_A_TURN);
         result
     }
 

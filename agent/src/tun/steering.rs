@@ -1,8 +1,9 @@
 //! Through which queue a packet enters the kernel. The kernel sends what answers it out by the same one, so this decides
 //! which flows wait together; for flows that nothing answers, its own hash does.
 //!
-//! A flow keeps its queue, or it would be reordered. Only one that waits beside a flood, and was silent while more was
-//! read there than a queue holds, gets another: time alone would not do, as a thread may have to wait for a core.
+//! A flow begins in a queue that nobody uses, if there is one, so that a ping does not wait behind a transfer. It keeps its
+//! queue, or it would be reordered, until nothing of it can wait there: it was silent for long, or, beside a flood, while
+//! more was read there than a queue holds. Then it begins anew.
 
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -12,6 +13,8 @@ const TCP: u8 = 6;
 const UDP: u8 = 17;
 /// Flows that are told apart; of more, some share a place, and with it a queue.
 const FLOWS: usize = 1024;
+/// How long a queue counts as in use after something passed through it, and a flow as not silent.
+const USED: Duration = Duration::from_secs(1);
 /// How long a queue counts as flooded after it held more than one turn takes.
 const FLOODED: Duration = Duration::from_millis(100);
 /// How many packets are read from a queue until none of those is left that were there: twice what it holds.
@@ -23,59 +26,78 @@ pub(super) struct Steering {
     /// So that nobody can choose whom to wait with.
     key: RandomState,
     begin: Instant,
-    /// A queue, and when it was last used: [`Use`].
+    /// [`Use`]s.
     flows: Box<[AtomicU64]>,
-    /// When each was last seen flooded, in milliseconds; 0 is never.
-    flooded: Box<[AtomicU64]>,
-    /// How many packets were read from each, and one.
-    read: Box<[AtomicU64]>,
+    queues: Box<[Queue]>,
 }
 
-/// The queue of a flow, and how much had been read there when it was last used, as one number; 0 is none.
+/// Times are in milliseconds; 0 is never.
+#[derive(Debug, Default)]
+struct Queue {
+    /// When something last passed through it.
+    used: AtomicU64,
+    /// When it was last seen flooded.
+    flooded: AtomicU64,
+    /// What was there at this time has been read since.
+    cleared: AtomicU64,
+    /// How many packets were read since `counted_from`, which becomes the next `cleared`.
+    read: AtomicU64,
+    counted_from: AtomicU64,
+}
+
+/// The queue of a flow, and when it was last used, as one number; 0 is none.
 #[derive(Debug, Clone, Copy)]
 struct Use {
     queue: usize,
-    read: u64,
+    at: u64,
 }
 
 impl Steering {
     pub(super) fn new(now: Instant, queues: usize) -> Self {
-        let never = |count: usize| (0..count).map(|_| AtomicU64::new(0)).collect();
-        let read = (0..queues).map(|_| AtomicU64::new(1)).collect();
-        Self { key: RandomState::new(), begin: now, flows: never(FLOWS), flooded: never(queues), read }
+        Self {
+            key: RandomState::new(),
+            begin: now,
+            flows: (0..FLOWS).map(|_| AtomicU64::new(0)).collect(),
+            queues: (0..queues).map(|_| Queue::default()).collect(),
+        }
     }
 
     /// Where a packet goes in.
     pub(super) fn queue(&self, now: Instant, packet: &[u8]) -> usize {
         let (now, flow) = (self.millis(now), self.hash(packet));
         let place = &self.flows[flow as usize % FLOWS];
-        let used = Use::unpack(place.load(Ordering::Relaxed));
-        let before = used.map_or_else(|| (flow >> 32) as usize % self.flooded.len(), |used| used.queue);
-        let read = |queue: usize| self.read[queue].load(Ordering::Relaxed);
-        let may_change = used.is_none_or(|used| read(used.queue).saturating_sub(used.read) > SILENCE);
-        let queue = if may_change { self.calm_from(now, before) } else { before };
-        place.store(Use { queue, read: read(queue) }.pack(), Ordering::Relaxed);
+        let queue = match Use::unpack(place.load(Ordering::Relaxed)) {
+            None => self.better_than(now, (flow >> 32) as usize % self.queues.len()),
+            Some(before) if self.queues[before.queue].is_left(now, before.at) => self.better_than(now, before.queue),
+            Some(before) => before.queue,
+        };
+        place.store(Use { queue, at: now }.pack(), Ordering::Relaxed);
+        note(now, &self.queues[queue].used);
         queue
     }
 
-    /// Notes how many packets a turn took from a queue.
-    pub(super) fn note_read(&self, queue: usize, packets: usize) {
-        self.read[queue].fetch_add(packets as u64, Ordering::Relaxed);
+    /// Notes how many packets a turn took from a queue, and whether it left some.
+    pub(super) fn note_turn(&self, now: Instant, queue: usize, packets: usize, is_flooded: bool) {
+        let (now, queue) = (self.millis(now), &self.queues[queue]);
+        note(now, &queue.used);
+        if is_flooded {
+            note(now, &queue.flooded);
+        }
+        let mut read = queue.read.load(Ordering::Relaxed) + packets as u64;
+        if read > SILENCE {
+            queue.cleared.store(queue.counted_from.swap(now, Ordering::Relaxed), Ordering::Relaxed);
+            read = 0;
+        }
+        queue.read.store(read, Ordering::Relaxed);
     }
 
-    /// Notes that a queue held more than one turn takes.
-    pub(super) fn note_flooded(&self, now: Instant, queue: usize) {
-        self.flooded[queue].store(self.millis(now), Ordering::Relaxed);
-    }
-
-    /// The queue `from`, or the next one that is not flooded.
-    fn calm_from(&self, now: u64, from: usize) -> usize {
-        let count = self.flooded.len();
-        let is_calm = |queue: &usize| {
-            let flooded = self.flooded[*queue].load(Ordering::Relaxed);
-            flooded == 0 || now.saturating_sub(flooded) > millis(FLOODED)
-        };
-        (0..count).map(|step| (from + step) % count).find(is_calm).unwrap_or(from)
+    /// The first queue from `from` on that nobody uses; if all are in use, one that is not flooded.
+    fn better_than(&self, now: u64, from: usize) -> usize {
+        let count = self.queues.len();
+        let mut from_there_on = (0..count).map(|step| (from + step) % count);
+        let is_unused = |queue: &usize| !is_lately(now, &self.queues[*queue].used, USED);
+        let is_calm = |queue: &usize| !self.queues[*queue].is_flooded(now);
+        from_there_on.clone().find(is_unused).or_else(|| from_there_on.find(is_calm)).unwrap_or(from)
     }
 
     fn hash(&self, packet: &[u8]) -> u64 {
@@ -92,14 +114,37 @@ impl Steering {
     }
 }
 
+impl Queue {
+    fn is_flooded(&self, now: u64) -> bool {
+        is_lately(now, &self.flooded, FLOODED)
+    }
+
+    /// Whether nothing waits here any more of a flow that last used it at `at`, and it may be better off elsewhere.
+    fn is_left(&self, now: u64, at: u64) -> bool {
+        now.saturating_sub(at) > millis(USED) || self.is_flooded(now) && at < self.cleared.load(Ordering::Relaxed)
+    }
+}
+
 impl Use {
     fn pack(self) -> u64 {
-        self.read << 8 | self.queue as u64
+        self.at << 8 | self.queue as u64
     }
 
     fn unpack(packed: u64) -> Option<Self> {
-        (packed != 0).then_some(Self { queue: (packed & 0xff) as usize, read: packed >> 8 })
+        (packed != 0).then_some(Self { queue: (packed & 0xff) as usize, at: packed >> 8 })
     }
+}
+
+/// Written only if it changes, so that threads do not take the line from each other.
+fn note(now: u64, time: &AtomicU64) {
+    if time.load(Ordering::Relaxed) != now {
+        time.store(now, Ordering::Relaxed);
+    }
+}
+
+fn is_lately(now: u64, time: &AtomicU64, within: Duration) -> bool {
+    let time = time.load(Ordering::Relaxed);
+    time != 0 && now.saturating_sub(time) <= millis(within)
 }
 
 fn millis(duration: Duration) -> u64 {
@@ -158,27 +203,56 @@ mod tests {
         let packet = udp(1, 0);
         let flooded = steering.queue(now, &packet);
         for _ in 0..10 {
-            now += Duration::from_secs(1);
-            steering.note_flooded(now, flooded);
-            steering.note_read(flooded, SILENCE as usize / 2);
+            now += FLOODED;
+            steering.note_turn(now, flooded, SILENCE as usize / 2, true);
             assert_eq!(steering.queue(now, &packet), flooded, "packets may still wait there");
         }
-        steering.note_read(flooded, 1 + SILENCE as usize);
+        for _ in 0..5 {
+            now += FLOODED;
+            steering.note_turn(now, flooded, SILENCE as usize / 2, true);
+        }
         let calm = steering.queue(now, &packet);
         assert_ne!(calm, flooded);
         now += 2 * FLOODED;
         assert_eq!(steering.queue(now, &packet), calm, "nothing calls it back");
-        (0..QUEUES).for_each(|queue| steering.note_flooded(now, queue));
-        steering.note_read(calm, 1 + SILENCE as usize);
+        for queue in (0..5).flat_map(|_| 0..QUEUES) {
+            now += FLOODED / 100;
+            steering.note_turn(now, queue, SILENCE as usize / 2, true);
+        }
         assert_eq!(steering.queue(now, &packet), calm, "no other is better");
     }
 
     #[test]
-    fn a_new_flow_begins_in_a_queue_that_is_not_flooded() {
+    fn a_flow_begins_in_a_queue_that_nobody_uses() {
+        let mut now = Instant::now();
+        let steering = Steering::new(now, QUEUES);
+        // What nothing answers has a queue too.
+        steering.note_turn(now, 3, 1, false);
+        let taken: BTreeSet<usize> = (1..QUEUES as u16).map(|port| steering.queue(now, &udp(port, 0))).collect();
+        assert_eq!(taken, (0..QUEUES).filter(|queue| *queue != 3).collect());
+        let packet = udp(1, 0);
+        let queue = steering.queue(now, &packet);
+        now += 2 * USED;
+        let others = (0..QUEUES).filter(|other| *other != (queue + 1) % QUEUES);
+        others.for_each(|queue| steering.note_turn(now, queue, 1, false));
+        assert_eq!(steering.queue(now, &packet), (queue + 1) % QUEUES, "silent for long, it begins anew");
+    }
+
+    #[test]
+    fn a_flow_begins_in_a_queue_that_is_not_flooded() {
         let now = Instant::now();
         let steering = Steering::new(now, QUEUES);
-        (1..QUEUES).for_each(|queue| steering.note_flooded(now, queue));
+        (0..QUEUES).for_each(|queue| steering.note_turn(now, queue, 64, queue > 0));
         assert!((0..100).all(|port| steering.queue(now, &udp(port, 0)) == 0));
+    }
+
+    #[test]
+    fn a_flow_that_little_answers_stays() {
+        let now = Instant::now();
+        let steering = Steering::new(now, QUEUES);
+        let queue = steering.queue(now, &udp(1, 0));
+        steering.note_turn(now + USED / 2, queue, 3 * SILENCE as usize, false);
+        assert_eq!(steering.queue(now + USED, &udp(1, 0)), queue, "it would be reordered for nothing");
     }
 
     #[test]
