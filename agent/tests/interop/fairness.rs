@@ -24,7 +24,8 @@ const STREAM_PORT: u16 = 5001;
 const STREAM: usize = 256 << 20;
 const IN_FLIGHT: usize = 100_000;
 
-/// An end of tunnels: 10.77.0.N on an interface of its own, on a port of its own at the address of its side.
+/// An end of tunnels between agents, whose quiet flows overtake: 10.77.0.N on an interface of its own, on a port of its own
+/// at the address of its side.
 struct End {
     side: Side,
     number: u8,
@@ -59,7 +60,7 @@ impl End {
         );
         for peer in peers {
             text += &format!(
-                "[[peers]]\npublic_key = '{}'\nallowed_ips = ['{}/32']\nendpoint = '192.0.2.{}:{}'\n",
+                "[[peers]]\npublic_key = '{}'\nallowed_ips = ['{}/32']\nendpoint = '192.0.2.{}:{}'\nprobes = true\n",
                 peer.key.public_key(),
                 peer.overlay(),
                 peer.side.number(),
