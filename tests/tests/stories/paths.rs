@@ -129,22 +129,37 @@ fn start_pinging(world: &World, from: &str, to: Ipv4Addr) -> Result<()> {
     })
 }
 
-/// When each answer came, in seconds.
-fn answers(world: &World, from: &str) -> Result<Vec<f64>> {
+/// A packet that was answered.
+struct Answer {
+    number: u32,
+    /// When the answer came, in seconds.
+    at: f64,
+}
+
+fn answers(world: &World, from: &str) -> Result<Vec<Answer>> {
     let log = world.vm(from)?.service_log(PINGER)?;
     let lines = log.lines().filter(|line| line.contains("bytes from"));
-    let time = |line: &str| line.strip_prefix('[')?.split(']').next()?.parse().ok();
-    Ok(lines.filter_map(time).collect())
+    let answer = |line: &str| {
+        let (at, rest) = line.strip_prefix('[')?.split_once(']')?;
+        let number = rest.split_once("icmp_seq=")?.1.split(' ').next()?;
+        Some(Answer { number: number.parse().ok()?, at: at.parse().ok()? })
+    };
+    Ok(lines.filter_map(answer).collect())
 }
 
 fn pings(world: &World, from: &str) -> Result<usize> {
     Ok(answers(world, from)?.len())
 }
 
+/// In seconds, by the most packets in a row that were not answered, and the time from one to the next as it usually is: while
+/// the sender itself waits for a busy machine, no path is silent.
 fn longest_silence(world: &World, from: &str) -> Result<f64> {
     let answers = answers(world, from)?;
-    let gaps = answers.windows(2).map(|pair| pair[1] - pair[0]);
-    gaps.max_by(f64::total_cmp).context("nothing was answered")
+    let pairs = || answers.windows(2).map(|pair| (&pair[0], &pair[1]));
+    let lost = pairs().map(|(before, after)| after.number.saturating_sub(before.number + 1)).max();
+    let mut pace: Vec<f64> = pairs().map(|(before, after)| after.at - before.at).collect();
+    pace.sort_by(f64::total_cmp);
+    Ok(f64::from(lost.context("nothing was answered")? + 1) * pace[pace.len() / 2])
 }
 
 /// Waits until the agent of one VM reaches another over such a path.
