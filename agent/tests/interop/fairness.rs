@@ -23,6 +23,8 @@ const STRANGE_LEN: usize = 148;
 const STREAM_PORT: u16 = 5001;
 const STREAM: usize = 256 << 20;
 const IN_FLIGHT: usize = 100_000;
+/// Ten on a machine that is busy beyond measure; several hundred if a stream's packets go now before, now behind others.
+const MOST_LATE: usize = 60;
 
 /// An end of tunnels between agents, whose quiet flows overtake: 10.77.0.N on an interface of its own, on a port of its own
 /// at the address of its side.
@@ -195,12 +197,12 @@ fn one_stream_stays_in_order() {
     let receiver = lab.inside(Side::B, move || received(&listener));
     lab.inside(Side::A, move || sent(to)).join().unwrap();
     assert_eq!(receiver.join().unwrap(), STREAM);
-    // What came before what was sent earlier.
-    let early = extended_counter(&lab, Side::B, "TCPOFOQueue");
-    assert!(early * 1000 < STREAM / 1400, "{early} segments out of order");
+    // As the sender knows: what came late was not lost, as it came without being sent again, or was sent again for nothing.
+    let late = ["TCPSACKReorder", "TCPTSReorder", "TCPDSACKRecv"].map(|name| extended_counter(&lab, Side::A, name));
+    assert!(late.iter().sum::<usize>() < MOST_LATE, "{late:?} times out of order");
 }
 
-/// No more at once than the receiver's queue holds: nothing is lost, or what comes behind a loss would count as early.
+/// No more at once than the receiver's queue holds.
 fn sent(to: SocketAddr) -> io::Result<()> {
     let mut stream = TcpStream::connect(to)?;
     SockRef::from(&stream).set_send_buffer_size(IN_FLIGHT)?;
