@@ -8,7 +8,7 @@ const BURST: f64 = 16_000.0;
 /// What may be said for good, bytes a second: pings, calls and terminals, not transfers.
 const RATE: f64 = 1e6;
 /// After a silence of this length all is forgotten, and packets overtake again. What was sent before has left the receiver's
-/// queue by then, so that no flow overtakes itself.
+/// queue by then, so that no flow overtakes itself, unless a thread waits as long for a core.
 const SILENCE: Duration = Duration::from_millis(20);
 
 /// The pace of one queue of an interface, and so of the flows in it.
