@@ -64,6 +64,8 @@ pub(super) struct Candidate {
     relapses: (u32, Instant),
     /// To be asked at once.
     pub(super) is_urgent: bool,
+    /// Something came from there since it was asked.
+    pub(super) is_heard: bool,
     /// Varies the time between requests.
     pub(super) jitter: f64,
 }
@@ -84,6 +86,7 @@ impl Candidate {
             answered: (0, now),
             relapses: (0, now),
             is_urgent: false,
+            is_heard: false,
             jitter: 1.0,
         }
     }
@@ -104,7 +107,7 @@ impl Candidate {
     pub(super) fn asked(&mut self, now: Instant, jitter: f64) {
         self.pending.push_back((now, false));
         self.asked_at = Some(now);
-        self.is_urgent = false;
+        (self.is_urgent, self.is_heard) = (false, false);
         self.jitter = jitter;
     }
 

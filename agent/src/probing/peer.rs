@@ -35,7 +35,7 @@ const ASK_ALTERNATIVE: Duration = Duration::from_secs(15);
 const ASK_AGAIN: Duration = Duration::from_millis(300);
 /// An alternative that lost so many in a row is silent.
 const MISSES: u32 = 4;
-/// What is silent is asked less and less often.
+/// What is silent is asked less and less often; while something comes from there, as often as at first.
 const ASK_SILENT: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(5));
 /// One that never answered is nobody's, as likely as not.
 const ASK_NEVER_HEARD: Duration = Duration::from_secs(30);
@@ -375,10 +375,9 @@ impl PeerPaths {
             self.observed.push(from);
             self.take_candidates(now);
         }
-        // One that proves itself keeps its own pace: two ends that prove each other would ask each other without end.
-        let may_wait = |state| matches!(state, State::Answers | State::Proving);
-        if let Some(candidate) = self.candidates.get_mut(&from).filter(|it| !may_wait(it.state())) {
-            candidate.is_urgent = true;
+        // It is not asked at once: two ends that both hear no answer would ask each other without end.
+        if let Some(candidate) = self.candidates.get_mut(&from) {
+            candidate.is_heard = true;
         }
     }
 
@@ -453,6 +452,7 @@ impl PeerPaths {
             State::Answers if candidate.missed > 0 && !is_in_use => ASK_AGAIN,
             State::Answers if is_busy && is_in_use => ASK_IN_USE,
             State::Answers if is_busy => ASK_ALTERNATIVE,
+            State::Silent if candidate.is_heard => ASK_SILENT.0,
             State::Silent if is_busy => {
                 let (first, most) = ASK_SILENT;
                 let most = if candidate.rtt().is_some() { most } else { ASK_NEVER_HEARD };

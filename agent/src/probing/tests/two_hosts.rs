@@ -49,6 +49,8 @@ struct TwoHosts {
     rtts: BTreeMap<SocketAddr, Duration>,
     /// Whose datagrams the private way swallows.
     is_blocked: [bool; 2],
+    /// Whether answers come too late to be any.
+    are_answers_late: bool,
     flying: BTreeMap<(Instant, u64), (usize, SocketAddr, Message)>,
     serial: u64,
     rng: StdRng,
@@ -84,6 +86,7 @@ impl TwoHosts {
             hosts: [host(1), host(2)],
             rtts: BTreeMap::from_iter([private(), public()].into_iter().zip(rtts)),
             is_blocked: [false; 2],
+            are_answers_late: false,
             flying: BTreeMap::new(),
             serial: 0,
             rng: StdRng::seed_from_u64(seed),
@@ -196,7 +199,8 @@ impl TwoHosts {
     }
 
     fn send(&mut self, from: usize, way: SocketAddr, message: Message) {
-        if self.is_blocked[from] && way == private() {
+        let is_late = self.are_answers_late && matches!(message, Message::Answer { .. });
+        if is_late || (self.is_blocked[from] && way == private()) {
             return;
         }
         self.serial += 1;
@@ -290,4 +294,24 @@ fn a_hole_in_one_direction_is_left_within_a_second_and_a_half_whoever_sends() {
         worst = worst.max(hosts.now - start);
     }
     println!("left after {worst:?} at most");
+}
+
+/// Machines that are too busy to answer in time are not made busier by what each asks because the other one asked.
+#[test]
+fn two_hosts_that_answer_too_late_ask_each_other_little() {
+    let seed = rand::random();
+    let rtts = [MILLISECOND, 2 * MILLISECOND];
+    let mut hosts = TwoHosts::new(seed, rtts, Talk::Pings(20 * MILLISECOND));
+    hosts.run(10 * SECOND);
+    hosts.are_answers_late = true;
+    hosts.run(10 * SECOND);
+    let asked = |hosts: &TwoHosts| hosts.hosts.iter().map(|host| host.prober.counts().asked).sum::<u64>();
+    let before = asked(&hosts);
+    hosts.run(60 * SECOND);
+    let a_second = (asked(&hosts) - before) as f64 / 60.0;
+    // Each asks at two endpoints once a second.
+    assert!(a_second <= 4.5, "{a_second:.1} requests a second; seed {seed}");
+
+    hosts.are_answers_late = false;
+    hosts.until(2 * SECOND, private());
 }
