@@ -24,9 +24,8 @@ const BACKLOG: usize = 1024;
 /// What wakes the thread.
 pub(super) enum News {
     Sighted(Instant, PeerId, Sighting),
-    /// The [`Prober`] was told something.
+    /// The [`Prober`] was told something, or the device is to stop.
     Told,
-    Stop,
 }
 
 /// What the control side and the thread share.
@@ -50,7 +49,7 @@ impl Probing {
     }
 
     pub(super) fn stop(&self) {
-        let _ = self.news.try_send(News::Stop);
+        let _ = self.news.try_send(News::Told);
     }
 
     /// Tells the prober something and wakes its thread.
@@ -104,7 +103,7 @@ pub(super) fn start(shared: &Arc<Shared>) -> std::io::Result<()> {
 
 fn run(shared: &Shared, heard: &Receiver<News>) {
     let (mut hand, mut look_at) = (Hand::new(shared), Instant::now());
-    loop {
+    while !shared.is_stopped() {
         let wake_at = shared.probing.prober().wake_at().map_or(look_at, |at| at.min(look_at));
         let first = match heard.recv_timeout(wake_at.saturating_duration_since(Instant::now())) {
             Ok(news) => Some(news),
@@ -117,7 +116,6 @@ fn run(shared: &Shared, heard: &Receiver<News>) {
                 match news {
                     News::Sighted(at, id, sighting) => prober.sighted(at, id, sighting),
                     News::Told => {}
-                    News::Stop => return,
                 }
             }
             let now = Instant::now();

@@ -64,7 +64,7 @@ pub(super) struct Candidate {
     relapses: (u32, Instant),
     /// To be asked at once.
     pub(super) is_urgent: bool,
-    /// Something came from there since it was asked.
+    /// The peer was heard there since it was asked; not noted where it answers.
     pub(super) is_heard: bool,
     /// Varies the time between requests.
     pub(super) jitter: f64,
@@ -145,9 +145,12 @@ impl Candidate {
             if !*is_lost && now.saturating_duration_since(*asked_at) >= timeout {
                 *is_lost = true;
                 self.outcomes.push(false);
-                self.missed += 1;
-                self.missed_since.get_or_insert(*asked_at);
                 self.answered = (0, now);
+                // What was asked before the last answer came may only be late.
+                if self.answered_at.is_none_or(|at| *asked_at >= at) {
+                    self.missed += 1;
+                    self.missed_since.get_or_insert(*asked_at);
+                }
             }
         }
         self.pending.retain(|(asked_at, _)| now.saturating_duration_since(*asked_at) < LATE);

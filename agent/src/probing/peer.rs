@@ -12,7 +12,7 @@ use super::rate::Rate;
 use super::{Probed, health};
 use crate::paths::Pair;
 
-/// Packets that nothing answers for so long put the path in doubt.
+/// Packets that nothing answers for so long put the path in doubt; see [`PeerPaths::doubt_after`].
 pub(super) const DOUBT_AFTER: Duration = Duration::from_millis(500);
 /// Between two requests to an endpoint in doubt.
 const CHECK_EVERY: Duration = Duration::from_millis(35);
@@ -182,7 +182,7 @@ impl PeerPaths {
             }
             self.busy_until = self.busy_until.max(now + BUSY_FOR);
         }
-        if activity.unanswered.is_some_and(|unanswered| unanswered >= DOUBT_AFTER) {
+        if activity.unanswered.is_some_and(|unanswered| unanswered >= self.doubt_after()) {
             self.doubt(now, Evidence::Packets);
         }
         if let Some(from) = activity.elsewhere.filter(|from| self.elsewhere != Some(*from)) {
@@ -375,7 +375,7 @@ impl PeerPaths {
             self.observed.push(from);
             self.take_candidates(now);
         }
-        // It is not asked at once: two ends that both hear no answer would ask each other without end.
+        // Not at once if it was asked a moment ago: two ends that both hear no answer would ask each other without end.
         if let Some(candidate) = self.candidates.get_mut(&from) {
             candidate.is_heard = true;
         }
@@ -413,6 +413,12 @@ impl PeerPaths {
                 self.check = Some(Check { since: now, asked: 0, is_lossy, are_packets_lost, is_told });
             }
         }
+    }
+
+    /// How long packets may be without an answer: where the round trip is longer than usual, a quarter more than that.
+    fn doubt_after(&self) -> Duration {
+        let rtt = self.in_use.and_then(|in_use| self.candidates.get(&in_use)).and_then(Candidate::rtt);
+        rtt.map_or(DOUBT_AFTER, |rtt| DOUBT_AFTER.max(rtt * 5 / 4))
     }
 
     fn pace(&self, now: Instant) -> Pace {

@@ -9,7 +9,7 @@ use super::wire::Challenge;
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);
 /// Requests under way to one endpoint; one more takes the place of the oldest. Long and short ones go together when it is
 /// found out what the path carries, and many when it is doubted.
-const OUTSTANDING: usize = 12;
+const OUTSTANDING: usize = 16;
 
 /// What an answered probe has shown of an endpoint.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
