@@ -208,6 +208,11 @@ impl Device {
         Offloads { tun: tuns.reduce(TunOffloads::and).unwrap_or_default(), udp: self.shared.socket.offloads() }
     }
 
+    /// The library that seals full packets on this CPU.
+    pub fn aead_library(&self) -> &'static str {
+        self.shared.tunnel.aead_library()
+    }
+
     /// Every reason with the number of packets dropped for it since start.
     pub fn discards(&self) -> Vec<(Discard, u64)> {
         self.shared.tunnel.discards().iter().collect()

@@ -15,6 +15,7 @@ use crate::train::Train;
 mod aead;
 mod window;
 
+pub(crate) use aead::library as aead_library;
 use aead::{Aead, DataAead, TAG_LEN};
 pub(crate) use window::Window;
 

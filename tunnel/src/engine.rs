@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use x25519_dalek::SharedSecret;
 
+use crate::datapath;
 use crate::discard::Discard;
 use crate::key::{PresharedKey, PublicKey};
 use crate::train::Train;
@@ -24,6 +25,16 @@ pub enum Implementation {
     Own,
     /// That of the crate `boringtun`.
     Boringtun,
+}
+
+impl Implementation {
+    /// The library that seals full packets on this CPU.
+    pub(crate) fn aead_library(self) -> &'static str {
+        match self {
+            Self::Own => datapath::aead_library(),
+            Self::Boringtun => "ring",
+        }
+    }
 }
 
 /// One interface's identity: knows its private key and who may cost it a handshake.

@@ -89,6 +89,11 @@ impl Tunnel {
         }
     }
 
+    /// The library that seals full packets on this CPU: `ring`, or what is faster here.
+    pub fn aead_library(&self) -> &'static str {
+        self.implementation.aead_library()
+    }
+
     pub fn add_interface(&self, now: Instant, config: &InterfaceConfig) -> Result<(InterfaceId, Applied), ConfigError> {
         let _changing = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
         let snapshot = self.snapshot.load_full();

@@ -100,6 +100,9 @@ pub(crate) struct Status {
     pub location: CloudLocation,
     pub networks: Vec<NetworkStatus>,
     pub offloads: Offloads,
+    /// The library that seals full packets on this CPU: `ring` or `intel-ipsec-mb`.
+    #[serde(default)]
+    pub aead: String,
     /// How many packets were dropped since the start, by reason; those that never occurred are missing.
     #[serde(default)]
     pub discards: BTreeMap<String, u64>,

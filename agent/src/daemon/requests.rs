@@ -90,6 +90,7 @@ impl Agent {
             location: facts.host.location.clone(),
             networks,
             offloads: self.device.offloads(),
+            aead: self.device.aead_library().to_owned(),
             discards: self.discards(),
             probes: self.probes(),
             problems,

@@ -3,13 +3,17 @@
 
 use crate::discard::Discard;
 
-#[cfg(any(test, not(feature = "null-aead")))]
+#[cfg(not(feature = "null-aead"))]
 mod chacha;
+#[cfg(all(multi_buffer, not(feature = "null-aead")))]
+mod multi_buffer;
 #[cfg(feature = "null-aead")]
 mod null;
 
-#[cfg(not(feature = "null-aead"))]
+#[cfg(not(any(multi_buffer, feature = "null-aead")))]
 pub(super) use chacha::RingAead as DataAead;
+#[cfg(all(multi_buffer, not(feature = "null-aead")))]
+pub(super) use multi_buffer::MultiBufferAead as DataAead;
 #[cfg(feature = "null-aead")]
 pub(super) use null::NullAead as DataAead;
 
@@ -20,4 +24,24 @@ pub(super) trait Aead: Sized + Send + Sync {
     fn new(key: &[u8; 32]) -> Self;
     fn seal(&self, counter: u64, packet: &mut [u8]);
     fn open(&self, counter: u64, packet: &mut [u8]) -> Result<(), Discard>;
+
+    /// The library that does it for full packets on this CPU.
+    fn library() -> &'static str;
 }
+
+/// The library that seals full packets here.
+pub(crate) fn library() -> &'static str {
+    DataAead::library()
+}
+
+/// 32 zero bits and the counter (whitepaper §5.4.6).
+#[cfg(not(feature = "null-aead"))]
+fn nonce(counter: u64) -> [u8; 12] {
+    let mut bytes = [0; 12];
+    bytes[4..].copy_from_slice(&counter.to_le_bytes());
+    bytes
+}
+
+#[cfg(test)]
+#[cfg(not(feature = "null-aead"))]
+mod tests;

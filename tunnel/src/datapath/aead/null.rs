@@ -19,4 +19,8 @@ impl Aead for NullAead {
         let tag = &packet[packet.len() - TAG_LEN..];
         if tag == [0; TAG_LEN] { Ok(()) } else { Err(Discard::NotAuthentic) }
     }
+
+    fn library() -> &'static str {
+        "none"
+    }
 }
