@@ -100,7 +100,7 @@ pub(crate) struct Status {
     pub location: CloudLocation,
     pub networks: Vec<NetworkStatus>,
     pub offloads: Offloads,
-    /// The library that seals full packets on this CPU: `ring` or `intel-ipsec-mb`.
+    /// The library that seals full packets on this CPU: `ring`, `intel-ipsec-mb`, or `none` in a build for measuring.
     #[serde(default)]
     pub aead: String,
     /// How many packets were dropped since the start, by reason; those that never occurred are missing.

@@ -212,6 +212,19 @@ fn rubbish_is_counted_by_reason() {
 }
 
 #[test]
+fn the_library_that_seals_is_told() {
+    isolated(|| async {
+        for (engine, libraries) in
+            [(Implementation::Own, &["ring", "intel-ipsec-mb"][..]), (Implementation::Boringtun, &["ring"])]
+        {
+            let device = Device::open(0, engine, OffloadPolicy::WherePossible).unwrap();
+            assert!(libraries.contains(&device.aead_library()), "{}", device.aead_library());
+            device.close().await;
+        }
+    });
+}
+
+#[test]
 fn offloads_are_told_as_they_are_in_use() {
     isolated(|| async {
         for (policy, is_used) in [(OffloadPolicy::WherePossible, true), (OffloadPolicy::Never, false)] {

@@ -29,7 +29,7 @@ pub(super) trait Aead: Sized + Send + Sync {
     fn library() -> &'static str;
 }
 
-/// The library that seals full packets here.
+/// The library that seals full packets on this CPU.
 pub(crate) fn library() -> &'static str {
     DataAead::library()
 }

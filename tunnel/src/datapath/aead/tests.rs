@@ -83,13 +83,39 @@ fn two_libraries_agree_on_every_length_of_a_packet() {
 }
 
 #[test]
-fn threads_seal_and_open_at_once_with_one_key() {
+fn the_longest_packets_and_those_around_a_librarys_borders_agree() {
+    let text: Vec<u8> = (0..65_520).map(|i| i as u8).collect();
+    let borders =
+        [255, 256, 257, 959, 960, 961, 1023, 1024, 1025, 2048, 4096, 8192, 8999, 9000, 16_384, 65_519, 65_520];
+    for len in borders {
+        agrees::<RingAead>(&[7; 32], len as u64, &text[..len]);
+        agrees::<DataAead>(&[7; 32], len as u64, &text[..len]);
+    }
+}
+
+/// Datagrams of a train lie one after the other, at whatever address.
+#[test]
+fn nothing_around_a_packet_changes_wherever_it_lies() {
+    let aead = DataAead::new(&[7; 32]);
+    for (offset, len) in (0..64).flat_map(|offset| [300, 1000, 1420].map(|len| (offset, len))) {
+        let (packet, mut space) = (offset..offset + len + TAG_LEN, [0xaa; 2048]);
+        space[packet.clone()].fill(5);
+        aead.seal(1, &mut space[packet.clone()]);
+        assert_eq!(space[packet.clone()], oracle(&[7; 32], 1, &[5; 1420][..len]));
+        assert_eq!(aead.open(1, &mut space[packet.clone()]), Ok(()));
+        assert_eq!(space[offset..offset + len], [5; 1420][..len]);
+        assert!(space[..offset].iter().chain(&space[packet.end..]).all(|byte| *byte == 0xaa), "{offset} {len}");
+    }
+}
+
+#[test]
+fn threads_that_come_and_go_seal_and_open_at_once_with_one_key() {
     let (aead, text) = (DataAead::new(&[7; 32]), [9; 1420]);
     std::thread::scope(|scope| {
-        for thread in 0..4 {
+        for thread in 0..20 {
             let aead = &aead;
             scope.spawn(move || {
-                for counter in (thread..400).step_by(4) {
+                for counter in (thread..400).step_by(20) {
                     let mut packet = [&text[..], &[0; TAG_LEN]].concat();
                     aead.seal(counter, &mut packet);
                     assert_eq!(packet, oracle(&[7; 32], counter, &text));
