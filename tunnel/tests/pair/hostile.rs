@@ -115,6 +115,21 @@ fn a_session_cannot_be_used_by_another_hosts_address_book() {
     assert_eq!(b.open(a.endpoint(), &datagram).unwrap().packets.len(), 1);
 }
 
+/// Byte and bit of a data message's index that nothing vouches for: it says in which queue the message waits.
+const MAY_OVERTAKE: (usize, u8) = (5, 3);
+
+#[test]
+fn a_bit_that_says_where_a_packet_waits_changes_nothing_else() {
+    let (a, b) = friends();
+    let packet = between(1, 2, b"to whichever queue");
+    let mut datagram = a.seal(&packet).unwrap().datagram().to_vec();
+    datagram[MAY_OVERTAKE.0] ^= 1 << MAY_OVERTAKE.1;
+    let delivered: Vec<_> =
+        b.open(a.endpoint(), &datagram).unwrap().packets.into_iter().map(|(_, bytes)| bytes).collect();
+    assert_eq!(delivered, [packet]);
+    assert_eq!(b.open(a.endpoint(), &datagram).unwrap_err(), Discard::Replay);
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
@@ -132,7 +147,7 @@ proptest! {
     }
 
     #[test]
-    fn a_flipped_bit_anywhere_is_noticed(
+    fn any_other_flipped_bit_is_noticed(
         payload in prop::collection::vec(any::<u8>(), 0..200),
         position in any::<prop::sample::Index>(),
         bit in 0u8..8,
@@ -140,6 +155,7 @@ proptest! {
         let (a, b) = friends();
         let mut datagram = a.seal(&between(1, 2, &payload)).unwrap().datagram().to_vec();
         let position = position.index(datagram.len());
+        prop_assume!((position, bit) != MAY_OVERTAKE);
         datagram[position] ^= 1 << bit;
         let (result, output) = b.open_both(endpoint(66), &datagram);
         prop_assert!(result.is_err() && output.packets.is_empty());

@@ -50,6 +50,9 @@ int cladnet_multi_buffer_run(IMB_MGR *manager, int opens, const uint8_t *key, co
                 .auth_tag_output = tag,
                 .auth_tag_output_len_in_bytes = 16,
         };
-        /* This cipher's jobs wait for no others: they are done when they were submitted. */
-        return IMB_SUBMIT_JOB(manager) == job && job->status == IMB_STATUS_COMPLETED;
+        /*
+         * Nothing here varies that the library's check of a job, 45 ns, would look at. This cipher's jobs wait for no
+         * others: they are done when they were submitted.
+         */
+        return IMB_SUBMIT_JOB_NOCHECK(manager) == job && job->status == IMB_STATUS_COMPLETED;
 }
