@@ -150,9 +150,10 @@ impl Manager {
     fn run(&self, direction: Direction, key: &[u8; 32], nonce: &[u8; 12], text: &mut [u8]) -> Option<[u8; TAG_LEN]> {
         let opens = matches!(direction, Direction::Open).into();
         let mut tag = [0; TAG_LEN];
-        // SAFETY: the manager is alive and serves this thread alone; nobody asks for an empty text. The pointers are of the lengths that the library
-        // takes, hold for the call, and after it the library has no use for them: the job is done when it returns. What
-        // the library shares between threads is the word with its last error, which nobody reads.
+        // SAFETY: the manager is alive and serves this thread alone; nobody asks for an empty text. The pointers are of
+        // the lengths that the library takes, hold for the call, and after it the library has no use for them: the job
+        // is done when it returns. What the library shares between threads is the word with its last error, which
+        // nobody reads.
         let is_done = unsafe {
             cladnet_multi_buffer_run(
                 self.0.as_ptr(),
