@@ -193,6 +193,11 @@ fn error_about(ip: &LaxIpSlice<'_>) -> Option<Seen> {
     seen(&quoted)
 }
 
+/// By the field of flags and fragment offset of an IPv4 header (RFC 791 §3.1).
+fn is_fragment(flags_and_offset: [u8; 2]) -> bool {
+    u16::from_be_bytes(flags_and_offset) & 0x3fff != 0
+}
+
 /// All of a packet's head that tells its flow, as bytes: equal for packets of one flow that change nothing about it.
 /// Only for whole TCP and UDP packets without options, which is nearly all there is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -201,7 +206,7 @@ pub(super) struct Signature([u8; 38]);
 impl Signature {
     pub(super) fn of(packet: &[u8]) -> Option<Self> {
         let (protocol, ends, header) = match packet.first()? {
-            0x45 if packet.get(6)? & 0x3f == 0 && packet[7] == 0 => (*packet.get(9)?, packet.get(12..24)?, 20),
+            0x45 if !is_fragment(*packet.get(6..)?.first_chunk()?) => (*packet.get(9)?, packet.get(12..24)?, 20),
             first if first >> 4 == 6 => (*packet.get(6)?, packet.get(8..44)?, 40),
             _ => return None,
         };

@@ -381,6 +381,22 @@ fn packets_of_both_families_are_never_taken_for_one_flow() {
     assert_ne!(signatures[0], signatures[1]);
 }
 
+#[test]
+fn packets_may_end_anywhere() {
+    let mut v6 = Vec::new();
+    PacketBuilder::ipv6([1; 16], [2; 16], 64).tcp(1, 2, 3, 4).write(&mut v6, b"payload").unwrap();
+    let asked = udp((US, 1), (PEER, 2));
+    let whole = [tcp((PEER, 1), (US, 2), SYN), udp((PEER, 1), (US, 2)), unreachable(PEER, US, &asked), v6];
+    let pieces = fragments(&udp((PEER, 1), (US, 2)), 8);
+    let host = Host::with(&NOTHING);
+    for packet in whole.iter().chain(&pieces) {
+        for end in 0..packet.len() {
+            assert!(host.receives(&packet[..end]).is_err(), "{:?}", &packet[..end]);
+            host.sends(&packet[..end]);
+        }
+    }
+}
+
 fn prefix() -> impl Strategy<Value = IpNet> {
     // Few networks, so that prefixes hold each other and flows hit them.
     (0u32..64, 24u8..=32)
