@@ -100,6 +100,11 @@ impl Candidate {
         self.round_trip.map(RoundTrip::median)
     }
 
+    /// Whether it answered so often that one answer which was late says nothing of how far it is.
+    pub(super) fn is_rtt_sure(&self) -> bool {
+        self.round_trip.is_some_and(RoundTrip::is_sure)
+    }
+
     pub(super) fn loss_permille(&self) -> u16 {
         self.outcomes.loss_permille()
     }

@@ -9,6 +9,8 @@ const ENOUGH: u32 = 8;
 
 /// Of so many round trips the middle one counts: a single one that is late says more of a busy machine than of the path.
 const SAMPLES: usize = 8;
+/// And of fewer than so many none is the middle one.
+const SURE: usize = 3;
 
 /// Smoothed round trip and its variation (RFC 6298 §2), which say how long to wait; and the last ones, which say how far
 /// it is.
@@ -39,6 +41,11 @@ impl RoundTrip {
         let last = &mut last[..self.count];
         last.sort_unstable();
         last[(last.len() - 1) / 2]
+    }
+
+    /// Whether one that was late decides nothing.
+    pub(super) fn is_sure(self) -> bool {
+        self.count >= SURE
     }
 
     pub(super) fn timeout(self) -> Duration {
@@ -87,7 +94,11 @@ mod tests {
 
     #[test]
     fn single_late_answers_make_no_path_longer() {
-        let mut round_trip = RoundTrip::first(ms(10));
+        let mut round_trip = RoundTrip::first(ms(90));
+        round_trip.update(ms(10));
+        assert!(!round_trip.is_sure());
+        round_trip.update(ms(11));
+        assert_eq!((round_trip.is_sure(), round_trip.median()), (true, ms(11)));
         for rtt in [80, 11, 10, 90, 12, 11, 10, 85, 11] {
             round_trip.update(ms(rtt));
             assert!(round_trip.median() <= ms(12), "{round_trip:?}");

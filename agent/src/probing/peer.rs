@@ -28,7 +28,7 @@ const LOSSY_PERMILLE: u16 = 100;
 const CHECKS_ALONE: u32 = 4;
 const ALTERNATIVE_CHECK_EVERY: Duration = Duration::from_millis(200);
 
-/// A pair with traffic asks its path and, seldom, the others.
+/// A pair with traffic asks its path and, seldom, the others; these as often until their round trip is known for sure.
 const ASK_IN_USE: Duration = Duration::from_secs(1);
 const ASK_ALTERNATIVE: Duration = Duration::from_secs(15);
 /// Where a request was lost, or none was sent before.
@@ -126,8 +126,9 @@ pub(super) struct PeerPaths {
     check: Option<Check>,
     /// Where it was heard beside the endpoint in use.
     elsewhere: Option<SocketAddr>,
-    /// Since when nothing was ranked that has changed.
-    ranked_at: Option<Instant>,
+    /// When to rank anew; nothing if nothing was learnt since it was done.
+    rank_at: Option<Instant>,
+    ranked_at: Instant,
     /// What may be asked where it has never answered, and anywhere.
     unheard: Rate,
     all: Rate,
@@ -144,7 +145,8 @@ impl PeerPaths {
             busy_until: now + LIVELY_FOR,
             check: None,
             elsewhere: None,
-            ranked_at: None,
+            rank_at: None,
+            ranked_at: now,
             unheard: Rate::new(now, UNHEARD_INTERVAL, UNHEARD_BURST),
             all: Rate::new(now, PEER_INTERVAL, PEER_BURST),
             is_waiting: false,
@@ -213,9 +215,7 @@ impl PeerPaths {
         if self.in_use == Some(endpoint) {
             self.check = None;
         }
-        if changed || self.ranked_at.is_none_or(|at| now.saturating_duration_since(at) >= RANK_EVERY) {
-            self.ranked_at = None;
-        }
+        self.rank_by(if changed { now } else { now.max(self.ranked_at + RANK_EVERY) });
         true
     }
 
@@ -238,9 +238,7 @@ impl PeerPaths {
             is_missed |= is_in_use && candidate.missed > missed;
         }
         if changed {
-            self.ranked_at = None;
-        }
-        if changed {
+            self.rank_by(now);
             self.forget_observed(now);
         }
         if is_missed {
@@ -285,16 +283,16 @@ impl PeerPaths {
             let asked_next = self.due_at(now, *address, candidate).filter(|_| !self.is_waiting);
             [asked_next, candidate.judged_at()]
         });
-        times.flatten().min()
+        times.flatten().chain(self.rank_at.filter(|_| !self.is_in_use_untried())).min()
     }
 
     /// Ranks anew if something has changed; `Some` if another endpoint is to be used, or none: from where, to where.
     pub(super) fn settle(&mut self, now: Instant) -> Option<(Option<SocketAddr>, Option<SocketAddr>)> {
         // Who answers first is not the best: the one in use gets its chance before it is judged.
-        if self.ranked_at.is_some() || self.is_in_use_untried() {
+        if self.rank_at.is_none_or(|at| at > now) || self.is_in_use_untried() {
             return None;
         }
-        self.ranked_at = Some(now);
+        (self.rank_at, self.ranked_at) = (None, now);
         let best = self.ranked().into_iter().find(|ranked| ranked.rank.is_some());
         let best = best.map(|ranked| ranked.candidate.endpoint.address);
         if best == self.in_use {
@@ -350,7 +348,12 @@ impl PeerPaths {
         for address in wanted {
             self.candidates.entry(address).or_insert_with(|| Candidate::new(now));
         }
-        self.ranked_at = None;
+        self.rank_by(now);
+    }
+
+    /// Something was learnt that is to be ranked at that time, or before.
+    fn rank_by(&mut self, at: Instant) {
+        self.rank_at = Some(self.rank_at.map_or(at, |planned| planned.min(at)));
     }
 
     /// An endpoint that nobody told of is a candidate for as long as it answers.
@@ -456,7 +459,7 @@ impl PeerPaths {
             State::Untried => ASK_AGAIN,
             State::Proving => ASK_PROVING,
             State::Answers if candidate.missed > 0 && !is_in_use => ASK_AGAIN,
-            State::Answers if is_busy && is_in_use => ASK_IN_USE,
+            State::Answers if is_busy && (is_in_use || !candidate.is_rtt_sure()) => ASK_IN_USE,
             State::Answers if is_busy => ASK_ALTERNATIVE,
             State::Silent if candidate.is_heard => ASK_SILENT.0,
             State::Silent if is_busy => {

@@ -411,6 +411,52 @@ fn when_a_peer_tells_another_address_all_its_endpoints_are_asked_at_once() {
     assert_eq!(asked, BTreeSet::from([private(), elsewhere()]), "seed {seed}");
 }
 
+/// A second private address, which costs what the first one costs.
+fn other_private() -> SocketAddr {
+    "10.0.1.3:8055".parse().expect("address")
+}
+
+/// Between two private addresses, neither of them near.
+fn of_one_price(seed: u64, traffic: Traffic) -> Sim {
+    let mut sim = Sim::new(seed, [fair(60 * MILLISECOND), dead(SECOND)]);
+    sim.traffic = traffic;
+    sim.lines.insert(other_private(), fair(20 * MILLISECOND));
+    sim.prober.set_peers(sim.now, sim.id.0, BTreeMap::from([(sim.id.1, pair(&[private(), other_private()]))]));
+    sim
+}
+
+#[test]
+fn one_late_answer_does_not_decide_for_long_between_paths_of_one_price() {
+    for traffic in [Traffic::None, Traffic::Both] {
+        let seed = rand::random();
+        let mut sim = of_one_price(seed, traffic);
+        sim.run(100 * MILLISECOND);
+        assert_eq!(sim.in_use, Some(other_private()), "seed {seed}");
+        sim.lines.insert(private(), fair(MILLISECOND));
+        let took = sim.until(7 * SECOND, |sim| sim.in_use == Some(private()));
+        assert!(took.is_some(), "{:?}; seed {seed}", sim.asked);
+    }
+}
+
+#[test]
+fn what_ranks_first_is_used_soon_after_the_last_answer() {
+    for _ in 0..200 {
+        let seed = rand::random();
+        let mut sim = of_one_price(seed, Traffic::None);
+        for _ in 0..10 {
+            for endpoint in [private(), other_private()] {
+                let rtt = MILLISECOND.mul_f64(1.0 + 60.0 * sim.rng.random::<f64>());
+                sim.lines.insert(endpoint, fair(rtt));
+            }
+            sim.run(600 * MILLISECOND);
+        }
+        sim.run(6 * SECOND);
+        let ranked = sim.prober.peers[&sim.id].ranked();
+        let first = ranked.iter().find(|ranked| ranked.rank.is_some()).map(|ranked| ranked.candidate.endpoint.address);
+        assert_eq!(sim.in_use, first, "seed {seed}");
+    }
+}
+
 #[test]
 fn a_machine_that_stood_still_does_not_blame_the_path() {
     let (seed, mut sim) = Sim::settled([fair(10 * MILLISECOND), fair(20 * MILLISECOND)]);
