@@ -203,6 +203,7 @@ impl Candidate {
     pub(super) fn moved(&mut self, now: Instant) {
         self.pending.clear();
         self.outcomes = Outcomes::default();
+        self.round_trip.iter_mut().for_each(RoundTrip::doubt);
         self.missed = 0;
         self.relapses = (0, now);
         self.is_urgent = true;

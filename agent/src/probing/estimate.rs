@@ -9,7 +9,7 @@ const ENOUGH: u32 = 8;
 
 /// Of so many round trips the middle one counts: a single one that is late says more of a busy machine than of the path.
 const SAMPLES: usize = 8;
-/// And of fewer than so many none is the middle one.
+/// Fewer have no middle: one that was late could be all that is known.
 const SURE: usize = 3;
 
 /// Smoothed round trip and its variation (RFC 6298 §2), which say how long to wait; and the last ones, which say how far
@@ -33,6 +33,11 @@ impl RoundTrip {
         self.last.rotate_right(1);
         self.last[0] = rtt;
         self.count = (self.count + 1).min(SAMPLES);
+    }
+
+    /// The path may be another one now: all but the last round trip are forgotten.
+    pub(super) fn doubt(&mut self) {
+        self.count = 1;
     }
 
     /// Of the last ones; the shorter one of two in the middle.

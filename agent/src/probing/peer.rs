@@ -126,7 +126,7 @@ pub(super) struct PeerPaths {
     check: Option<Check>,
     /// Where it was heard beside the endpoint in use.
     elsewhere: Option<SocketAddr>,
-    /// When to rank anew; nothing if nothing was learnt since it was done.
+    /// When to rank anew; nothing if no answer came and nothing else changed since it was done.
     rank_at: Option<Instant>,
     ranked_at: Instant,
     /// What may be asked where it has never answered, and anywhere.
@@ -191,6 +191,7 @@ impl PeerPaths {
             self.elsewhere = Some(from);
             self.see_at(now, from);
             self.hurry(now);
+            self.plan_ranking(now);
         }
     }
 
@@ -215,7 +216,7 @@ impl PeerPaths {
         if self.in_use == Some(endpoint) {
             self.check = None;
         }
-        self.rank_by(if changed { now } else { now.max(self.ranked_at + RANK_EVERY) });
+        self.plan_ranking(if changed { now } else { now.max(self.ranked_at + RANK_EVERY) });
         true
     }
 
@@ -238,7 +239,7 @@ impl PeerPaths {
             is_missed |= is_in_use && candidate.missed > missed;
         }
         if changed {
-            self.rank_by(now);
+            self.plan_ranking(now);
             self.forget_observed(now);
         }
         if is_missed {
@@ -283,15 +284,12 @@ impl PeerPaths {
             let asked_next = self.due_at(now, *address, candidate).filter(|_| !self.is_waiting);
             [asked_next, candidate.judged_at()]
         });
-        times.flatten().chain(self.rank_at.filter(|_| !self.is_in_use_untried())).min()
+        times.flatten().chain(self.ranks_at()).min()
     }
 
     /// Ranks anew if something has changed; `Some` if another endpoint is to be used, or none: from where, to where.
     pub(super) fn settle(&mut self, now: Instant) -> Option<(Option<SocketAddr>, Option<SocketAddr>)> {
-        // Who answers first is not the best: the one in use gets its chance before it is judged.
-        if self.rank_at.is_none_or(|at| at > now) || self.is_in_use_untried() {
-            return None;
-        }
+        self.ranks_at().filter(|at| *at <= now)?;
         (self.rank_at, self.ranked_at) = (None, now);
         let best = self.ranked().into_iter().find(|ranked| ranked.rank.is_some());
         let best = best.map(|ranked| ranked.candidate.endpoint.address);
@@ -348,11 +346,11 @@ impl PeerPaths {
         for address in wanted {
             self.candidates.entry(address).or_insert_with(|| Candidate::new(now));
         }
-        self.rank_by(now);
+        self.plan_ranking(now);
     }
 
     /// Something was learnt that is to be ranked at that time, or before.
-    fn rank_by(&mut self, at: Instant) {
+    fn plan_ranking(&mut self, at: Instant) {
         self.rank_at = Some(self.rank_at.map_or(at, |planned| planned.min(at)));
     }
 
@@ -472,9 +470,11 @@ impl PeerPaths {
         }
     }
 
-    fn is_in_use_untried(&self) -> bool {
+    /// When to rank anew. Who answers first is not the best: the one in use gets its chance before it is judged.
+    fn ranks_at(&self) -> Option<Instant> {
         let in_use = self.in_use.and_then(|in_use| self.candidates.get(&in_use));
-        in_use.is_some_and(|candidate| candidate.state() == State::Untried)
+        let is_untried = in_use.is_some_and(|candidate| candidate.state() == State::Untried);
+        self.rank_at.filter(|_| !is_untried)
     }
 
     /// An endpoint that was left because it alone had failed is not trusted again at once.

@@ -439,6 +439,32 @@ fn one_late_answer_does_not_decide_for_long_between_paths_of_one_price() {
 }
 
 #[test]
+fn after_a_move_what_was_measured_before_decides_no_longer() {
+    for traffic in [Traffic::None, Traffic::Both] {
+        let seed = rand::random();
+        let mut sim = of_one_price(seed, traffic);
+        sim.run(120 * SECOND);
+        assert_eq!(sim.in_use, Some(other_private()), "seed {seed}");
+        sim.lines.insert(private(), fair(MILLISECOND));
+        sim.lines.insert(other_private(), fair(30 * MILLISECOND));
+        sim.prober.moved(sim.now);
+        let took = sim.until(7 * SECOND, |sim| sim.in_use == Some(private()));
+        assert!(took.is_some(), "seed {seed}");
+    }
+}
+
+#[test]
+fn of_endpoints_that_are_silent_the_one_where_the_peer_is_heard_is_used() {
+    let (seed, mut sim) = Sim::settled([fair(10 * MILLISECOND), fair(20 * MILLISECOND)]);
+    sim.lines = BTreeMap::from([private(), public()].map(|endpoint| (endpoint, dead(SECOND))));
+    sim.run(60 * SECOND);
+    let heard = [private(), public()].into_iter().find(|endpoint| sim.in_use != Some(*endpoint)).expect("two");
+    sim.prober.note(sim.now, sim.id, Activity { has_traffic: true, unanswered: None, elsewhere: Some(heard) });
+    sim.run(SECOND);
+    assert_eq!(sim.in_use, Some(heard), "seed {seed}");
+}
+
+#[test]
 fn what_ranks_first_is_used_soon_after_the_last_answer() {
     for _ in 0..200 {
         let seed = rand::random();
