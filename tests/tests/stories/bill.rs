@@ -28,7 +28,7 @@ const PAIRS: [(&str, &str); 3] = [("aws-1", "aws-2"), ("aws-1", "gcp-1"), ("gcp-
 
 #[test]
 fn the_bill_is_what_the_wires_carried_whoever_was_killed_meanwhile() {
-    story(&clouds::overlapping(), Servers::One, |world| {
+    story(&clouds::overlapping_across_zones(), Servers::One, |world| {
         world.admin().run(["network", "create", "prod", "--hosts", "10"])?;
         world.join_all(&AGENTS, "prod")?;
         world.wait_mesh("prod", &AGENTS)?;

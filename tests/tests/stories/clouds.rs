@@ -5,9 +5,18 @@ use cladnet_sandbox::Topology;
 const CONTROL: &str = "internet:\n  - { name: control, region: seoul, host_access: true, ipv6: true }\n";
 
 /// Two VMs in two subnets of one AWS VPC, and one in a GCP VPC with the same range; close to each other. In one zone, where
-/// the private path is the cheaper one: else the round trips decide, and they say nothing on a busy machine.
+/// the private path is the cheaper one: between two, the round trips decide.
 pub(crate) fn overlapping() -> Topology {
-    parse(
+    overlapping_with("ap-northeast-2a")
+}
+
+/// The same with the AWS VMs in two zones, between which private bytes cost something.
+pub(crate) fn overlapping_across_zones() -> Topology {
+    overlapping_with("ap-northeast-2c")
+}
+
+fn overlapping_with(second_zone: &str) -> Topology {
+    parse(&format!(
         "vpcs:
   - name: aws
     provider: aws
@@ -15,20 +24,20 @@ pub(crate) fn overlapping() -> Topology {
     account: \"111122223333\"
     cidrs: [10.0.0.0/16]
     subnets:
-      - { name: aws-a, cidr: 10.0.1.0/24, zone: ap-northeast-2a }
-      - { name: aws-b, cidr: 10.0.3.0/24, zone: ap-northeast-2a }
+      - {{ name: aws-a, cidr: 10.0.1.0/24, zone: ap-northeast-2a }}
+      - {{ name: aws-b, cidr: 10.0.3.0/24, zone: {second_zone} }}
   - name: gcp
     provider: gcp
     region: asia-northeast3
     account: stories
     cidrs: [10.0.0.0/16]
-    subnets: [{ name: gcp, cidr: 10.0.1.0/24, zone: asia-northeast3-a }]
+    subnets: [{{ name: gcp, cidr: 10.0.1.0/24, zone: asia-northeast3-a }}]
 vms:
-  - { name: aws-1, vpc: aws, subnet: aws-a }
-  - { name: aws-2, vpc: aws, subnet: aws-b }
-  - { name: gcp-1, vpc: gcp, subnet: gcp }
+  - {{ name: aws-1, vpc: aws, subnet: aws-a }}
+  - {{ name: aws-2, vpc: aws, subnet: aws-b }}
+  - {{ name: gcp-1, vpc: gcp, subnet: gcp }}
 ",
-    )
+    ))
 }
 
 /// Three VMs in one subnet of a VPC, and one in another cloud.
