@@ -187,6 +187,13 @@ mod tests {
         packet
     }
 
+    /// Flows that share no place.
+    fn apart(steering: &Steering, count: usize) -> impl Iterator<Item = Vec<u8>> {
+        let mut places = BTreeSet::new();
+        let packets = (1..).map(|port| udp(port, 0));
+        packets.filter(move |packet| places.insert(steering.hash(packet) as usize % FLOWS)).take(count)
+    }
+
     #[test]
     fn flows_are_spread_and_each_keeps_its_queue() {
         let now = Instant::now();
@@ -228,7 +235,7 @@ mod tests {
         let steering = Steering::new(now, QUEUES);
         // What nothing answers has a queue too.
         steering.note_turn(now, 3, 1, false);
-        let taken: BTreeSet<usize> = (1..QUEUES as u16).map(|port| steering.queue(now, &udp(port, 0))).collect();
+        let taken: BTreeSet<_> = apart(&steering, QUEUES - 1).map(|packet| steering.queue(now, &packet)).collect();
         assert_eq!(taken, (0..QUEUES).filter(|queue| *queue != 3).collect());
         let packet = udp(1, 0);
         let queue = steering.queue(now, &packet);
