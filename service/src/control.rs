@@ -159,7 +159,7 @@ impl Service {
             while !reports.are_complete() {
                 let batch = match timeout_at(deadline, watch.next()).await {
                     Ok(Ok(batch)) => batch,
-                    Ok(Err(StoreError::Compacted { .. })) => break, // list again
+                    Ok(Err(StoreError::Compacted)) => break, // list again
                     Ok(Err(error)) => return Err(error.into()),
                     Err(_) => return Ok(()),
                 };

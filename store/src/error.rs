@@ -2,7 +2,7 @@
 
 use std::{io, path::PathBuf};
 
-use crate::{DecodeError, Revision, seal::SealError};
+use crate::{DecodeError, seal::SealError};
 
 /// Why an operation on the store failed. Nothing was changed unless it says so.
 #[derive(Debug, thiserror::Error)]
@@ -18,8 +18,8 @@ pub enum StoreError {
     #[error("the lease has ended")]
     LeaseEnded,
     /// The wanted part of the history is gone: list and start from there.
-    #[error("history up to revision {floor} is compacted")]
-    Compacted { floor: Revision },
+    #[error("the wanted history is compacted")]
+    Compacted,
     /// The record asked for is there but cannot be read.
     #[error("cannot decode {key}")]
     Decode {

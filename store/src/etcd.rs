@@ -58,7 +58,7 @@ impl Etcd {
     pub(crate) async fn list(&self, prefix: &str) -> Result<RawListing, StoreError> {
         let mut outcome = self.list_once(prefix).await;
         for _ in 1..LISTINGS {
-            if !matches!(outcome, Err(StoreError::Compacted { .. })) {
+            if !matches!(outcome, Err(StoreError::Compacted)) {
                 break;
             }
             outcome = self.list_once(prefix).await;
@@ -140,7 +140,7 @@ impl Etcd {
             Ok(member.kv().compact(revision.get(), Some(physical)).await?)
         };
         match self.pool.call("compact", compact).await {
-            Ok(_) | Err(StoreError::Compacted { .. }) => Ok(()),
+            Ok(_) | Err(StoreError::Compacted) => Ok(()),
             Err(error) => Err(error),
         }
     }

@@ -109,8 +109,8 @@ impl<T: Record> Follower<T> {
             let began = Instant::now();
             match self.follow().await {
                 Stop::Unwanted | Stop::Trouble(StoreError::Closed) => return,
-                Stop::Trouble(StoreError::Compacted { floor }) => {
-                    debug!(prefix = self.prefix, %floor, "watch fell behind the compaction; listing again");
+                Stop::Trouble(StoreError::Compacted) => {
+                    debug!(prefix = self.prefix, "watch fell behind the compaction; listing again");
                 }
                 Stop::Trouble(error) => {
                     warn!(prefix = self.prefix, error = &error as &dyn Error, "watch ended; listing again")

@@ -63,7 +63,7 @@ impl EventService for Admin {
 
 fn ended(error: StoreError) -> Status {
     match error {
-        StoreError::Compacted { .. } => Status::aborted("events came faster than they were read; watch again"),
+        StoreError::Compacted => Status::aborted("events came faster than they were read; watch again"),
         error => CallError::from(error).into(),
     }
 }

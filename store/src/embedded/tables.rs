@@ -117,7 +117,7 @@ pub(super) fn check_history(
     after: Revision,
 ) -> Result<Result<(), StoreError>, redb::Error> {
     let floor = number(snapshot, FLOOR)?;
-    Ok(if after < floor { Err(StoreError::Compacted { floor }) } else { Ok(()) })
+    Ok(if after < floor { Err(StoreError::Compacted) } else { Ok(()) })
 }
 
 /// Reads what happened under a prefix after a revision.

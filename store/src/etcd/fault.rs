@@ -4,7 +4,7 @@ use etcd_client::Error;
 use tonic::Code;
 
 use super::options::option;
-use crate::{Revision, StoreError};
+use crate::StoreError;
 
 /// Why one attempt at one member failed.
 #[derive(Debug)]
@@ -32,7 +32,7 @@ fn from_status(status: &tonic::Status) -> Fault {
     let says = |part: &str| message.contains(part);
     match status.code() {
         Code::NotFound if says("lease not found") => Fault::Final(StoreError::LeaseEnded),
-        Code::OutOfRange if says("compacted") => Fault::Final(StoreError::Compacted { floor: Revision::ZERO }),
+        Code::OutOfRange if says("compacted") => Fault::Final(StoreError::Compacted),
         Code::OutOfRange => Fault::Final(StoreError::Refused { reason: message.to_owned() }),
         Code::ResourceExhausted if says("space exceeded") => Fault::Final(StoreError::Full {
             reason: "etcd has used up its quota: compact, defragment and disarm its NOSPACE alarm".to_owned(),
@@ -92,7 +92,7 @@ mod tests {
         ));
         assert!(matches!(
             fault(Code::OutOfRange, "etcdserver: mvcc: required revision has been compacted"),
-            Fault::Final(StoreError::Compacted { .. })
+            Fault::Final(StoreError::Compacted)
         ));
     }
 }

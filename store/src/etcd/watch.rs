@@ -58,22 +58,11 @@ impl Opened {
     }
 
     /// Fails with [`StoreError::Compacted`] unless everything after `told` is still there.
-    async fn prove_history(&mut self) -> Result<(), Fault> {
+    async fn prove_history(&self) -> Result<(), Fault> {
         let options = GetOptions::new().with_revision(self.told.get()).with_count_only();
         match self.member.kv().get(self.prefix.as_str(), Some(options)).await.map_err(Fault::from) {
-            // Only the watch knows how far the compaction went, and 3.4 keeps it to itself when it begins right there.
-            Err(Fault::Final(StoreError::Compacted { .. })) => Err(Fault::Final(self.compacted().await)),
             Err(Fault::Final(StoreError::Refused { .. })) | Ok(_) => Ok(()), // a future revision has all its history
             Err(fault) => Err(fault),
-        }
-    }
-
-    async fn compacted(&mut self) -> StoreError {
-        let at_least = self.told.next();
-        let refusal = tokio::time::timeout(REFUSAL, next(&mut self.stream)).await;
-        match refusal {
-            Ok(Err(Fault::Final(compacted @ StoreError::Compacted { .. }))) => compacted,
-            _ => StoreError::Compacted { floor: at_least },
         }
     }
 
@@ -114,14 +103,11 @@ impl Opened {
     }
 }
 
-/// Time for the server to say how far it has compacted.
-const REFUSAL: std::time::Duration = std::time::Duration::from_millis(500);
-
 /// The next message, or why there will be none.
 async fn next(stream: &mut WatchStream) -> Result<WatchResponse, Fault> {
     let response = stream.message().await?.ok_or_else(|| Fault::Passing("the server ended the watch".to_owned()))?;
     if response.compact_revision() != 0 {
-        return Err(Fault::Final(StoreError::Compacted { floor: Revision(response.compact_revision()) }));
+        return Err(Fault::Final(StoreError::Compacted));
     }
     if response.canceled() {
         let reason = response.cancel_reason();

@@ -79,7 +79,7 @@ async fn a_follower_that_sleeps_through_the_history_gets_the_difference() {
         }
     }
     let old = store.watch(&key::networks(), first).await;
-    assert!(matches!(old, Err(StoreError::Compacted { .. })), "so much history is not kept");
+    assert!(matches!(old, Err(StoreError::Compacted)), "so much history is not kept");
     let last = store.create(&key::network(&id("last")), &network("last", "x")).await.unwrap();
     let mut batches = 0;
     while batch(&mut sleeper).await.revision < last {

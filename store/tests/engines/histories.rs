@@ -158,7 +158,7 @@ fn named(at: usize, value: u32) -> Network {
 fn say<T: Debug>(answer: Result<T, StoreError>) -> String {
     match answer {
         Ok(value) => format!("{value:?}"),
-        Err(error @ (StoreError::Conflict { .. } | StoreError::Compacted { .. })) => error.to_string(),
+        Err(error @ (StoreError::Conflict { .. } | StoreError::Compacted)) => error.to_string(),
         Err(StoreError::Refused { .. }) => "refused".to_owned(),
         Err(StoreError::LeaseEnded) => "lease ended".to_owned(),
         Err(error) => panic!("{error}"),
