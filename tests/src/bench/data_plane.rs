@@ -10,7 +10,7 @@ mod traffic;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fmt,
+    fmt, iter,
 };
 
 use anyhow::{Result, bail};
@@ -84,7 +84,7 @@ pub(super) fn measure(effort: Effort, peers: Option<&[Contender]>, scenarios: Op
     let lab = Lab::new()?;
     let (mut raised, mut missing) = (Vec::new(), BTreeMap::new());
     for contender in wanted(peers) {
-        match contender.program().and_then(|_| lab.raise(contender)) {
+        match lab.raise(contender) {
             Ok(ends) => raised.push(ends),
             Err(reason) => {
                 let reason = format!("{reason:#}");
@@ -109,7 +109,8 @@ pub(super) fn measure(effort: Effort, peers: Option<&[Contender]>, scenarios: Op
             }
         }
     }
-    for ends in raised.iter().filter(|_| memories.into_iter().any(is_wanted)) {
+    let is_measured = memories.into_iter().any(is_wanted);
+    for ends in raised.iter().filter(|ends| is_measured && ends.has_programs()) {
         let remember = |scenario, megabytes| {
             samples.take(Link::Veth, scenario, ends.contender, vec![(Metric::Memory, megabytes)]);
         };
@@ -176,11 +177,12 @@ fn play(lab: &Lab, ends: &Raised, step: &Step) -> Result<Vec<(Metric, f64)>> {
         Scenario::Tcp { streams, reverse } => {
             let direction = if reverse { Direction::BToA } else { Direction::AToB };
             let transfer = traffic::tcp(lab, ends, streams, direction, step.seconds)?;
-            vec![
-                (Metric::Rate, transfer.gigabits_per_second),
+            let cpu = [
                 (Metric::SenderCpu, transfer.sender_seconds_per_gigabyte),
                 (Metric::ReceiverCpu, transfer.receiver_seconds_per_gigabyte),
-            ]
+            ];
+            let rate = (Metric::Rate, transfer.gigabits_per_second);
+            iter::once(rate).chain(cpu.into_iter().filter(|_| ends.has_programs())).collect()
         }
         Scenario::Udp { payload } => vec![(Metric::PacketRate, traffic::udp_rate(lab, ends, payload, step.seconds)?)],
         Scenario::Ping { loaded } => {

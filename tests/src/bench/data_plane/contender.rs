@@ -32,6 +32,8 @@ pub(crate) enum Contender {
     TailscaleWireguardGo,
     /// Debian's `nebula`, which is no WireGuard
     Nebula,
+    /// No tunnel: what the cable and the programs that send and receive can do
+    Bare,
 }
 
 /// How a contender is told what to do.
@@ -42,6 +44,8 @@ pub(super) enum Kind {
     /// By `wg`, over a socket that is named as the interface.
     Userspace,
     Nebula,
+    /// There is nothing to tell.
+    Bare,
 }
 
 impl Contender {
@@ -57,13 +61,14 @@ impl Contender {
             Self::WireguardGo => "wireguard-go",
             Self::TailscaleWireguardGo => "tailscale-wireguard-go",
             Self::Nebula => "nebula",
+            Self::Bare => "bare",
         }
     }
 
     /// Whether it is somebody else's work.
     pub(super) fn is_of_others(self) -> bool {
         match self {
-            Self::Cladnet | Self::Unfiltered | Self::NoOffload | Self::Clear | Self::Null => false,
+            Self::Cladnet | Self::Unfiltered | Self::NoOffload | Self::Clear | Self::Null | Self::Bare => false,
             Self::Boringtun | Self::Gotatun | Self::WireguardGo | Self::TailscaleWireguardGo | Self::Nebula => true,
         }
     }
@@ -74,6 +79,7 @@ impl Contender {
             Self::NoOffload => Kind::Static(&["--no-offload"]),
             Self::Boringtun | Self::Gotatun | Self::WireguardGo | Self::TailscaleWireguardGo => Kind::Userspace,
             Self::Nebula => Kind::Nebula,
+            Self::Bare => Kind::Bare,
         }
     }
 
@@ -96,6 +102,7 @@ impl Contender {
             Self::TailscaleWireguardGo => built("tailscale-wireguard-go"),
             Self::WireguardGo => on_path("wireguard-go"),
             Self::Nebula => on_path("nebula"),
+            Self::Bare => bail!("without a tunnel there is no program"),
         }
     }
 

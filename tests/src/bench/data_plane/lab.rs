@@ -81,7 +81,8 @@ pub(super) struct Lab {
 /// Both ends of one contender's tunnel.
 pub(super) struct Raised {
     pub(super) contender: Contender,
-    ends: [Process; 2],
+    /// None where there is no tunnel.
+    programs: Option<[Process; 2]>,
 }
 
 /// A program that ends with its owner.
@@ -114,15 +115,22 @@ impl Raised {
         overlay(self.contender, side)
     }
 
+    pub(super) fn has_programs(&self) -> bool {
+        self.programs.is_some()
+    }
+
     /// User and system time of each end so far (proc(5), fields 14 and 15 of `stat`).
     pub(super) fn cpu_seconds(&self) -> Result<[f64; 2]> {
-        let [a, b] = &self.ends;
-        Ok([cpu_seconds(a)?, cpu_seconds(b)?])
+        match &self.programs {
+            Some([a, b]) => Ok([cpu_seconds(a)?, cpu_seconds(b)?]),
+            None => Ok([0.0; 2]),
+        }
     }
 
     /// Resident memory of one end, in MB.
     pub(super) fn resident_megabytes(&self, side: Side) -> Result<f64> {
-        resident_megabytes(&self.ends[usize::from(side.number()) - 1])
+        let programs = self.programs.as_ref().context("there is no program")?;
+        resident_megabytes(&programs[usize::from(side.number()) - 1])
     }
 }
 
@@ -171,18 +179,24 @@ impl Lab {
 
     /// Brings up both ends of a tunnel, and waits for the first echo through it.
     pub(super) fn raise(&self, contender: Contender) -> Result<Raised> {
-        let ends = match contender.kind() {
+        let programs = match contender.kind() {
             Kind::Static(flags) => {
-                self.with_keys(|side, own, peer| self.start_static(contender, side, own, peer, flags))
+                Some(self.with_keys(|side, own, peer| self.start_static(contender, side, own, peer, flags))?)
             }
-            Kind::Userspace => self.with_keys(|side, own, peer| self.start_userspace(contender, side, own, peer)),
-            Kind::Nebula => self.start_nebula(contender),
-        }?;
+            Kind::Userspace => {
+                Some(self.with_keys(|side, own, peer| self.start_userspace(contender, side, own, peer))?)
+            }
+            Kind::Nebula => Some(self.start_nebula(contender)?),
+            Kind::Bare => {
+                self.address_cable(contender)?;
+                None
+            }
+        };
         let to = overlay(contender, Side::B);
         eventually(&format!("an echo through {}", contender.name()), STARTUP, || {
             self.run(Side::A, "ping", &["-c", "1", "-W", "1", &to])
         })?;
-        Ok(Raised { contender, ends })
+        Ok(Raised { contender, programs })
     }
 
     /// Brings up one end that has this many peers, opens their sessions, and tells its resident memory in MB.
@@ -230,7 +244,7 @@ impl Lab {
                 self.run(Side::B, "ip", &["link", "set", &interface, "mtu", MTU, "up"])?;
                 process
             }
-            Kind::Nebula => bail!("its peers are no WireGuard peers"),
+            Kind::Nebula | Kind::Bare => bail!("its peers are no WireGuard peers"),
         };
         let at = format!("{}:{port}", Side::B.underlay()).parse()?;
         let bound = || {
@@ -334,6 +348,16 @@ impl Lab {
             self.start(side, &contender.program()?, &["-config", &file])
         };
         Ok([start(Side::A)?, start(Side::B)?])
+    }
+
+    /// Addresses on the cable itself, between which packets are no larger than in a tunnel.
+    fn address_cable(&self, contender: Contender) -> Result<()> {
+        for side in SIDES {
+            let [own, other] = [side, side.other()].map(|side| overlay(contender, side));
+            self.run(side, "ip", &["address", "add", &format!("{own}/32"), "dev", "wire"])?;
+            self.run(side, "ip", &["route", "add", &other, "dev", "wire", "src", &own, "mtu", "lock", MTU])?;
+        }
+        Ok(())
     }
 
     fn path(&self, name: &str) -> Result<String> {

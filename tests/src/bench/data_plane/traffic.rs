@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
 use super::{
@@ -149,7 +149,12 @@ fn iperf(lab: &Lab, ends: &Raised, arguments: &[&str]) -> Result<Value> {
     // Of the congestion controls there are, the one that every kernel has.
     let cubic: &[&str] = if arguments.contains(&"-u") { &[] } else { &["-C", "cubic"] };
     let text = lab.run(Side::A, "iperf3", &[&["-J", "-c", &to], arguments, cubic].concat())?;
-    Ok(serde_json::from_str(&text)?)
+    let report: Value = serde_json::from_str(&text)?;
+    // Its exit code does not tell.
+    match report["error"].as_str() {
+        Some(error) => bail!("iperf3: {error}"),
+        None => Ok(report),
+    }
 }
 
 fn number(value: &Value, field: &str) -> Result<f64> {
