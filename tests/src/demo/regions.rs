@@ -87,10 +87,16 @@ fn show(world: &World, regions: &[Region], check: bool, interrupted: &AtomicBool
     let (mut squares, mut money) = (Vec::new(), Vec::new());
     for network in NETWORKS {
         ensure!(!interrupted.load(Ordering::SeqCst), "interrupted");
-        let cells = round_trips(world, network, &names)?;
-        if check {
-            resembles(regions, &cells).with_context(|| format!("round trips of {network}"))?;
-        }
+        let measure = || round_trips(world, network, &names);
+        let cells = if check {
+            // All twenty agents share this machine's cores, and have more to do when they have just joined.
+            eventually(&format!("usual round trips of {network}"), MESH, || {
+                let cells = measure()?;
+                resembles(regions, &cells).map(|()| cells)
+            })?
+        } else {
+            measure()?
+        };
         squares.push(Square { title: network, cells });
         money.push(priced(world, network)?);
     }
@@ -134,7 +140,7 @@ fn round_trips(world: &World, network: &str, names: &[&str]) -> Result<Vec<Vec<O
     let pairs = names.len() * (names.len() - 1);
     let results = eventually("a reply of every pair", MESH, || {
         // It fails while a pair is silent, and tells all the same.
-        let test = ["--output", "json", "test", "connectivity", network, "--count", "5", "--interval", "100ms"];
+        let test = ["--output", "json", "test", "connectivity", network, "--count", "5", "--interval", "500ms"];
         let answer = world.admin().ask(test)?;
         let told: Value = serde_json::from_str(&answer.stdout).with_context(|| answer.stderr.trim().to_owned())?;
         let results = told["results"].as_array().context("no results")?;
